@@ -1,0 +1,65 @@
+"""Every error that sr-tile raises on purpose.
+
+    SrTileError
+    ├── ArgumentError        a value that the caller gave: shape, dtype, option  (also a ValueError)
+    │   └── GeometryError    tile, overlap, halo and image do not fit together
+    ├── ImageError           a file of pixels
+    │   ├── ImageReadError   missing, corrupt, truncated, not supported
+    │   └── ImageWriteError  exists already, no room, a format that cannot hold the pixels
+    ├── ModelError           a model file
+    │   ├── ModelLoadError   not ONNX, wrong inputs or layout
+    │   └── ModelOutputError another scale than claimed, NaN, wrong shape
+    ├── DeviceError          the device asked for cannot be had
+    ├── OutOfMemoryError     the device ran out of memory, smaller work may fit
+    └── CoverageError        a pixel was left without a tile: a defect of ours
+
+A message is one line: what happened, where, the bound that was broken, what to do next.
+"""
+
+
+class SrTileError(Exception):
+    """Base of all errors of this package; the command line prints it as one line and exits with 1."""
+
+
+class ArgumentError(SrTileError, ValueError):
+    """A value given by the caller is wrong."""
+
+
+class GeometryError(ArgumentError):
+    """Tile, overlap, halo and image do not fit together."""
+
+
+class ImageError(SrTileError):
+    """An image file cannot be used."""
+
+
+class ImageReadError(ImageError):
+    """An image file is missing, corrupt, truncated or of a kind that is not supported."""
+
+
+class ImageWriteError(ImageError):
+    """An image file cannot be written."""
+
+
+class ModelError(SrTileError):
+    """A model file cannot be used."""
+
+
+class ModelLoadError(ModelError):
+    """A model file is not ONNX, or has inputs that are not one NCHW picture."""
+
+
+class ModelOutputError(ModelError):
+    """A model returned something else than its scale and shape promise, or a value that is no number."""
+
+
+class DeviceError(SrTileError):
+    """The device or provider that was asked for cannot be had."""
+
+
+class OutOfMemoryError(SrTileError):
+    """The device ran out of memory; a smaller batch or tile may fit."""
+
+
+class CoverageError(SrTileError):
+    """A pixel was finished without full weight: a defect of sr-tile, never of the input."""
