@@ -1,0 +1,106 @@
+"""Arrays and PIL images <-> rows of pixels, with errors that say which argument has which wrong shape."""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sr_tile.errors import ArgumentError
+from sr_tile.images import ImageInfo
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
+_MODES = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "LAB": "RGB", "RGBX": "RGB", "PA": "RGBA"}
+
+
+def is_pil(image: object) -> bool:
+    """True for a PIL image, without importing PIL where nobody has."""
+    return any(cls.__module__.startswith("PIL.") and cls.__name__ == "Image" for cls in type(image).__mro__)
+
+
+def as_array(image: Any, where: str) -> np.ndarray:
+    """Pixels of an array or PIL image.
+
+    Args:
+        image: (H, W, C) or (H, W), uint8, uint16 or float32 of range [0, 1], C = 1 gray, 2 gray and alpha, 3 RGB,
+            4 RGBA; or a PIL image, palette and CMYK converted to RGB.
+        where: what messages call it, for example `images[3]`.
+
+    Returns:
+        (H, W, C), the same number type; a view where possible.
+
+    Raises:
+        ArgumentError: another type, number type or shape.
+    """
+    if is_pil(image):
+        return _from_pil(image, where)
+    if not isinstance(image, np.ndarray):
+        raise ArgumentError(
+            f"{where} is a {type(image).__name__}; expected a NumPy array (H, W, C) or a PIL image; "
+            "for files use enhance_file"
+        )
+    if image.dtype not in DTYPES:
+        hint = "; float64 can be cast with .astype(np.float32)" if image.dtype == np.float64 else ""
+        raise ArgumentError(f"{where} has dtype {image.dtype}; expected uint8, uint16, or float32 in [0, 1]{hint}")
+    array = image[..., None] if image.ndim == 2 else image
+    if array.ndim != 3 or array.shape[2] not in (1, 2, 3, 4):
+        hint = ""
+        if image.ndim == 3 and image.shape[0] in (1, 3, 4):
+            hint = "; channels come last: use np.moveaxis(image, 0, -1)"
+        elif image.ndim == 4:
+            hint = "; for several images give enhance_batch a list"
+        raise ArgumentError(f"{where} has shape {image.shape}; expected (H, W) or (H, W, C) with C from 1 to 4{hint}")
+    if 0 in array.shape:
+        raise ArgumentError(f"{where} has shape {image.shape}; expected at least one pixel")
+    return array
+
+
+def _from_pil(image: "Image.Image", where: str) -> np.ndarray:
+    if image.mode in ("I", "F"):
+        raise ArgumentError(
+            f"{where} is a PIL image of mode {image.mode}, whose range of values is not fixed; "
+            "give an array of uint16, or of float32 in [0, 1]"
+        )
+    mode = _MODES.get(image.mode, image.mode)
+    if image.mode == "P" and "transparency" in image.info:
+        mode = "RGBA"
+    array = np.asarray(image.convert(mode) if mode != image.mode else image)
+    return array.astype(np.uint16, copy=False)[..., None] if mode.startswith("I;16") else np.atleast_3d(array)
+
+
+class ArraySource:
+    """Reads rows out of an array."""
+
+    def __init__(self, pixels_hwc: np.ndarray) -> None:
+        self._pixels, self._row = pixels_hwc, 0
+        height, width, channels = pixels_hwc.shape
+        self.info = ImageInfo(height=height, width=width, channels=channels, dtype=pixels_hwc.dtype)
+
+    def read_rows(self, count: int) -> np.ndarray:
+        """The next `count` rows, (count, width, channels)."""
+        self._row += count
+        return self._pixels[self._row - count : self._row]
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class ArraySink:
+    """Collects rows in one array, `pixels_hwc`."""
+
+    def __init__(self, info: ImageInfo) -> None:
+        self.dtype = info.dtype
+        self.pixels_hwc = np.empty((info.height, info.width, info.channels), info.dtype)
+        self._row = 0
+
+    def write_rows(self, rows_hwc: np.ndarray) -> None:
+        """Copy the next rows."""
+        self.pixels_hwc[self._row : self._row + len(rows_hwc)] = rows_hwc
+        self._row += len(rows_hwc)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def abort(self) -> None:
+        """Nothing is held."""

@@ -1,0 +1,55 @@
+"""Tiles to batches of one shape, filled across images. Knows nothing of sessions or files."""
+
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+import numpy as np
+
+from sr_tile.types import Array, Float32
+
+Key = TypeVar("Key")
+
+
+@dataclass(frozen=True)
+class Batch(Generic[Key]):
+    """Tiles of one shape and whose they are.
+
+    Attributes:
+        pixels_nchw: (rows, channels, height, width), float32, in the model's own range of values.
+        keys: one for each row.
+    """
+
+    pixels_nchw: Float32[Array, "n c h w"]
+    keys: tuple[Key, ...]
+
+
+class BatchBuilder(Generic[Key]):
+    """Collects tiles in their order; a batch leaves when it is full or the shape of the tiles changes.
+
+    >>> builder = BatchBuilder(size=2)
+    >>> [len(batch.keys) for name in "abc" for batch in builder.add(name, np.zeros((3, 8, 8), np.float32))]
+    [2]
+    >>> [batch.keys for batch in builder.flush()]
+    [('c',)]
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._tiles: list[np.ndarray] = []
+        self._keys: list[Key] = []
+
+    def add(self, key: Key, tile_chw: Float32[Array, "c h w"]) -> list[Batch[Key]]:
+        """Add one tile; returns the batches (none, one or two) that are now complete."""
+        done = self.flush() if self._tiles and self._tiles[0].shape != tile_chw.shape else []
+        self._tiles.append(tile_chw)
+        self._keys.append(key)
+        return done + (self.flush() if len(self._tiles) >= self._size else [])
+
+    def flush(self) -> list[Batch[Key]]:
+        """The unfinished batch, if there is one."""
+        if not self._tiles:
+            return []
+        pixels = self._tiles[0][None] if len(self._tiles) == 1 else np.stack(self._tiles)
+        batch = Batch(pixels, tuple(self._keys))
+        self._tiles, self._keys = [], []
+        return [batch]

@@ -1,0 +1,80 @@
+"""`sr-tile`: the commands, and how errors are shown. Heavy imports happen inside the command that needs them."""
+
+import logging
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from sr_tile import __version__
+from sr_tile.cli import enhance
+from sr_tile.errors import SrTileError
+
+app = typer.Typer(
+    name="sr-tile",
+    help="Restore or enlarge images of any size with an ONNX network.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("enhance")(enhance.enhance)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"sr-tile {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Restore or enlarge images of any size with an ONNX network."""
+
+
+def _normalise(arguments: list[str]) -> list[str]:
+    """Give `--stats` its value where it stands alone: it takes a file only if that ends in .json."""
+    following = [*arguments[1:], ""]
+    return [
+        "--stats=-" if argument == "--stats" and not after.endswith(".json") else argument
+        for argument, after in zip(arguments, following, strict=True)
+    ]
+
+
+class _Handler(logging.Handler):
+    """One line on stderr, above a progress bar if there is one."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        from tqdm import tqdm
+
+        tqdm.write(f"sr-tile: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+
+
+def main() -> None:
+    """Run the command line: exit code 0 done, 1 an error in one line, 2 wrong usage."""
+    logger = logging.getLogger("sr_tile")
+    logger.addHandler(_Handler())
+    logger.propagate = False
+    try:
+        app(_normalise(sys.argv[1:]), prog_name="sr-tile")
+    except SrTileError as error:
+        _fail(str(error))
+    except MemoryError:
+        _fail("this machine has no memory left; use a smaller --tile-size, or --mem-limit")
+    except KeyboardInterrupt:
+        print("sr-tile: interrupted", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # somebody closed our stdout, such as `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+def _fail(message: str) -> None:
+    print(f"sr-tile: error: {message}", file=sys.stderr)
+    sys.exit(1)

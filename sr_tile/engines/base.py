@@ -1,0 +1,83 @@
+"""The engine protocol: all that the pipeline knows of a runtime."""
+
+from typing import Protocol
+
+import numpy as np
+
+from sr_tile.errors import ArgumentError
+from sr_tile.spec import ModelSpec
+from sr_tile.types import Array, Float32
+
+
+class Engine(Protocol):
+    """One model on one device.
+
+    Attributes:
+        spec: the model's facts, complete: scale and multiple are known.
+        device: where it runs, as a user would name it: `cpu`, `cuda:0`.
+        identity: tells this model, runtime and device from all others, for caches on disk.
+    """
+
+    @property
+    def spec(self) -> ModelSpec: ...  # noqa: D102
+
+    @property
+    def device(self) -> str: ...  # noqa: D102
+
+    @property
+    def identity(self) -> str: ...  # noqa: D102
+
+    def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:
+        """Run the network once.
+
+        Args:
+            batch_nchw: (n, channels, height, width), float32, in the model's range of values; where the spec has a
+                fixed batch, `n` may be smaller and the engine pads.
+
+        Returns:
+            (n, channels, height * scale, width * scale), float32, writable, owned by the caller.
+
+        Raises:
+            OutOfMemoryError: the device has no room for it; a smaller batch may fit after `rebuild`.
+            ModelOutputError: the model failed, or returned another shape than its scale promises.
+        """
+        ...
+
+    def rebuild(self) -> None:
+        """Start the session afresh, so that the memory its arena holds is given back."""
+        ...
+
+    def memory_free(self) -> int:
+        """Bytes that are free on the device."""
+        ...
+
+    def memory_used(self) -> int:
+        """Bytes in use on the device, by this process where that can be told."""
+        ...
+
+    def close(self) -> None:
+        """Give back the session and its memory."""
+        ...
+
+
+def warm_up(engine: Engine, kind: str, batch: int, tile: tuple[int, int]) -> None:
+    """Run the engine once at the real shape, so that the first real batch is as fast as the others.
+
+    Args:
+        engine: on its device.
+        kind: `off`, `zeros` or `random`.
+        batch: rows.
+        tile: (height, width).
+
+    Raises:
+        ArgumentError: another kind.
+    """
+    if kind == "off":
+        return
+    shape = (batch, engine.spec.channels, *tile)
+    if kind == "zeros":
+        engine.run(np.zeros(shape, np.float32))
+    elif kind == "random":
+        engine.run(np.random.default_rng(0).random(shape, np.float32))
+    else:
+        raise ArgumentError(f"warm-up {kind!r} is not known; choose off, zeros or random")

@@ -1,0 +1,241 @@
+"""ONNX Runtime behind the engine protocol; the only importer of it."""
+
+import hashlib
+import logging
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sr_tile import memory
+from sr_tile.engines.devices import Device
+from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, SrTileError
+from sr_tile.spec import METADATA_KEY, ModelSpec
+from sr_tile.types import Array, Float32
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+log = logging.getLogger("sr_tile")
+
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+_OUT_OF_MEMORY = re.compile(
+    r"failed to allocate|out of memory|bad.?alloc|BFCArena|ALLOC_FAILED|OUT_OF_MEMORY|8007000E|insufficient memory",
+    re.I,
+)
+_MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class OnnxEngine:
+    """One ONNX model in one ONNX Runtime session.
+
+    Args:
+        path: the model: one input (N, C, H, W) of float32 or float16 with 1 or 3 channels; its first output is the picture.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `tensorrt`, `directml`, `coreml`.
+
+    Raises:
+        ModelLoadError: the file is no such model.
+        DeviceError: a device named explicitly cannot be had.
+    """
+
+    def __init__(self, path: Path | str, device: str = "auto") -> None:
+        self._path = Path(path)
+        if not self._path.is_file():
+            raise ModelLoadError(
+                f"model {self._path}: there is no such file; `sr-tile models list` names bundled models"
+            )
+        self._device, self._session = _open(self._path, device)
+        self.device = str(self._device)
+        self._dtype, self.spec = self._read_spec()
+        self.spec = self._measure(self.spec)
+
+    @property
+    def identity(self) -> str:
+        """Hash of the model with runtime, device and number type, for caches on disk."""
+        import onnxruntime
+
+        digest = hashlib.sha256(self._path.read_bytes()).hexdigest()
+        name = memory.gpu_name(self._device.index) if self._device.nvidia else ""
+        return f"{digest}-ort{onnxruntime.__version__}-{self.device}-{name}-{np.dtype(self._dtype)}"
+
+    def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:
+        """See `Engine.run`."""
+        rows, channels, height, width = batch_nchw.shape
+        fixed = self.spec.fixed_batch
+        if fixed and rows > fixed:
+            return np.concatenate([self.run(batch_nchw[i : i + fixed]) for i in range(0, rows, fixed)])
+        if fixed and rows < fixed:
+            batch_nchw = np.concatenate([batch_nchw, np.repeat(batch_nchw[-1:], fixed - rows, axis=0)])
+        output = self._call(np.ascontiguousarray(batch_nchw, self._dtype))[:rows]
+        scale = self.spec.scale
+        if scale and output.shape != (rows, channels, height * scale, width * scale):
+            raise ModelOutputError(
+                f"model {self.spec.name}: x{scale} of (N, C, H, W) = {(rows, channels, height, width)} came back as "
+                f"{output.shape}; its metadata or its graph is wrong, export the model again"
+            )
+        return output.astype(np.float32, copy=False)
+
+    def rebuild(self) -> None:
+        """See `Engine.rebuild`."""
+        self.close()
+        self._session = _session(self._path, self._device)
+
+    def memory_free(self) -> int:
+        """See `Engine.memory_free`."""
+        return memory.free_vram(self._device.index) if self._device.nvidia else memory.free_ram()
+
+    def memory_used(self) -> int:
+        """See `Engine.memory_used`."""
+        return memory.used_vram(self._device.index) if self._device.nvidia else memory.process_ram()
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._session = None
+
+    def _call(self, batch: np.ndarray) -> np.ndarray:
+        """One call of the session, whatever shape it returns."""
+        name, output = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
+        try:
+            if not self._device.nvidia:
+                return np.asarray(self._session.run([output], {name: batch})[0])
+            binding = self._session.io_binding()
+            binding.bind_cpu_input(name, batch)
+            binding.bind_output(output)
+            self._session.run_with_iobinding(binding)
+            return np.asarray(binding.copy_outputs_to_cpu()[0])
+        except MemoryError as error:
+            raise OutOfMemoryError(_too_large(self.device, batch.shape)) from error
+        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+            if _OUT_OF_MEMORY.search(str(error)):
+                raise OutOfMemoryError(_too_large(self.device, batch.shape)) from error
+            raise ModelOutputError(
+                f"model {self._path.name}: failed on (N, C, H, W) = {batch.shape}: {_one_line(error)}; "
+                "try another --tile-size, or look at the graph"
+            ) from error
+
+    def _read_spec(self) -> tuple[type, ModelSpec]:
+        """Number type and spec by what the file and its graph say."""
+        where = f"model {self._path.name}"
+        metadata = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        spec = ModelSpec.from_metadata(metadata, self._path.stem)
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1:
+            names = ", ".join(item.name for item in inputs)
+            raise ModelLoadError(
+                f"{where}: has {len(inputs)} inputs ({names}); sr-tile feeds one picture, (N, C, H, W)"
+            )
+        if inputs[0].type not in _DTYPES:
+            raise ModelLoadError(f"{where}: takes {inputs[0].type}; sr-tile feeds {' or '.join(_DTYPES)}")
+        shape = [dim if isinstance(dim, int) and dim > 0 else None for dim in inputs[0].shape]
+        shown = "(" + ", ".join(str(dim) for dim in inputs[0].shape) + ")"
+        if len(shape) != 4:
+            raise ModelLoadError(f"{where}: its input {shown} has {len(shape)} axes; sr-tile feeds (N, C, H, W)")
+        batch, channels, height, width = shape
+        if channels not in (None, 1, 3):
+            if shape[3] in (1, 3):
+                raise ModelLoadError(f"{where}: its input {shown} is (N, H, W, C); export it as (N, C, H, W)")
+            raise ModelLoadError(f"{where}: its input {shown} has {channels} channels; sr-tile feeds 1 or 3")
+        if (height is None) != (width is None):
+            raise ModelLoadError(f"{where}: its input {shown} fixes one side only; fix both or neither")
+        fixed_tile = (height, width) if height and width else None
+        spec = replace(spec, channels=channels or spec.channels, fixed_batch=batch, fixed_tile=fixed_tile)
+        return _DTYPES[inputs[0].type], spec
+
+    def _measure(self, spec: ModelSpec) -> ModelSpec:
+        """Find out by running what the file does not say: the scale and the multiple of tile sizes that the graph takes."""
+        if spec.scale and (spec.multiple or spec.fixed_tile):
+            return replace(spec, multiple=spec.multiple or 1)
+        failure: SrTileError | None = None
+        for multiple in (spec.multiple,) if spec.multiple else (1,) if spec.fixed_tile else _MULTIPLES:
+            height, width = spec.fixed_tile or (64 + multiple, 64 + 2 * multiple)
+            batch: np.ndarray = np.full((spec.fixed_batch or 1, spec.channels, height, width), 0.5, self._dtype)
+            try:
+                output = self._call(batch)
+                return replace(spec, scale=self._scale_of(batch.shape, output.shape), multiple=multiple)
+            except (ModelOutputError, ModelLoadError) as error:
+                failure = failure or error
+        raise failure or AssertionError("no multiple was tried")
+
+    def _scale_of(self, shape: tuple[int, ...], output: tuple[int, ...]) -> int:
+        scale = output[2] // shape[2] if len(output) == 4 else 0
+        if scale < 1 or output != (*shape[:2], shape[2] * scale, shape[3] * scale):
+            raise ModelLoadError(
+                f"model {self._path.name}: (N, C, H, W) = {shape} came back as {output}; sr-tile needs the same number "
+                "of rows and channels, and both sides times one whole number"
+            )
+        return scale
+
+
+def _too_large(device: str, shape: tuple[int, ...]) -> str:
+    return f"{device} has no memory left for a batch of shape {shape}; use a smaller --tile-size or --batch-size"
+
+
+def _one_line(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else f"{text[:300]}..."
+
+
+def _runtime() -> Any:
+    """ONNX Runtime, quiet: it warns of GPUs that it does not find, and of optimisations that it leaves."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(4)
+    return onnxruntime
+
+
+def _session(path: Path, device: Device) -> "onnxruntime.InferenceSession":
+    """A session on `device` and no other, or an error.
+
+    Raises:
+        DeviceError: the provider did not start.
+        ModelLoadError: the file is no model that this runtime can run.
+    """
+    runtime = _runtime()
+    if device.nvidia and hasattr(runtime, "preload_dlls"):
+        runtime.preload_dlls()
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    try:
+        session = runtime.InferenceSession(str(path), options, providers=device.provider_options())
+    except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        if device.kind != "cpu" and "rotobuf" not in str(error):
+            raise DeviceError(f"device {device}: cannot run {path.name}: {_one_line(error)}") from error
+        raise ModelLoadError(f"model {path}: is no ONNX model that can be run: {_one_line(error)}") from error
+    if device.provider not in session.get_providers():
+        raise DeviceError(
+            f"device {device}: {device.provider} did not start, most likely for want of its libraries; "
+            f"{device.install_hint}, or use --device cpu"
+        )
+    return session
+
+
+def _open(path: Path, wanted: str) -> tuple[Device, "onnxruntime.InferenceSession"]:
+    """The device that `wanted` means on this machine, and a session on it."""
+    available = _runtime().get_available_providers()
+    if wanted != "auto":
+        device = Device.parse(wanted)
+        if device.provider not in available:
+            offered = ", ".join(sorted(available))
+            raise DeviceError(
+                f"device {device}: the installed onnxruntime has no {device.provider} (it offers {offered}); "
+                f"{device.install_hint}, or use --device cpu"
+            )
+        if device.nvidia and device.index >= memory.gpu_count():
+            raise DeviceError(
+                f"device {device}: the NVIDIA driver shows {memory.gpu_count()} GPUs here; use --device cpu or auto"
+            )
+        return device, _session(path, device)
+    candidates = [Device("cuda")] if memory.gpu_count() else []
+    candidates += [Device("directml")]
+    for device in candidates:
+        if device.provider not in available:
+            continue
+        try:
+            return device, _session(path, device)
+        except DeviceError as error:
+            log.warning("%s; falling back to the CPU", error)
+    if memory.gpu_count() and Device("cuda").provider not in available:
+        log.warning("there is an NVIDIA GPU, but the installed onnxruntime cannot use it; using the CPU")
+    return Device("cpu"), _session(path, Device("cpu"))

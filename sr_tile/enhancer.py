@@ -1,0 +1,209 @@
+"""The public Python face: `Enhancer` restores or enlarges arrays, lists of arrays, and files."""
+
+import types
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+
+from sr_tile import zoo
+from sr_tile.arrays import ArraySink, ArraySource, as_array, is_pil
+from sr_tile.channels import Alpha
+from sr_tile.engines.base import Engine, warm_up
+from sr_tile.engines.onnx import OnnxEngine
+from sr_tile.errors import ArgumentError
+from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
+from sr_tile.pipeline import Job, Outcome, Pipeline, Stats
+from sr_tile.planner import Auto, Plan, Settings, make_plan
+from sr_tile.types import Array, Pixels
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+class Enhancer:
+    """A model on a device, ready to enhance any number of images of any size.
+
+    >>> with Enhancer("x2") as enhancer:  # doctest: +SKIP
+    ...     large = enhancer.enhance(image)
+
+    Args:
+        model: path of an ONNX file, name of a bundled model, or an `Engine`; None is the bundled model for `scale`.
+        scale: chooses the bundled model where `model` is None.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `tensorrt`, `directml`, `coreml`; only `auto` falls back.
+        settings: tile, overlap, halo, batch and memory; `auto` where nothing is said.
+        batch_size: rows a call, in place of `settings.batch`.
+        alpha: `bicubic` enlarges an alpha channel by interpolation, `model` runs it through the model.
+        warmup: `off`, `zeros` or `random`: run once at the real shape before the first image.
+        decoders: files read at the same time.
+        encoders: files written at the same time.
+        on_pixels: called with (job, input pixels just finished), from another thread.
+
+    Raises:
+        ModelLoadError: no such model, or not one that sr-tile can run.
+        DeviceError: the device cannot be had.
+        ArgumentError: a setting is out of its range.
+    """
+
+    def __init__(  # noqa: PLR0913  # options by keyword, each with a default
+        self,
+        model: str | Path | Engine | None = None,
+        *,
+        scale: int | None = None,
+        device: str = "auto",
+        settings: Settings | None = None,
+        batch_size: int | Auto | None = None,
+        alpha: Alpha = "bicubic",
+        warmup: str = "off",
+        decoders: int = 2,
+        encoders: int = 2,
+        on_pixels: Callable[[Job, int], None] | None = None,
+    ) -> None:
+        if alpha not in ("bicubic", "model"):
+            raise ArgumentError(f"alpha {alpha!r} is not known; choose bicubic or model")
+        if decoders < 1 or encoders < 1:
+            raise ArgumentError(f"decoders {decoders} and encoders {encoders} must each be 1 or more")
+        settings = settings or Settings()
+        if batch_size is not None:
+            settings = replace(settings, batch=batch_size)
+        self.engine: Engine = (
+            OnnxEngine(zoo.find(model, scale), device) if isinstance(model, str | Path | None) else model
+        )
+        plan = make_plan(self.engine, settings)
+        self._pipeline = Pipeline(
+            self.engine, plan, alpha=alpha, decoders=decoders, encoders=encoders, on_pixels=on_pixels
+        )
+        warm_up(self.engine, warmup, plan.batch, plan.tile)
+
+    def __enter__(self) -> "Enhancer":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: types.TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back the session and its memory."""
+        self.engine.close()
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per input pixel in each direction."""
+        return self.engine.spec.scale or 1
+
+    @property
+    def plan(self) -> Plan:
+        """Tiles and batch in use."""
+        return self._pipeline.plan
+
+    @property
+    def stats(self) -> Stats:
+        """Figures of everything done so far."""
+        return self._pipeline.stats()
+
+    @overload
+    def enhance(self, image: "Image.Image") -> "Image.Image": ...
+    @overload
+    def enhance(self, image: Pixels[Array, "H W *C"]) -> np.ndarray: ...
+    def enhance(self, image: Any) -> Any:
+        """Enhance one image.
+
+        Args:
+            image: (H, W, C) or (H, W), uint8, uint16, or float32 of range [0, 1]; C = 1 gray, 2 gray and alpha, 3 RGB,
+                4 RGBA. Or a PIL image.
+
+        Returns:
+            (H * scale, W * scale, C), or (H * scale, W * scale) for a plane, of the same number type, values clipped to
+            its range and rounded half to even; or a PIL image.
+
+        Raises:
+            ArgumentError: another type, number type or shape.
+            ModelOutputError: the model failed or returned NaN.
+            OutOfMemoryError: not even the smallest tile fits.
+        """
+        return self._enhance_all([image], ["image"])[0]
+
+    def enhance_batch(self, images: Sequence[Any]) -> list[Any]:
+        """Enhance a list of images, of any sizes and kinds; their tiles share batches.
+
+        Args:
+            images: as for `enhance`.
+
+        Returns:
+            One result an image, in the same order, each what `enhance` gives for that image alone; `[]` for `[]`.
+
+        Raises:
+            ArgumentError: one of them is no image; nothing was computed then.
+        """
+        if isinstance(images, np.ndarray) or is_pil(images):
+            raise ArgumentError("images is one image; enhance_batch takes a list of images, enhance takes one")
+        return self._enhance_all(images, [f"images[{index}]" for index in range(len(images))])
+
+    def enhance_file(
+        self, source: Path | str, target: Path | str, *, overwrite: bool = False, options: WriteOptions | None = None
+    ) -> None:
+        """Enhance a file into another one; memory follows the image's width, not its size.
+
+        Args:
+            source: PNG, JPEG, TIFF, WebP or AVIF.
+            target: its suffix says the format.
+            overwrite: replace an existing target.
+            options: quality and compression of the target.
+
+        Raises:
+            ImageReadError: the source is missing, corrupt or truncated.
+            ImageWriteError: the target exists, its folder has no room, or its format cannot hold the image.
+        """
+        job = self.file_job(source, target, overwrite=overwrite, options=options)
+        for outcome in self._pipeline.run([job]):
+            if outcome.error:
+                raise outcome.error
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Do many jobs; outcomes come as they are ready, and a failed job never stops the others.
+
+        See `Pipeline.run`; `file_job` makes jobs.
+        """
+        return self._pipeline.run(jobs)
+
+    @staticmethod
+    def file_job(
+        source: Path | str, target: Path | str, *, overwrite: bool = False, options: WriteOptions | None = None
+    ) -> Job:
+        """A job for `run`, as `enhance_file` does it."""
+
+        def open_sink(info: ImageInfo) -> ImageWriter:
+            return ImageWriter(target, info, options=options or WriteOptions(), overwrite=overwrite)
+
+        return Job(str(source), lambda: ImageReader(source), open_sink)
+
+    def _enhance_all(self, images: Sequence[Any], names: list[str]) -> list[Any]:
+        arrays = [as_array(image, name) for image, name in zip(images, names, strict=True)]
+        jobs = [
+            Job(name, lambda array=array: ArraySource(array), ArraySink)  # type: ignore[misc]
+            for array, name in zip(arrays, names, strict=True)
+        ]
+        results: dict[int, np.ndarray] = {}
+        for outcome in self._pipeline.run(jobs):
+            if outcome.error:
+                raise outcome.error
+            assert isinstance(outcome.sink, ArraySink)
+            results[outcome.index] = outcome.sink.pixels_hwc
+        return [_like(image, results[index]) for index, image in enumerate(images)]
+
+
+def _like(image: Any, pixels_hwc: np.ndarray) -> Any:
+    """The result in the form in which the image came: PIL, (H, W), or (H, W, C)."""
+    if isinstance(image, np.ndarray):
+        return pixels_hwc[..., 0] if image.ndim == 2 else pixels_hwc
+    from PIL import Image
+
+    result = Image.fromarray(pixels_hwc[..., 0] if pixels_hwc.shape[2] == 1 else pixels_hwc)
+    result.info = {key: value for key, value in image.info.items() if key != "transparency"}
+    return result

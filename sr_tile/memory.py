@@ -1,0 +1,134 @@
+"""How much memory there is, on the machine, in the container and on the GPU; how much this process holds."""
+
+import os
+import re
+from pathlib import Path
+
+import psutil
+
+from sr_tile.errors import ArgumentError
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def parse_size(text: str) -> int:
+    """Bytes of a size as people write it.
+
+    >>> parse_size("2GiB"), parse_size("1.5 GB"), parse_size("300m")
+    (2147483648, 1500000000, 300000000)
+
+    Raises:
+        ArgumentError: not a number with an optional unit (B, kB, MB, GB, TB, KiB, MiB, GiB, TiB).
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text.lower())
+    if not match or match[2] not in _UNITS:
+        raise ArgumentError(f"memory size {text!r} is not a number with a unit; write for example 2GiB or 1500MB")
+    return int(float(match[1]) * _UNITS[match[2]])
+
+
+def format_size(size: float) -> str:
+    """Bytes for people.
+
+    >>> format_size(1536 * 2**20)
+    '1.50 GiB'
+    """
+    for unit in ("B", "KiB", "MiB"):
+        if abs(size) < 1024:
+            return f"{size:.0f} {unit}"
+        size /= 1024
+    return f"{size:.2f} GiB"
+
+
+def free_ram() -> int:
+    """Bytes of RAM that this process may still take: what the machine has, or what its cgroup leaves, if less."""
+    return min(psutil.virtual_memory().available, _cgroup_room())
+
+
+def process_ram() -> int:
+    """Bytes of RAM that this process holds (resident set size)."""
+    return int(psutil.Process().memory_info().rss)
+
+
+def peak_ram() -> int:
+    """The most bytes of RAM that this process has held."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return int(psutil.Process().memory_info().peak_wset)  # type: ignore[attr-defined]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if psutil.MACOS else peak * 1024
+
+
+def _cgroup_room(root: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")) -> int:
+    """Bytes that the tightest cgroup limit above this process leaves, page cache counted as free; 2^62 without one.
+
+    Version 2 keeps its files in the process's own folder, version 1 below `memory/`; inside a container the process's
+    folder is mounted as the root, so every folder from its own up to the root is asked.
+    """
+    try:
+        paths = [line.split(":", 2)[1:] for line in own.read_text().splitlines()]
+    except OSError:  # no cgroups on this system
+        return 2**62
+    room = 2**62
+    for controllers, path in paths:
+        if controllers == "":
+            top, limit, usage, cache_key = root, "memory.max", "memory.current", "inactive_file"
+        elif controllers == "memory":
+            top, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
+            cache_key = "total_inactive_file"
+        else:
+            continue
+        own_folder = top / path.strip("/")
+        for folder in (own_folder, *(parent for parent in own_folder.parents if parent.is_relative_to(top))):
+            try:
+                allowed, used = int((folder / limit).read_text()), int((folder / usage).read_text())
+                cache = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines()).get(
+                    cache_key, "0"
+                )
+            except (OSError, ValueError):  # not there, or the word "max"
+                continue
+            room = min(room, max(0, allowed - used + int(cache)))
+    return room
+
+
+def gpu_count() -> int:
+    """NVIDIA GPUs that the driver shows, 0 without a driver."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return int(pynvml.nvmlDeviceGetCount())
+    except Exception:  # the library raises many kinds where there is no driver, and none matters here
+        return 0
+
+
+def free_vram(index: int) -> int:
+    """Free bytes on NVIDIA GPU `index`, by NVML."""
+    return int(_nvml_memory(index).free)
+
+
+def used_vram(index: int) -> int:
+    """Bytes in use on NVIDIA GPU `index`, by all processes: containers hide which process holds what."""
+    return int(_nvml_memory(index).used)
+
+
+def _nvml_memory(index: int) -> "pynvml.c_nvmlMemory_t":  # type: ignore[name-defined]
+    import pynvml
+
+    pynvml.nvmlInit()
+    return pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(_nvml_index(index)))
+
+
+def _nvml_index(index: int) -> int:
+    """CUDA numbers the GPUs that CUDA_VISIBLE_DEVICES leaves, NVML numbers all of them."""
+    visible = [item.strip() for item in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if item.strip()]
+    return int(visible[index]) if index < len(visible) and visible[index].isdigit() else index
+
+
+def gpu_name(index: int) -> str:
+    """What NVIDIA GPU `index` is called, without blanks."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    return str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(_nvml_index(index)))).replace(" ", "-")

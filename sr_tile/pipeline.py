@@ -1,0 +1,513 @@
+"""decode -> tile -> infer -> blend -> encode: threads joined by bounded queues, one clock a stage.
+
+Images go through in order, and so do their tiles; several images are decoded and encoded at a time, and their tiles
+share batches. Every queue is bounded, so memory follows the width of a band, not the number or the size of the images.
+
+An image that fails is dropped and reported, and the others go on. A device that runs out of memory gets the same tiles in
+smaller batches; when one tile is too large, everything under way stops, and the images that are not finished start again
+from their first row with smaller tiles, so that no picture is ever made of two sizes.
+"""
+
+import itertools
+import logging
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import NamedTuple, Protocol
+
+import numpy as np
+
+from sr_tile.batching import Batch, BatchBuilder
+from sr_tile.blending import BandAccumulator, quantise
+from sr_tile.channels import Alpha, Part, enlarge_bicubic, parts_of
+from sr_tile.engines.base import Engine
+from sr_tile.errors import ImageReadError, ModelOutputError, OutOfMemoryError, SrTileError
+from sr_tile.geometry import Region, TileGrid
+from sr_tile.images import ImageInfo
+from sr_tile.planner import Plan
+from sr_tile.stages import BoundedQueue, Cancelled, StageClock, StageReport, start_thread
+
+log = logging.getLogger("sr_tile")
+
+STAGES = ("decode", "tile", "infer", "blend", "encode")
+
+
+class Source(Protocol):
+    """Where rows of an image come from."""
+
+    info: ImageInfo
+
+    def read_rows(self, count: int) -> np.ndarray:
+        """The next rows, (count, width, channels)."""
+        ...
+
+    def close(self) -> None:
+        """No more rows are wanted."""
+        ...
+
+
+class Sink(Protocol):
+    """Where rows of an image go."""
+
+    dtype: np.dtype
+
+    def write_rows(self, rows_hwc: np.ndarray) -> None:
+        """Take the next rows, (n, width, channels) of `dtype`."""
+        ...
+
+    def close(self) -> None:
+        """All rows were written: make them final."""
+        ...
+
+    def abort(self) -> None:
+        """Leave nothing behind; harmless after `close` and when called twice."""
+        ...
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to do.
+
+    Attributes:
+        name: what messages call it.
+        open_source: starts reading; it may be called again when the image has to start afresh.
+        open_sink: starts writing an image of the given kind.
+    """
+
+    name: str
+    open_source: Callable[[], Source]
+    open_sink: Callable[[ImageInfo], Sink]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: done, or failed with `error`."""
+
+    job: Job
+    index: int
+    error: SrTileError | None
+    pixels: int = 0
+    sink: Sink | None = None
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Figures of one run.
+
+    Attributes:
+        stages: one report a stage, in the order of the pipeline.
+        bottleneck: the stage whose workers had the least time to spare.
+        engine_idle: share of the time from the first call to the end of the last in which the engine did nothing.
+        seconds: from the start to the end.
+        images: finished images.
+        megapixels: of the input.
+        redundancy: pixels computed over pixels of the images.
+        tile: (height, width) of the largest tile.
+        batch: rows a call.
+    """
+
+    stages: tuple[StageReport, ...]
+    bottleneck: str
+    engine_idle: float
+    seconds: float
+    images: int
+    megapixels: float
+    redundancy: float
+    tile: tuple[int, int]
+    batch: int
+
+
+class _TileTooLargeError(Exception):
+    """Not even one tile fits on the device."""
+
+
+class _Band(NamedTuple):
+    """The rows of the image that one row of tiles reads."""
+
+    row: int
+    pixels_hwc: np.ndarray
+
+
+class _Key(NamedTuple):
+    """Whose a row of a batch is; the tile's alpha travels with its first part."""
+
+    task: "_Task"
+    row: int
+    column: int
+    part: Part
+    alpha_chw: np.ndarray | None
+
+
+@dataclass(eq=False)
+class _Task:
+    """A job under way. `error`, once set, stays; both queues are cancelled then."""
+
+    job: Job
+    index: int
+    bands: BoundedQueue[_Band] = field(default_factory=lambda: BoundedQueue(1))
+    rows: BoundedQueue[np.ndarray] = field(default_factory=lambda: BoundedQueue(4))
+    sink: Sink | None = None
+    error: SrTileError | None = None
+    pixels_done: int = 0
+    # Set by the decoder before the first band.
+    info: ImageInfo = field(init=False)
+    grid: TileGrid = field(init=False)
+    parts: tuple[Part, ...] = ()
+    accumulator: BandAccumulator = field(init=False)
+
+    def fail(self, error: SrTileError) -> None:
+        self.error = self.error or error
+        self.bands.cancel()
+        self.rows.cancel()
+
+
+class Pipeline:
+    """Runs jobs through one engine.
+
+    Args:
+        engine: runs the tiles; only one thread calls it.
+        plan: tiles and batch; `self.plan` becomes smaller when the device runs out of memory.
+        alpha: how an alpha channel is enlarged, see `channels`.
+        decoders: images read at the same time.
+        encoders: images written at the same time.
+        on_pixels: called with (job, input pixels that were just finished), from a thread of the pipeline.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        plan: Plan,
+        *,
+        alpha: Alpha = "bicubic",
+        decoders: int = 2,
+        encoders: int = 2,
+        on_pixels: Callable[[Job, int], None] | None = None,
+    ) -> None:
+        self.engine, self.plan, self.alpha = engine, plan, alpha
+        self.decoders, self.encoders = decoders, encoders
+        self.on_pixels = on_pixels or (lambda job, pixels: None)
+        workers = {"decode": decoders, "encode": encoders}
+        self.clocks = {name: StageClock(name, workers.get(name, 1)) for name in STAGES}
+        self._computed = self._wanted = self._images = 0
+        self._start = self._end = 0.0
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Do all jobs; outcomes come as they are ready, those of failed jobs too.
+
+        Closing the iterator early stops everything and leaves no half-written output.
+
+        Raises:
+            OutOfMemoryError: the device has no room for the smallest tile.
+        """
+        self._start = time.perf_counter()
+        pending: Iterator[tuple[int, Job]] = enumerate(jobs)
+        try:
+            while True:
+                attempt = _Attempt(self, pending)
+                try:
+                    yield from attempt.outcomes()
+                    return
+                except _TileTooLargeError:
+                    self.plan = self.plan.smaller()
+                    again = attempt.unfinished()
+                    log.warning(
+                        "%s has no room for a tile: starting %d images again with tiles of %d x %d pixels",
+                        self.engine.device,
+                        len(again),
+                        *self.plan.tile,
+                    )
+                    pending = itertools.chain(again, pending)
+        finally:
+            self._end = time.perf_counter()
+
+    def count(self, grid: TileGrid, pixels: int) -> None:
+        """Add a finished image to the figures."""
+        self._images += 1
+        self._computed += len(grid) * math.prod(grid.tile)
+        self._wanted += pixels
+
+    def stats(self) -> Stats:
+        """Figures of all runs so far."""
+        reports = tuple(self.clocks[name].report() for name in STAGES)
+        return Stats(
+            stages=reports,
+            bottleneck=max(reports, key=lambda report: report.busy / report.workers).name,
+            engine_idle=self.clocks["infer"].idle,
+            seconds=self._end - self._start,
+            images=self._images,
+            megapixels=self._wanted / 1e6,
+            redundancy=self._computed / max(1, self._wanted),
+            tile=self.plan.tile,
+            batch=self.plan.batch,
+        )
+
+
+class _Attempt:
+    """One try at a list of jobs with one size of tile: the threads, and the queues between them."""
+
+    def __init__(self, pipeline: Pipeline, jobs: Iterator[tuple[int, Job]]) -> None:
+        self._pipeline, self._engine, self._plan = pipeline, pipeline.engine, pipeline.plan
+        self._clocks = pipeline.clocks
+        self._jobs = jobs
+        self._tasks: list[_Task] = []  # those not finished
+        self._lock = threading.Lock()
+        self._to_decode: BoundedQueue[_Task] = BoundedQueue(1)
+        self._to_tile: BoundedQueue[_Task] = BoundedQueue(pipeline.decoders)
+        self._to_encode: BoundedQueue[_Task] = BoundedQueue(pipeline.decoders)
+        self._batches: BoundedQueue[Batch[_Key]] = BoundedQueue(2)
+        self._outputs: BoundedQueue[tuple[tuple[_Key, ...], np.ndarray]] = BoundedQueue(2)
+        self._done: queue.SimpleQueue[Outcome | BaseException | None] = queue.SimpleQueue()
+        self._encoders_left = pipeline.encoders
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Start, and hand out what is done until all is."""
+        work: list[tuple[str, Callable[[], None]]] = [("feed", self._feed), ("tile", self._tile)]
+        work += [("infer", self._infer), ("blend", self._blend)]
+        work += [("decode", self._decode)] * self._pipeline.decoders
+        work += [("encode", self._encode)] * self._pipeline.encoders
+        threads = [start_thread(name, action, self._done.put) for name, action in work]
+        failure: BaseException | None = None
+        try:
+            while (item := self._done.get()) is not None:
+                if isinstance(item, BaseException):
+                    failure = item
+                    break
+                yield item
+        finally:
+            self._stop(threads)
+        if failure:
+            while not self._done.empty():
+                if isinstance(item := self._done.get(), Outcome):
+                    yield item
+            raise failure
+
+    def unfinished(self) -> list[tuple[int, Job]]:
+        """Jobs that were begun and have no outcome."""
+        return [(task.index, task.job) for task in self._tasks]
+
+    def _stop(self, threads: list[threading.Thread]) -> None:
+        """End all threads, wherever they are, and leave no half-written output."""
+        for shared in (self._to_decode, self._to_tile, self._to_encode, self._batches, self._outputs):
+            shared.cancel()
+        with self._lock:
+            for task in self._tasks:
+                task.bands.cancel()
+                task.rows.cancel()
+        for thread in threads:
+            thread.join()
+        for task in self._tasks:
+            self._pipeline.on_pixels(task.job, -task.pixels_done)
+            if task.sink:
+                task.sink.abort()
+
+    def _feed(self) -> None:
+        for index, job in self._jobs:
+            task = _Task(job, index)
+            with self._lock:
+                self._tasks.append(task)
+            for waiting in (self._to_decode, self._to_tile, self._to_encode):
+                waiting.put(task)
+        for waiting in (self._to_decode, self._to_tile, self._to_encode):
+            waiting.close()
+
+    def _decode(self) -> None:
+        for task in self._to_decode:
+            try:
+                with self._clocks["decode"].working():
+                    source = task.job.open_source()
+                with closing(source):
+                    self._prepare(task, source.info)
+                    self._read_bands(task, source)
+                task.bands.close()
+            except SrTileError as error:
+                task.fail(error)
+            except Cancelled:
+                if not task.error:
+                    raise
+
+    def _prepare(self, task: _Task, info: ImageInfo) -> None:
+        """Lay out the tiles and open the output, so that what cannot work fails before it costs anything."""
+        spec, scale = self._engine.spec, self._engine.spec.scale or 1
+        task.info, task.grid = info, self._plan.grid_for(info.height, info.width, info.channels * scale * scale)
+        task.parts = parts_of(info.channels, spec.channels, self._pipeline.alpha)
+        separate_alpha = info.has_alpha and self._pipeline.alpha == "bicubic"
+        task.accumulator = BandAccumulator(task.grid, scale, info.channels, len(task.parts) + separate_alpha)
+        task.sink = task.job.open_sink(replace(info, height=info.height * scale, width=info.width * scale))
+
+    def _read_bands(self, task: _Task, source: Source) -> None:
+        """Read the image once, top to bottom; neighbouring bands share rows."""
+        axis = task.grid.y
+        band: np.ndarray | None = None
+        for row, start in enumerate(axis.starts):
+            with self._clocks["decode"].working():
+                end = min(start + axis.tile, axis.length)
+                kept = None if band is None else band[start - axis.starts[row - 1] :]
+                wanted = end - start - (0 if kept is None else len(kept))
+                fresh = source.read_rows(wanted)
+                if len(fresh) != wanted:
+                    raise ImageReadError(
+                        f"{task.job.name}: ends after {end - wanted + len(fresh)} rows of {axis.length}"
+                    )
+                band = fresh if kept is None else np.concatenate([kept, fresh])
+            task.bands.put(_Band(row, band))
+
+    def _tile(self) -> None:
+        builder: BatchBuilder[_Key] = BatchBuilder(self._plan.batch)
+        for task in self._to_tile:
+            try:
+                for band in task.bands:
+                    for column in range(len(task.grid.x.starts)):
+                        with self._clocks["tile"].working():
+                            rows = list(self._cut(task, band, column))
+                            batches = [batch for key, tile in rows for batch in builder.add(key, tile)]
+                        for batch in batches:
+                            self._batches.put(batch)
+            except Cancelled:
+                if not task.error:
+                    raise
+        for batch in builder.flush():
+            self._batches.put(batch)
+        self._batches.close()
+
+    def _cut(self, task: _Task, band: _Band, column: int) -> Iterator[tuple[_Key, np.ndarray]]:
+        """The rows that one tile contributes to a batch, in the model's range of values."""
+        height, width = task.grid.tile
+        outer = Region(0, task.grid.x.starts[column], height, width)
+        tile = pad(band.pixels_hwc[outer.slices], height, width)
+        largest = 1 if tile.dtype == np.float32 else np.iinfo(tile.dtype).max
+        unit = np.divide(tile.transpose(2, 0, 1), np.float32(largest), dtype=np.float32, order="C")
+        alpha = unit[-1:] if task.info.has_alpha and self._pipeline.alpha == "bicubic" else None
+        low, high = self._engine.spec.value_range
+        for number, part in enumerate(task.parts):
+            pixels = part.gather(unit)
+            if (low, high) != (0.0, 1.0):
+                pixels = pixels * np.float32(high - low) + np.float32(low)
+            yield _Key(task, band.row, column, part, alpha if number == 0 else None), pixels
+
+    def _infer(self) -> None:
+        for batch in self._batches:
+            first, rows = 0, len(batch.keys)
+            while first < rows:
+                count = min(rows - first, self._pipeline.plan.batch)
+                keys = batch.keys[first : first + count]
+                first += count
+                try:
+                    with self._clocks["infer"].working():
+                        output = self._engine.run(batch.pixels_nchw[first - count : first])
+                except OutOfMemoryError as error:
+                    self._engine.rebuild()
+                    if count == 1:
+                        raise _TileTooLargeError from error
+                    self._pipeline.plan = replace(self._pipeline.plan, batch=count // 2)
+                    log.warning("%s ran out of memory: going on with batches of %d", self._engine.device, count // 2)
+                    first -= count
+                except ModelOutputError as error:
+                    for key in keys:
+                        key.task.fail(error)
+                else:
+                    self._outputs.put((keys, output))
+        self._outputs.close()
+
+    def _blend(self) -> None:
+        for keys, output in self._outputs:
+            for key, tile in zip(keys, output, strict=True):
+                if key.task.error:
+                    continue
+                try:
+                    self._blend_tile(key, tile)
+                except SrTileError as error:
+                    key.task.fail(error)
+                except Cancelled:
+                    if not key.task.error:
+                        raise
+
+    def _blend_tile(self, key: _Key, output_chw: np.ndarray) -> None:
+        """Add one tile to its image, and pass on the rows that it finished."""
+        task, spec = key.task, self._engine.spec
+        assert task.sink is not None  # opened before the first band
+        with self._clocks["blend"].working():
+            # One pass and no temporary: a NaN or an infinity anywhere makes the sum one.
+            if not math.isfinite(float(output_chw.sum(dtype=np.float64))):
+                y, x = task.grid.y.starts[key.row], task.grid.x.starts[key.column]
+                raise ModelOutputError(
+                    f"{task.job.name}: model {spec.name} returned values that are no numbers for the tile at "
+                    f"y = {y}, x = {x}; use another precision or tile size"
+                )
+            low, high = spec.value_range
+            if (low, high) != (0.0, 1.0):
+                output_chw = (output_chw - np.float32(low)) / np.float32(high - low)
+            pieces = [(key.part.scatter(output_chw), key.part.channels)]
+            if key.alpha_chw is not None:
+                last = task.info.channels - 1
+                pieces.append((enlarge_bicubic(key.alpha_chw, spec.scale or 1), slice(last, last + 1)))
+        for piece, channels in pieces:
+            blocks = task.accumulator.add(key.row, key.column, piece, channels)
+            while True:
+                with self._clocks["blend"].working(count=0):
+                    block = next(blocks, None)
+                    rows = None if block is None else quantise(block, task.sink.dtype)
+                if rows is None:
+                    break
+                task.rows.put(rows)
+        if key.part is task.parts[-1]:
+            inner = task.grid.inner(key.row, key.column)
+            task.pixels_done += inner.height * inner.width
+            self._pipeline.on_pixels(task.job, inner.height * inner.width)
+        if task.accumulator.done:
+            task.rows.close()
+
+    def _encode(self) -> None:
+        for task in self._to_encode:
+            try:
+                for rows in task.rows:
+                    assert task.sink is not None  # opened before the first band
+                    with self._clocks["encode"].working():
+                        task.sink.write_rows(rows)
+                with self._clocks["encode"].working(count=0):
+                    if task.sink and not task.error:
+                        task.sink.close()
+            except SrTileError as error:
+                task.fail(error)
+            except Cancelled:
+                if not task.error:
+                    raise
+            self._report(task)
+        with self._lock:
+            self._encoders_left -= 1
+            last = self._encoders_left == 0
+        if last:
+            self._done.put(None)
+
+    def _report(self, task: _Task) -> None:
+        if task.error and task.sink:
+            task.sink.abort()
+        with self._lock:
+            self._tasks.remove(task)
+        pixels = 0 if task.error else task.info.height * task.info.width
+        if not task.error:
+            self._pipeline.count(task.grid, pixels)
+        self._done.put(Outcome(task.job, task.index, task.error, pixels, task.sink))
+
+
+def pad(tile_hwc: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Fill a tile at its bottom and right where the image is smaller: reflected, then repeated where that has no room.
+
+    Args:
+        tile_hwc: (h, w, channels), at most (height, width).
+        height: rows wanted.
+        width: columns wanted.
+
+    Returns:
+        (height, width, channels); the input itself where nothing is missing.
+    """
+    for axis, wanted in ((0, height), (1, width)):
+        length = tile_hwc.shape[axis]
+        if length < wanted:
+            positions = np.arange(wanted)
+            reflected = np.where(positions < length, positions, np.maximum(2 * (length - 1) - positions, 0))
+            tile_hwc = np.take(tile_hwc, reflected, axis=axis)
+    return tile_hwc

@@ -1,0 +1,310 @@
+"""How large tiles and batches are: what the user says, what the model says, and what fits into memory.
+
+The memory of one call grows with the pixels of its batch. A probe runs the model at three shapes, fits that line, and
+keeps it in the user's cache folder, by (model, runtime, device, number type).
+"""
+
+import hashlib
+import json
+import logging
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import platformdirs
+
+from sr_tile import memory
+from sr_tile.engines.base import Engine
+from sr_tile.errors import ArgumentError, GeometryError, OutOfMemoryError
+from sr_tile.geometry import Axis, TileGrid, equalised_tile
+from sr_tile.spec import ModelSpec
+
+log = logging.getLogger("sr_tile")
+
+Auto = Literal["auto"]
+
+HEADROOM = 0.9
+DEFAULT_TILE = 256
+SMALLEST_TILE = 32
+# Enough work a call to fill the device. More only costs memory, and past some point time as well.
+PIXELS_PER_CALL = {"cpu": 512 * 512, "gpu": 2048 * 2048}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user asks for, in pixels and rows; `auto` and None leave it to the model and the machine.
+
+    Attributes:
+        tile: side of a tile.
+        overlap: what two neighbouring tiles share.
+        halo: how much of it each tile discards at its edge.
+        batch: rows a call.
+        mem_limit: bytes that the whole process may take.
+    """
+
+    tile: int | Auto = "auto"
+    overlap: int | Auto = "auto"
+    halo: int | None = None
+    batch: int | Auto = "auto"
+    mem_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("tile", 1), ("overlap", 0), ("halo", 0), ("batch", 1)):
+            value = getattr(self, name)
+            if value not in ("auto", None) and (not isinstance(value, int) or value < least):
+                raise ArgumentError(f"{name} is {value!r}; it must be `auto` or a whole number from {least} up")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Tiles of one job.
+
+    Attributes:
+        tile: (height, width) of a tile at most.
+        fitted: tiles shrink to what the image needs; otherwise they keep their size even where the image is smaller.
+        equalised: tiles also shrink where the same number of smaller ones covers.
+        overlap: pixels two neighbouring tiles share at least.
+        halo: pixels of it that each tile discards.
+        multiple: tiles start and end at multiples of it.
+        batch: rows a call.
+        band_budget: bytes that one image under way may take outside the session, None for no bound.
+    """
+
+    tile: tuple[int, int]
+    overlap: int
+    halo: int
+    multiple: int
+    batch: int = 1
+    band_budget: float | None = None
+    fitted: bool = True
+    equalised: bool = False
+
+    def grid(self, height: int, width: int) -> TileGrid:
+        """The tiles of an image of (height, width) pixels.
+
+        The grid of an image depends on nothing but its size and the plan, so that an image comes out the same alone
+        and in a list.
+        """
+        y, x = (self._axis(length, tile) for length, tile in zip((height, width), self.tile, strict=True))
+        return TileGrid(y, x)
+
+    def _axis(self, length: int, tile: int) -> Axis:
+        if self.equalised:
+            tile = equalised_tile(length, tile, self.overlap, self.multiple)
+        elif self.fitted:
+            tile = min(tile, -(-length // self.multiple) * self.multiple)
+        return Axis(length, tile, self.overlap, self.halo, self.multiple)
+
+    def grid_for(self, height: int, width: int, values_per_pixel: int) -> TileGrid:
+        """`grid`, with lower tiles where the image is so wide that its bands would break `band_budget`.
+
+        Args:
+            height: rows of the image.
+            width: columns of the image.
+            values_per_pixel: channels * scale * scale.
+
+        Raises:
+            OutOfMemoryError: not even the smallest tiles fit.
+        """
+        grid = self.grid(height, width)
+        if self.band_budget is None or band_bytes(grid, values_per_pixel) <= self.band_budget:
+            return grid
+        try:
+            return replace(self, tile=(self.smaller().tile[0], self.tile[1])).grid_for(height, width, values_per_pixel)
+        except OutOfMemoryError:
+            raise OutOfMemoryError(
+                f"an image {width} pixels wide needs {memory.format_size(band_bytes(grid, values_per_pixel))} for its "
+                f"rows under way, and {memory.format_size(self.band_budget)} are left for them; raise --mem-limit"
+            ) from None
+
+    def smaller(self) -> "Plan":
+        """The plan with half the tile, for a device that ran out of memory.
+
+        Raises:
+            OutOfMemoryError: the tile cannot become smaller.
+        """
+        half = tuple(max(1, side // 2 // self.multiple) * self.multiple for side in self.tile)
+        overlap, halo = self.overlap, self.halo
+        if not self.fitted or half == self.tile or min(half) < SMALLEST_TILE:
+            raise OutOfMemoryError(
+                f"out of memory with one tile of {self.tile[0]} x {self.tile[1]} pixels, which cannot become smaller; "
+                "free some memory, or use a smaller model"
+            )
+        room = min(half) - self.multiple
+        if overlap > room:
+            raise OutOfMemoryError(
+                f"out of memory with one tile of {self.tile[0]} x {self.tile[1]} pixels; half of that has no room for "
+                f"the overlap of {overlap}: use a smaller --overlap, or free some memory"
+            )
+        return replace(self, tile=(half[0], half[1]), overlap=overlap, halo=halo, batch=1)
+
+
+def plan_tiles(spec: ModelSpec, settings: Settings) -> Plan:
+    """Tile, overlap and halo by the user's wish, then the model's metadata, then the defaults; batch is 1.
+
+    Raises:
+        GeometryError: they do not fit together.
+    """
+    multiple = spec.multiple or 1
+    halo = settings.halo if settings.halo is not None else spec.halo
+    if spec.fixed_tile:
+        tile = spec.fixed_tile
+        if settings.tile not in ("auto", *tile):
+            log.warning(
+                "model %s takes tiles of %d x %d only; --tile-size %s is ignored", spec.name, *tile, settings.tile
+            )
+    elif settings.tile == "auto":
+        side = -(-(spec.tile or DEFAULT_TILE) // multiple) * multiple
+        tile = (side, side)
+    else:
+        if settings.tile % multiple:
+            raise GeometryError(
+                f"tile size {settings.tile} is no multiple of {multiple}, which model {spec.name} needs; "
+                f"use {max(1, settings.tile // multiple) * multiple} or {-(-settings.tile // multiple) * multiple}"
+            )
+        tile = (settings.tile, settings.tile)
+    if settings.overlap != "auto":
+        overlap = settings.overlap
+    elif halo is None:
+        overlap = min(tile) // 4
+    else:
+        # Beyond a halo that covers the whole receptive field all tiles agree, and nothing is left to blend.
+        overlap = 2 * halo + (halo if int(spec.details.get("receptive_field") or 0) > halo else 0)
+    if halo is None:
+        halo = overlap // 4
+    elif settings.halo is None:
+        halo = min(halo, overlap // 2)
+    if overlap > min(tile) - multiple:
+        raise GeometryError(
+            f"overlap {overlap} is too large for tiles of {tile[0]} x {tile[1]} pixels, which advance by {multiple} or "
+            f"more; use an overlap of at most {max(0, min(tile) - multiple)}, or a larger tile"
+        )
+    automatic = settings.tile == "auto" and not spec.fixed_tile
+    return Plan(tile, overlap, halo, multiple, fitted=not spec.fixed_tile, equalised=automatic)
+
+
+@dataclass(frozen=True)
+class MemoryModel:
+    """Bytes of one call: `base + per_pixel * rows * height * width` of the input."""
+
+    base: float
+    per_pixel: float
+
+    def bytes_for(self, pixels: int) -> float:
+        """Bytes of a call on `pixels` input pixels, all rows together."""
+        return self.base + self.per_pixel * pixels
+
+
+def probe_memory(engine: Engine, plan: Plan) -> MemoryModel:
+    """Measure what a call takes, at a quarter, a half and all of the pixels of one tile.
+
+    The session keeps what it took in its arena, so what is in use after a call is what the call needed.
+    """
+    height, width = plan.tile
+    shapes = [(engine.spec.fixed_batch or 1, height, width)]
+    if plan.fitted:
+        sides = [max(plan.multiple, side // 2 // plan.multiple * plan.multiple) for side in plan.tile]
+        shapes = [(1, sides[0], sides[1]), (1, sides[0], width), (1, height, width)]
+    before = engine.memory_used()
+    pixels, used = [], []
+    for rows, tile_height, tile_width in shapes:
+        engine.run(np.full((rows, engine.spec.channels, tile_height, tile_width), 0.5, np.float32))
+        pixels.append(rows * tile_height * tile_width)
+        used.append(max(0, engine.memory_used() - before))
+    # Allocators round and reuse, so a fitted slope can be too flat: the dearest shape seen is the safe price.
+    dearest = max(bytes_ / count for bytes_, count in zip(used, pixels, strict=True))
+    slope = (used[-1] - used[0]) / (pixels[-1] - pixels[0]) if pixels[-1] > pixels[0] else dearest
+    input_and_output = 4 * engine.spec.channels * (1 + (engine.spec.scale or 1) ** 2)
+    return MemoryModel(base=0.0, per_pixel=max(slope, dearest, input_and_output))
+
+
+def cached_probe(engine: Engine, plan: Plan, folder: Path | None = None) -> MemoryModel:
+    """`probe_memory`, remembered on disk; a cache that cannot be read or written is no error."""
+    folder = folder or Path(platformdirs.user_cache_dir("sr-tile", appauthor=False)) / "probes"
+    key = hashlib.sha256(f"{engine.identity}-{plan.tile}".encode()).hexdigest()[:32]
+    path = folder / f"{key}.json"
+    try:
+        return MemoryModel(**json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError):
+        model = probe_memory(engine, plan)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_suffix(f".{id(engine)}.part")
+        temporary.write_text(json.dumps(asdict(model)))
+        temporary.replace(path)
+    except OSError as error:
+        log.debug("the memory probe is not remembered: %s", error)
+    return model
+
+
+def band_bytes(grid: TileGrid, values_per_pixel: int) -> int:
+    """Bytes of RAM that one image under way takes outside the session: rows being decoded, blended and encoded.
+
+    `values_per_pixel` is channels * scale * scale. Four bands of input wait or are read (16 bit at worst), one band of
+    output is blended in float32, and the encoder holds some rows of it.
+    """
+    return int(grid.x.length * (grid.y.tile * (16 * 4 + 4 * values_per_pixel) + 8 * 64 * 2 * values_per_pixel))
+
+
+def make_plan(engine: Engine, settings: Settings, images_under_way: int = 2) -> Plan:
+    """Tiles by wish and model, the batch by memory and device, and what is left for rows under way.
+
+    Args:
+        engine: the model on its device.
+        settings: what the user asks for.
+        images_under_way: images whose rows are in memory at the same time.
+
+    Raises:
+        GeometryError: tile, overlap and halo do not fit together.
+        OutOfMemoryError: there is no room for one tile, however small.
+    """
+    plan = plan_tiles(engine.spec, settings)
+    room = HEADROOM * memory.free_ram()
+    if settings.mem_limit is not None:
+        room = min(room, HEADROOM * settings.mem_limit - memory.process_ram())
+    on_cpu = engine.device == "cpu"
+    # On a CPU half of the room is for the session, half for rows of pixels.
+    budget = room / 2 if on_cpu else HEADROOM * engine.memory_free()
+    bounded = settings.mem_limit is not None and on_cpu
+    if settings.batch != "auto" and not bounded:
+        batch, price = settings.batch, 0.0
+    else:
+        plan, probe = _fitting_probe(engine, plan, budget, bounded)
+        pixels = math.prod(plan.tile)
+        fits = int((budget - probe.base) / (probe.per_pixel * pixels))
+        wanted = PIXELS_PER_CALL["cpu" if on_cpu else "gpu"] // pixels
+        if settings.batch != "auto":
+            wanted = settings.batch
+            if fits < wanted:
+                log.warning("--mem-limit leaves room for batches of %d, not %d", max(1, fits), wanted)
+        batch = max(1, min(fits, wanted))
+        price = probe.bytes_for(batch * pixels) if on_cpu else 0.0
+    fixed = engine.spec.fixed_batch
+    if fixed and settings.batch not in ("auto", fixed):
+        log.warning(
+            "model %s takes batches of %d only; --batch-size %s is ignored", engine.spec.name, fixed, settings.batch
+        )
+    return replace(plan, batch=fixed or batch, band_budget=(room - price) / images_under_way)
+
+
+def _fitting_probe(engine: Engine, plan: Plan, budget: float, bounded: bool) -> tuple[Plan, MemoryModel]:
+    """What a call costs, and the plan with tiles so small that one of them fits."""
+    while True:
+        try:
+            probe = cached_probe(engine, plan)
+        except OutOfMemoryError:
+            engine.rebuild()
+            plan = plan.smaller()
+            continue
+        if not bounded or probe.bytes_for(math.prod(plan.tile)) <= budget:
+            return plan, probe
+        try:
+            plan = plan.smaller()
+        except OutOfMemoryError:
+            needed = 2 * probe.bytes_for(math.prod(plan.tile)) + memory.process_ram()
+            raise OutOfMemoryError(
+                f"--mem-limit leaves {memory.format_size(max(0, 2 * budget))} to work in, and tiles of {plan.tile[0]} x "
+                f"{plan.tile[1]} pixels, the smallest, need about {memory.format_size(needed / HEADROOM)} in all; raise it"
+            ) from None

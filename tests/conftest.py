@@ -1,0 +1,12 @@
+"""Annotations of shapes are checked in every test: the hook must be in place before the package is imported."""
+
+import pytest
+from jaxtyping import install_import_hook
+
+install_import_hook("sr_tile", "beartype.beartype")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or fills the user's cache."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
