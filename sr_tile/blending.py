@@ -15,7 +15,7 @@ from sr_tile.geometry import Axis, TileGrid
 from sr_tile.types import Array, Float32
 
 _STEPS = 4096
-_CHUNK_ROWS = 64
+_BLOCK_VALUES = 2**20  # finished rows leave in blocks, so that rounding them takes little memory
 
 
 def axis_weights(axis: Axis, index: int, scale: int) -> Float32[Array, " n"]:
@@ -121,8 +121,9 @@ class BandAccumulator:
         last = self._row == len(self._grid.y.starts) - 1
         end = (self._grid.y.length if last else self._grid.y.support(self._row + 1)[0]) * self._scale
         finished = end - self._top
-        for first in range(0, finished, _CHUNK_ROWS):
-            yield self._rows[:, first : min(first + _CHUNK_ROWS, finished)]
+        step = max(1, _BLOCK_VALUES // (self._rows.shape[0] * self._rows.shape[2]))
+        for first in range(0, finished, step):
+            yield self._rows[:, first : min(first + step, finished)]
         kept = 0 if last else self._grid.y.support(self._row)[1] * self._scale - end
         self._rows[:, :kept] = self._rows[:, finished : finished + kept].copy()
         self._rows[:, kept:] = 0

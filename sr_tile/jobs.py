@@ -104,7 +104,7 @@ def _find(item: str, recursive: bool) -> Iterator[tuple[Path, Path]]:
             if file.suffix.lower() in READABLE_SUFFIXES and file.is_file() and not file.name.startswith("."):
                 yield file, file.relative_to(path)
     elif glob.has_magic(item):
-        for name in sorted(glob.iglob(item, recursive=recursive))  # noqa: PTH207:
+        for name in sorted(glob.iglob(item, recursive=recursive)):  # noqa: PTH207
             if Path(name).is_file():
                 yield Path(name), Path(Path(name).name)
     else:

@@ -332,7 +332,7 @@ class _Attempt:
     def _prepare(self, task: _Task, info: ImageInfo) -> None:
         """Lay out the tiles and open the output, so that what cannot work fails before it costs anything."""
         spec, scale = self._engine.spec, self._engine.spec.scale or 1
-        task.info, task.grid = info, self._plan.grid_for(info.height, info.width, info.channels * scale * scale)
+        task.info, task.grid = info, self._plan.grid_for(info.height, info.width, info.channels, scale)
         task.parts = parts_of(info.channels, spec.channels, self._pipeline.alpha)
         separate_alpha = info.has_alpha and self._pipeline.alpha == "bicubic"
         task.accumulator = BandAccumulator(task.grid, scale, info.channels, len(task.parts) + separate_alpha)
@@ -391,6 +391,7 @@ class _Attempt:
     def _infer(self) -> None:
         for batch in self._batches:
             first, rows = 0, len(batch.keys)
+            single_failed = False
             while first < rows:
                 count = min(rows - first, self._pipeline.plan.batch)
                 keys = batch.keys[first : first + count]
@@ -399,16 +400,20 @@ class _Attempt:
                     with self._clocks["infer"].working():
                         output = self._engine.run(batch.pixels_nchw[first - count : first])
                 except OutOfMemoryError as error:
-                    self._engine.rebuild()
-                    if count == 1:
+                    # One row may fail for what the arena still holds of larger batches: it gets a second try.
+                    if count == 1 and single_failed:
                         raise _TileTooLargeError from error
-                    self._pipeline.plan = replace(self._pipeline.plan, batch=count // 2)
-                    log.warning("%s ran out of memory: going on with batches of %d", self._engine.device, count // 2)
+                    single_failed = count == 1
+                    self._engine.rebuild()
+                    smaller = max(1, count // 2)
+                    self._pipeline.plan = replace(self._pipeline.plan, batch=smaller)
+                    log.warning("%s ran out of memory: going on with batches of %d", self._engine.device, smaller)
                     first -= count
                 except ModelOutputError as error:
                     for key in keys:
                         key.task.fail(error)
                 else:
+                    single_failed = False
                     self._outputs.put((keys, output))
         self._outputs.close()
 

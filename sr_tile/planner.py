@@ -4,6 +4,7 @@ The memory of one call grows with the pixels of its batch. A probe runs the mode
 keeps it in the user's cache folder, by (model, runtime, device, number type).
 """
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -28,6 +29,7 @@ Auto = Literal["auto"]
 HEADROOM = 0.9
 DEFAULT_TILE = 256
 SMALLEST_TILE = 32
+ENCODED_BYTES = 2**25  # blocks of finished rows on their way to the encoder
 # Enough work a call to fill the device. More only costs memory, and past some point time as well.
 PIXELS_PER_CALL = {"cpu": 512 * 512, "gpu": 2048 * 2048}
 
@@ -97,25 +99,27 @@ class Plan:
             tile = min(tile, -(-length // self.multiple) * self.multiple)
         return Axis(length, tile, self.overlap, self.halo, self.multiple)
 
-    def grid_for(self, height: int, width: int, values_per_pixel: int) -> TileGrid:
+    def grid_for(self, height: int, width: int, channels: int, scale: int) -> TileGrid:
         """`grid`, with lower tiles where the image is so wide that its bands would break `band_budget`.
 
         Args:
             height: rows of the image.
             width: columns of the image.
-            values_per_pixel: channels * scale * scale.
+            channels: of the image.
+            scale: output pixels per input pixel.
 
         Raises:
             OutOfMemoryError: not even the smallest tiles fit.
         """
         grid = self.grid(height, width)
-        if self.band_budget is None or band_bytes(grid, values_per_pixel) <= self.band_budget:
+        if self.band_budget is None or band_bytes(grid, channels, scale) <= self.band_budget:
             return grid
         try:
-            return replace(self, tile=(self.smaller().tile[0], self.tile[1])).grid_for(height, width, values_per_pixel)
+            lower = replace(self, tile=(self.smaller().tile[0], self.tile[1]))
+            return lower.grid_for(height, width, channels, scale)
         except OutOfMemoryError:
             raise OutOfMemoryError(
-                f"an image {width} pixels wide needs {memory.format_size(band_bytes(grid, values_per_pixel))} for its "
+                f"an image {width} pixels wide needs {memory.format_size(band_bytes(grid, channels, scale))} for its "
                 f"rows under way, and {memory.format_size(self.band_budget)} are left for them; raise --mem-limit"
             ) from None
 
@@ -225,10 +229,9 @@ def cached_probe(engine: Engine, plan: Plan, folder: Path | None = None) -> Memo
     folder = folder or Path(platformdirs.user_cache_dir("sr-tile", appauthor=False)) / "probes"
     key = hashlib.sha256(f"{engine.identity}-{plan.tile}".encode()).hexdigest()[:32]
     path = folder / f"{key}.json"
-    try:
+    with contextlib.suppress(OSError, ValueError, TypeError):
         return MemoryModel(**json.loads(path.read_text()))
-    except (OSError, ValueError, TypeError):
-        model = probe_memory(engine, plan)
+    model = probe_memory(engine, plan)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         temporary = path.with_suffix(f".{id(engine)}.part")
@@ -239,13 +242,14 @@ def cached_probe(engine: Engine, plan: Plan, folder: Path | None = None) -> Memo
     return model
 
 
-def band_bytes(grid: TileGrid, values_per_pixel: int) -> int:
-    """Bytes of RAM that one image under way takes outside the session: rows being decoded, blended and encoded.
+def band_bytes(grid: TileGrid, channels: int, scale: int) -> int:
+    """Bytes of RAM that one image under way takes outside the session, 16 bits a value at worst.
 
-    `values_per_pixel` is channels * scale * scale. Four bands of input wait or are read (16 bit at worst), one band of
-    output is blended in float32, and the encoder holds some rows of it.
+    Four bands of input are read or wait, one band of output is blended in float32, some blocks of it are encoded.
     """
-    return int(grid.x.length * (grid.y.tile * (16 * 4 + 4 * values_per_pixel) + 8 * 64 * 2 * values_per_pixel))
+    decoded = 4 * grid.y.tile * grid.x.length * channels * 2
+    blended = grid.y.tile * scale * grid.x.length * scale * channels * 4
+    return decoded + blended + ENCODED_BYTES
 
 
 def make_plan(engine: Engine, settings: Settings, images_under_way: int = 2) -> Plan:
@@ -294,17 +298,17 @@ def _fitting_probe(engine: Engine, plan: Plan, budget: float, bounded: bool) -> 
     while True:
         try:
             probe = cached_probe(engine, plan)
+            break
         except OutOfMemoryError:
             engine.rebuild()
             plan = plan.smaller()
-            continue
-        if not bounded or probe.bytes_for(math.prod(plan.tile)) <= budget:
-            return plan, probe
+    while bounded and probe.bytes_for(math.prod(plan.tile)) > budget:
         try:
             plan = plan.smaller()
         except OutOfMemoryError:
             needed = 2 * probe.bytes_for(math.prod(plan.tile)) + memory.process_ram()
             raise OutOfMemoryError(
-                f"--mem-limit leaves {memory.format_size(max(0, 2 * budget))} to work in, and tiles of {plan.tile[0]} x "
-                f"{plan.tile[1]} pixels, the smallest, need about {memory.format_size(needed / HEADROOM)} in all; raise it"
+                f"--mem-limit leaves {memory.format_size(max(0, 2 * budget))} to work in, and the smallest tiles, "
+                f"{plan.tile[0]} x {plan.tile[1]}, need about {memory.format_size(needed / HEADROOM)} in all; raise it"
             ) from None
+    return plan, probe

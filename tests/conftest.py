@@ -3,7 +3,8 @@
 import pytest
 from jaxtyping import install_import_hook
 
-install_import_hook("sr_tile", "beartype.beartype")
+ANNOTATED = ["batching", "blending", "channels", "engines"]
+install_import_hook([f"sr_tile.{module}" for module in ANNOTATED], "beartype.beartype")
 
 
 @pytest.fixture(autouse=True)

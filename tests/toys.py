@@ -89,7 +89,12 @@ def identity_model(path: Path, scale: int = 1, **keywords: object) -> Path:
     """Repeats each pixel `scale` times in both directions."""
     scales = np.array([1, 1, scale, scale], np.float32)
     node = helper.make_node(
-        "Resize", ["input", "", "scales"], ["output"], mode="nearest", coordinate_transformation_mode="asymmetric"
+        "Resize",
+        ["input", "", "scales"],
+        ["output"],
+        mode="nearest",
+        coordinate_transformation_mode="asymmetric",
+        nearest_mode="floor",
     )
     return save_model(path, [node], weights={"scales": scales}, **keywords)
 

@@ -1,6 +1,6 @@
 """The engine protocol: all that the pipeline knows of a runtime."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -9,6 +9,7 @@ from sr_tile.spec import ModelSpec
 from sr_tile.types import Array, Float32
 
 
+@runtime_checkable
 class Engine(Protocol):
     """One model on one device.
 
@@ -19,13 +20,13 @@ class Engine(Protocol):
     """
 
     @property
-    def spec(self) -> ModelSpec: ...  # noqa: D102
+    def spec(self) -> ModelSpec: ...
 
     @property
-    def device(self) -> str: ...  # noqa: D102
+    def device(self) -> str: ...
 
     @property
-    def identity(self) -> str: ...  # noqa: D102
+    def identity(self) -> str: ...
 
     def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:
         """Run the network once.

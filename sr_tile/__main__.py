@@ -1,0 +1,5 @@
+"""`python -m sr_tile` is `sr-tile`."""
+
+from sr_tile.cli.main import main
+
+main()

@@ -1,0 +1,33 @@
+"""The little of libvips that reader and encoder share."""
+
+import functools
+from typing import Any
+
+
+@functools.cache
+def vips() -> Any:
+    """Pyvips, imported when the first file is opened."""
+    import pyvips
+
+    # The cache would keep files open, and serve the old pixels of a file that was written again.
+    pyvips.cache_set_max(0)
+    return pyvips
+
+
+def reason_of(error: Exception) -> str:
+    """One line out of libvips' several, which repeat themselves."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    lines = [line.strip() for line in str(getattr(error, "detail", error)).splitlines()]
+    return "; ".join(dict.fromkeys(line for line in lines if line))[:300] or str(error).splitlines()[0]
+
+
+def load(descriptor: int, access: str) -> Any:
+    source = vips().Source.new_from_descriptor(descriptor)
+    # libvips would fill what is truncated or damaged with gray; "warning" is the one level that also sees the checksums of
+    # TIFF, and it lets unknown tags, broken profiles and trailing bytes pass.
+    return vips().Image.new_from_source(source, "", access=access, fail_on="warning")
+
+
+def field_of(image: Any, name: str) -> Any:
+    return image.get(name) if image.get_typeof(name) else None

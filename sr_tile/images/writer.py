@@ -1,0 +1,170 @@
+"""Rows of pixels to files that are whole or not there."""
+
+import contextlib
+import os
+import secrets
+import threading
+import weakref
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import numpy as np
+
+from sr_tile.errors import ArgumentError, ImageWriteError
+from sr_tile.images.encoder import Encoder
+from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions, format_of
+from sr_tile.images.vips import reason_of
+
+
+class ImageWriter:
+    """Rows into a new file, which appears under its name when it is whole, and not before.
+
+    Leaving the `with` block finishes the file, or removes it when an exception leaves the block. A killed process leaves
+    at most a hidden file `.NAME.PID.TOKEN.part` in the folder of the target.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        info: ImageInfo,
+        *,
+        options: WriteOptions | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.path, self.info, self._overwrite = Path(path), info, overwrite
+        options = options or WriteOptions()
+        name = options.format or format_of(path)
+        self._check_fits(name)
+        self.dtype = info.dtype if FORMATS[name].sixteen_bits else np.dtype(np.uint8)
+        self._rows, self._done = 0, False
+        self._target = Path(os.path.realpath(self.path))  # writes through a link, as open() does
+        self._check_target()
+        hidden = f".{self.path.name[:80]}.{os.getpid()}.{secrets.token_hex(4)}.part"
+        self._part = self._target.parent / hidden
+        try:
+            self._descriptor = os.open(
+                self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
+            )
+        except OSError as error:
+            raise ImageWriteError(f"{self.path}: cannot be written: {reason_of(error)}") from None
+        self._encoder = Encoder(name, info, self.dtype, options, self._descriptor)
+        # Also runs at exit: a writer that was forgotten leaves no file and no thread behind.
+        self._cleanup = weakref.finalize(self, _discard, self._encoder, self._descriptor, self._part)
+        self._lock = threading.Lock()
+
+    def _check_fits(self, name: str) -> None:
+        kind, side = FORMATS[name], max(self.info.height, self.info.width)
+        if self.info.dtype == np.float32:
+            raise ArgumentError(f"{self.path}: files hold uint8 or uint16, not float32: scale and round first")
+        if self.info.has_alpha and not kind.alpha:
+            raise ImageWriteError(f"{self.path}: {name.upper()} holds no alpha: choose PNG, TIFF, WebP or AVIF")
+        if side > kind.max_side:
+            bound = f"{name.upper()} holds at most {kind.max_side} pixels a side, not {side}"
+            raise ImageWriteError(f"{self.path}: {bound}: choose {'PNG or ' if name != 'png' else ''}TIFF")
+
+    def _check_target(self) -> None:
+        if self._target.is_dir():
+            raise ImageWriteError(f"{self.path}: is a folder: give the name of a file")
+        if not self._target.parent.is_dir():
+            raise ImageWriteError(f"{self.path}: the folder {self._target.parent} does not exist: create it first")
+        if self._target.exists() and not self._overwrite:
+            raise ImageWriteError(
+                f"{self.path}: exists already: choose another name, or give --overwrite (overwrite=True)"
+            )
+
+    def write_rows(self, rows_hwc: np.ndarray) -> None:
+        """The next rows, top to bottom; waits while the encoder is behind.
+
+        Args:
+            rows_hwc: (any count, width, channels), of self.dtype.
+        """
+        rows_hwc = np.asarray(rows_hwc)
+        expected = (self.info.width, self.info.channels)
+        if rows_hwc.ndim != 3 or rows_hwc.shape[1:] != expected or rows_hwc.dtype != self.dtype:
+            want = f"rows of shape (n, {expected[0]}, {expected[1]}) and dtype {self.dtype}"
+            raise ArgumentError(f"{self.path}: expected {want}, got {rows_hwc.shape} {rows_hwc.dtype}")
+        if self._rows + len(rows_hwc) > self.info.height:
+            given = f"{self._rows} + {len(rows_hwc)} rows"
+            raise ArgumentError(f"{self.path}: {given} are more than the image's {self.info.height}")
+        with self._lock:
+            if self._done:
+                raise ImageWriteError(f"{self.path}: is closed, no more rows can be written")
+            if not self._encoder.push(rows_hwc):
+                raise self._failed()
+            self._rows += len(rows_hwc)
+
+    def close(self) -> None:
+        """Finish the file and give it its name; idempotent.
+
+        Raises:
+            ImageWriteError: rows are missing, the disk is full, or another file took the name: nothing is left behind.
+        """
+        if self._done:
+            return
+        try:
+            if self._rows < self.info.height:
+                missing = f"only {self._rows} of {self.info.height} rows were written"
+                raise ImageWriteError(f"{self.path}: {missing}: the file was removed")
+            if not self._encoder.finish():
+                raise self._failed()
+            os.fsync(self._descriptor)
+            os.close(self._descriptor)
+            self._descriptor = -1
+            self._publish()
+        except OSError as error:
+            raise ImageWriteError(f"{self.path}: cannot be written: {reason_of(error)}") from None
+        finally:
+            self.abort()
+
+    def _failed(self) -> ImageWriteError:
+        return ImageWriteError(f"{self.path}: cannot be written: {self._encoder.failure}")
+
+    def _publish(self) -> None:
+        if self._overwrite:
+            self._part.replace(self._target)
+        else:
+            try:
+                os.link(self._part, self._target)  # unlike a rename, fails where the name was taken meanwhile
+            except FileExistsError:
+                raise ImageWriteError(
+                    f"{self.path}: was created by someone else meanwhile; it was left alone"
+                ) from None
+            except OSError:  # a file system without hard links
+                self._check_target()
+                self._part.rename(self._target)
+        if hasattr(os, "O_DIRECTORY"):  # makes the new name survive a power cut
+            folder = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(folder)
+            finally:
+                os.close(folder)
+
+    def abort(self) -> None:
+        """Stop, and remove the unfinished file; idempotent, does nothing to a finished one."""
+        if self._done:
+            return
+        self._encoder.kill()  # first: a write_rows that waits in another thread wakes up and lets go of the lock
+        with self._lock:
+            self._done = True
+            self._cleanup.detach()
+            _discard(self._encoder, self._descriptor, self._part)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+def _discard(saver: Encoder, descriptor: int, part: Path) -> None:
+    saver.stop()
+    if descriptor >= 0:
+        os.close(descriptor)
+    with contextlib.suppress(OSError):
+        part.unlink(missing_ok=True)

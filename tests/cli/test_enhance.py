@@ -1,0 +1,256 @@
+import json
+import os
+import signal
+import struct
+import subprocess
+import sys
+import time
+import zlib
+
+import numpy as np
+import pytest
+from onnx import helper
+from PIL import Image
+from skimage import data
+from toys import identity_model, noise_image, repeat, save_model
+
+from sr_tile.cli import main as cli
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Runs a command line in `tmp_path` and gives (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sr-tile", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        output = capsys.readouterr()
+        assert "Traceback" not in output.err
+        return code, output.out, output.err
+
+    return call
+
+
+@pytest.fixture
+def model(tmp_path):
+    return identity_model(tmp_path / "model.onnx", 2)
+
+
+def save(path, image):
+    Image.fromarray(image).save(path)
+    return path
+
+
+def test_the_names_of_the_main_options(run, model, tmp_path):
+    image = noise_image(300, 270)
+    save(tmp_path / "in.png", image)
+    code, _, _ = run(
+        "enhance", "in.png", "out.png", "--model", model, "--tile-size", 256, "--overlap", 64, "--batch-size", 8
+    )
+    assert code == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), repeat(image, 2))
+
+
+def test_auto_for_each_and_stats_in_both_forms(run, model, tmp_path):
+    save(tmp_path / "in.png", noise_image(40, 50))
+    common = ("enhance", "in.png", "out.png", "--model", model, "--overwrite", "--tile-size", "auto", "--halo", "auto")
+    code, _, err = run(*common, "--overlap", "auto", "--batch-size", "auto", "--stats")
+    assert code == 0
+    for word in ("decode", "tile", "infer", "blend", "encode", "bottleneck", "idle", "redundancy", "peak memory"):
+        assert word in err
+    assert run(*common, "--stats", "stats.json")[0] == 0
+    stats = json.loads((tmp_path / "stats.json").read_text())
+    assert [stage["name"] for stage in stats["stages"]] == ["decode", "tile", "infer", "blend", "encode"]
+    assert stats["images"] == 1
+
+
+def test_folders_globs_and_places_below(run, model, tmp_path):
+    (tmp_path / "photos" / "deep").mkdir(parents=True)
+    save(tmp_path / "photos" / "a.png", noise_image(8, 9))
+    save(tmp_path / "photos" / "deep" / "b.png", noise_image(8, 9))
+    save(tmp_path / "c.tif", noise_image(8, 9))
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    assert run("enhance", "photos", "*.tif", "out", "--model", model)[0] == 0
+    assert sorted(p.name for p in (tmp_path / "out").rglob("*.*")) == ["a.png", "c.tif"]
+    assert run("enhance", "photos", "deep", "--recursive", "--model", model, "--format", "webp")[0] == 0
+    found = {str(p.relative_to(tmp_path / "deep")) for p in (tmp_path / "deep").rglob("*.*")}
+    assert found == {"a.webp", os.path.join("deep", "b.webp")}
+
+
+def test_one_bad_file_never_stops_the_rest(run, model, tmp_path):
+    (tmp_path / "in").mkdir()
+    for index in range(4):
+        save(tmp_path / "in" / f"{index}.png", noise_image(20, 20, seed=index))
+    (tmp_path / "in" / "2.png").write_bytes(b"garbage")
+    code, _, err = run("enhance", "in", "out", "--model", model, "--report", "report.json")
+    assert code == 1
+    assert "2.png" in err
+    assert "1 of 4 images failed" in err
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "3.png"]
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["counts"] == {"done": 3, "failed": 1}
+    (failed,) = (file for file in report["files"] if file["status"] == "failed")
+    assert failed["source"].endswith("2.png")
+    assert failed["error"]
+
+
+def test_existing_results_need_a_word(run, model, tmp_path):
+    save(tmp_path / "in.png", noise_image(8, 8))
+    (tmp_path / "out.png").write_bytes(b"precious")
+    code, _, err = run("enhance", "in.png", "out.png", "--model", model)
+    assert code == 1
+    assert "--overwrite" in err
+    assert run("enhance", "in.png", "out.png", "--model", model, "--skip-existing")[0] == 0
+    assert (tmp_path / "out.png").read_bytes() == b"precious"
+    assert run("enhance", "in.png", "out.png", "--model", model, "--overwrite")[0] == 0
+    assert Image.open(tmp_path / "out.png").size == (16, 16)
+    assert run("enhance", "in.png", "out.png", "--model", model, "--overwrite", "--skip-existing")[0] == 1
+
+
+def test_two_files_that_would_become_one_are_refused(run, model, tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        save(tmp_path / folder / "x.png", noise_image(8, 8))
+    code, _, err = run("enhance", "a/x.png", "b/x.png", "out", "--model", model)
+    assert code == 1
+    assert "would both become" in err
+    assert not (tmp_path / "out").exists()
+
+
+def huge_png():
+    header = struct.pack(">IIBBBBB", 2**31 - 1, 2**31 - 1, 8, 2, 0, 0, 0)
+    chunk = b"IHDR" + header
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + chunk + struct.pack(">I", zlib.crc32(chunk))
+
+
+def truncated(tmp_path, suffix):
+    path = save(tmp_path / f"whole{suffix}", data.chelsea())
+    return path.read_bytes()[: path.stat().st_size // 2]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda p: b"",
+        lambda p: b"just text",
+        lambda p: huge_png(),
+        lambda p: truncated(p, ".png"),
+        lambda p: truncated(p, ".jpg"),
+        lambda p: truncated(p, ".tif"),
+        lambda p: truncated(p, ".webp"),
+        lambda p: os.urandom(5000),
+        lambda p: b"\x89PNG\r\n\x1a\n" + bytes(100),
+    ],
+)
+def test_damaged_files_are_one_clear_line_and_nothing_is_written(run, model, tmp_path, make):
+    (tmp_path / "bad.png").write_bytes(make(tmp_path))
+    before = {path.name for path in tmp_path.iterdir()}
+    code, out, err = run("enhance", "bad.png", "out.png", "--model", model)
+    assert code == 1
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert err.startswith("sr-tile: error: bad.png")
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+def test_a_wrong_suffix_is_read_by_content(run, model, tmp_path):
+    image = noise_image(8, 8)
+    save(tmp_path / "in.png", image).rename(tmp_path / "in.jpg")
+    assert run("enhance", "in.jpg", "out.png", "--model", model)[0] == 0
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out.png")), repeat(image, 2))
+
+
+def nan_model(path):
+    return save_model(
+        path, [helper.make_node("Log", ["input"], ["log"]), helper.make_node("Sqrt", ["log"], ["output"])]
+    )
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda p: p.write_text("no model"), "no ONNX model"),
+        (
+            lambda p: save_model(p, [helper.make_node("Add", ["input", "b"], ["output"])], extra_inputs=("b",)),
+            "2 inputs",
+        ),
+        (
+            lambda p: save_model(p, [helper.make_node("Relu", ["input"], ["output"])], shape=(1, 8, 8, 3)),
+            "(N, H, W, C)",
+        ),
+        (
+            lambda p: save_model(p, [helper.make_node("Relu", ["input"], ["output"])], shape=("n", 4, "h", "w")),
+            "4 channels",
+        ),
+        (lambda p: identity_model(p, 2, metadata='{"scale": 3, "multiple": 1}'), "came back as"),
+        (lambda p: nan_model(p), "no numbers"),
+    ],
+)
+def test_unusable_models_are_one_clear_line_and_nothing_is_written(run, tmp_path, make, words):
+    save(tmp_path / "in.png", noise_image(20, 20))
+    make(tmp_path / "bad.onnx")
+    before = {path.name for path in tmp_path.iterdir()}
+    code, _, err = run("enhance", "in.png", "out.png", "--model", "bad.onnx", "--batch-size", 1)
+    assert code == 1
+    assert words in err
+    assert len(err.strip().splitlines()) == 1
+    assert {path.name for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "words"),
+    [
+        (("enhance",), 2, "IN... OUT"),
+        (("enhance", "in.png"), 2, "one input and one output"),
+        (("enhance", "in.png", "out.png", "--tile-size", "big"), 2, "neither a whole number nor"),
+        (("enhance", "in.png", "out.png", "--batch-size", "0"), 1, "batch"),
+        (("enhance", "in.png", "out.png", "--overlap", "512", "--tile-size", "256"), 1, "at most 255"),
+        (("enhance", "in.png", "out.png", "--device", "cuda"), 1, "device cuda"),
+        (("enhance", "in.png", "out.png", "--device", "abacus"), 1, "choose one of"),
+        (("enhance", "in.png", "out.png", "--mem-limit", "much"), 1, "2GiB"),
+        (("enhance", "in.png", "out.png", "--parallel", "infer=2"), 2, "decode=N"),
+        (("enhance", "in.png", "out.png", "--model", "unknown"), 1, "bundled models"),
+        (("enhance", "gone.png", "out.png"), 1, "no such file"),
+        (("enhance", "in.png", "out.xyz"), 1, "suffix"),
+        (("enhance", "in.png", "nowhere/deep/out.png", "--scale", "3"), 1, "enlarges by 3"),
+        (("enhance", "empty", "out"), 1, "holds no image"),
+        (("fly",), 2, "No such command"),
+    ],
+)
+def test_wrong_arguments_say_what_to_do(run, tmp_path, arguments, code, words):
+    save(tmp_path / "in.png", noise_image(20, 20))
+    (tmp_path / "empty").mkdir()
+    got, _, err = run(*arguments)
+    assert (got, words in err) == (code, True), err
+
+
+def test_version_and_help(run):
+    assert run("--version")[1].startswith("sr-tile ")
+    assert "enhance" in run("--help")[1]
+
+
+@pytest.mark.slow
+def test_a_killed_run_leaves_no_output_or_a_whole_one(model, tmp_path):
+    image = noise_image(900, 800)
+    save(tmp_path / "in.png", image)
+    command = [sys.executable, "-m", "sr_tile", "enhance", tmp_path / "in.png", tmp_path / "out.png"]
+    command += ["--model", model, "--tile-size", "64", "--overlap", "8", "--batch-size", "1"]
+    start = time.monotonic()
+    subprocess.run(command, check=True)
+    whole, seconds = (tmp_path / "out.png").read_bytes(), time.monotonic() - start
+    outcomes = set()
+    for moment in np.linspace(0.3, 1.05, 16):
+        (tmp_path / "out.png").unlink(missing_ok=True)
+        process = subprocess.Popen(command)
+        time.sleep(seconds * moment)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        outcomes.add((tmp_path / "out.png").exists())
+        if (tmp_path / "out.png").exists():
+            assert (tmp_path / "out.png").read_bytes() == whole
+    assert False in outcomes

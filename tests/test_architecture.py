@@ -1,0 +1,87 @@
+"""The layout of the package: imports run one way, and what is heavy is imported late."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent.parent / "sr_tile"
+
+# A module imports only modules above it in this list.
+ORDER = [
+    "sr_tile",
+    "errors",
+    "types",
+    "geometry",
+    "blending",
+    "batching",
+    "channels",
+    "spec",
+    "memory",
+    "engines",
+    "planner",
+    "images",
+    "arrays",
+    "stages",
+    "pipeline",
+    "zoo",
+    "enhancer",
+    "jobs",
+    "export",
+    "serving",
+    "distributed",
+    "cli",
+    "__main__",
+]
+
+
+def layer(module: str) -> int:
+    parts = module.split(".")
+    return ORDER.index(parts[1] if len(parts) > 1 else parts[0])
+
+
+def imports(path: Path):
+    """Modules of the package that a file imports, inside functions too."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "sr_tile":
+            if node.module == "sr_tile":
+                for alias in node.names:
+                    yield f"sr_tile.{alias.name}" if alias.name in ORDER else "sr_tile"
+            else:
+                yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "sr_tile")
+
+
+def test_imports_run_one_way():
+    seen = 0
+    for path in PACKAGE.rglob("*.py"):
+        relative = path.relative_to(PACKAGE.parent).with_suffix("")
+        name = ".".join(part for part in relative.parts if part != "__init__")
+        for imported in imports(path):
+            seen += 1
+            same = name.split(".")[:2] == imported.split(".")[:2]
+            assert same or layer(imported) < layer(name), f"{name} imports {imported}"
+    assert seen > 30
+
+
+def test_every_module_has_its_place():
+    names = {path.stem if path.suffix == ".py" else path.name for path in PACKAGE.iterdir()}
+    assert names - {"__init__", "__main__", "__pycache__", "py.typed", "py", "bundled"} <= set(ORDER)
+
+
+def test_onnx_runtime_is_imported_in_one_file_only():
+    importers = [path.name for path in PACKAGE.rglob("*.py") if "import onnxruntime" in path.read_text()]
+    assert importers == ["onnx.py"]
+
+
+def test_help_loads_nothing_heavy():
+    code = (
+        "import sys; from sr_tile.cli.main import app\n"
+        "try: app(['enhance', '--help'])\n"
+        "except SystemExit: pass\n"
+        "print([name for name in sys.modules if name in "
+        "('numpy', 'onnxruntime', 'onnx', 'pyvips', 'PIL', 'torch', 'tqdm', 'psutil', 'ray', 'fastapi')])"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines()[-1] == "[]"

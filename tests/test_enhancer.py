@@ -1,0 +1,183 @@
+import numpy as np
+import pytest
+from PIL import Image
+from skimage import data
+from toys import ToyEngine, conv_model, identity_model, noise_image, repeat
+
+from sr_tile.engines.onnx import OnnxEngine
+from sr_tile.enhancer import Enhancer
+from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, ModelLoadError, ModelOutputError
+from sr_tile.images import ImageReader
+from sr_tile.planner import Settings
+
+
+@pytest.fixture
+def identity(tmp_path):
+    with Enhancer(identity_model(tmp_path / "m.onnx", 2), settings=Settings(tile=32, overlap=8, batch=4)) as enhancer:
+        yield enhancer
+
+
+def whole_image(path, image):
+    """The independent reference: the network once, on all of the image."""
+    engine = OnnxEngine(path, "cpu")
+    output = engine.run((image.astype(np.float32) / np.float32(255)).transpose(2, 0, 1)[None])[0]
+    return output.transpose(1, 2, 0)
+
+
+@pytest.mark.parametrize("batch", [1, 3, 8, "auto"])
+@pytest.mark.parametrize("tile", [48, 64, "auto"])
+def test_a_convolutional_model_gives_the_whole_images_pixels(tmp_path, batch, tile):
+    path = conv_model(tmp_path / "m.onnx", metadata='{"halo": 3, "scale": 2, "multiple": 1, "tile": 96}')
+    image = data.astronaut()[:200, :231]
+    whole = whole_image(path, image).clip(0, 1)
+    with Enhancer(path, device="cpu", settings=Settings(tile=tile, batch=batch)) as enhancer:
+        assert len(enhancer.plan.grid(200, 231)) > 1
+        floats = enhancer.enhance((image / np.float32(255)).astype(np.float32))
+        np.testing.assert_allclose(floats, whole, atol=1e-5)
+        steps = np.abs(enhancer.enhance(image).astype(int) - np.rint(whole * 255))
+        assert steps.max() <= 1
+        assert (steps > 0).mean() < 1e-4  # rounding ties only
+
+
+def test_batch_size_never_changes_a_pixel(tmp_path):
+    path = conv_model(tmp_path / "m.onnx")
+    image = noise_image(150, 170, 3, np.float32)
+    results = []
+    for batch in (1, 3, 8, "auto"):
+        with Enhancer(path, device="cpu", settings=Settings(tile=64, overlap=16, batch=batch)) as enhancer:
+            results.append(enhancer.enhance(image))
+    for result in results[1:]:
+        np.testing.assert_allclose(result, results[0], atol=1e-6)
+
+
+def test_a_list_equals_single_calls_in_order(tmp_path):
+    path = conv_model(tmp_path / "m.onnx")
+    shapes = [(70, 50, 3), (9, 100, 1), (1, 1, 4), (64, 64, 2), (33, 20), (200, 30, 3)]
+    images = [noise_image(*shape[:2], shape[2] if len(shape) > 2 else 1, seed=i) for i, shape in enumerate(shapes)]
+    images[4] = images[4][..., 0]
+    with Enhancer(path, device="cpu", settings=Settings(tile=32, batch=3)) as enhancer:
+        together = enhancer.enhance_batch(images)
+        for image, result in zip(images, together, strict=True):
+            alone = enhancer.enhance(image)
+            assert result.shape == (image.shape[0] * 2, image.shape[1] * 2, *image.shape[2:])
+            assert np.abs(result.astype(int) - alone).max() <= 1
+        assert enhancer.enhance_batch([]) == []
+
+
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "CMYK"])
+def test_pil_images_come_back_as_pil_images(identity, mode):
+    image = Image.fromarray(noise_image(20, 30)).convert(mode)
+    image.info["dpi"] = (300, 300)
+    result = identity.enhance(image)
+    assert result.size == (60, 40)
+    assert result.info["dpi"] == (300, 300)
+    expected = image.convert({"P": "RGB", "1": "L", "CMYK": "RGB"}.get(mode, mode))
+    assert result.mode == expected.mode
+    alpha = mode.endswith("A")
+    colours, wanted = np.atleast_3d(np.asarray(result)), repeat(np.atleast_3d(np.asarray(expected)), 2)
+    assert np.array_equal(colours[..., :-1] if alpha else colours, wanted[..., :-1] if alpha else wanted)
+
+
+def test_pil_16_bit_gray_is_not_cut_to_8(identity):
+    pixels = noise_image(20, 30, 1, np.uint16)[..., 0]
+    assert np.array_equal(np.asarray(identity.enhance(Image.fromarray(pixels))), repeat(pixels, 2))
+
+
+@pytest.mark.parametrize(
+    ("image", "words"),
+    [
+        (np.zeros((3, 32, 32), np.uint8), r"image has shape \(3, 32, 32\).*channels come last"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "enhance_batch a list"),
+        (np.zeros((8, 8, 5), np.uint8), "C from 1 to 4"),
+        (np.zeros((0, 8, 3), np.uint8), "at least one pixel"),
+        (np.zeros((8, 8, 3), np.float64), "float64.*astype"),
+        (np.zeros((8, 8, 3), np.int32), "dtype int32"),
+        ([[1, 2], [3, 4]], "image is a list"),
+        ("photo.png", "enhance_file"),
+        (None, "NoneType"),
+        (Image.new("F", (4, 4)), "mode F"),
+    ],
+)
+def test_what_is_no_image_is_named(identity, image, words):
+    with pytest.raises(ArgumentError, match=words):
+        identity.enhance(image)
+
+
+def test_the_bad_item_of_a_list_is_named_and_nothing_is_computed():
+    engine = ToyEngine()
+    with pytest.raises(ArgumentError, match=r"images\[2\] has dtype int64"):
+        Enhancer(engine).enhance_batch([noise_image(4, 4), noise_image(4, 4), np.zeros((4, 4, 3), np.int64)])
+    assert all(shape[2:] != (4, 4) for shape in engine.shapes)
+    with pytest.raises(ArgumentError, match="takes a list"):
+        Enhancer(engine).enhance_batch(noise_image(4, 4))
+
+
+def test_files_keep_16_bits_and_alpha(identity, tmp_path):
+    from sr_tile.images import ImageInfo, ImageWriter
+
+    pixels = noise_image(40, 50, 4, np.uint16)
+    with ImageWriter(tmp_path / "in.png", ImageInfo(40, 50, 4, np.dtype(np.uint16))) as writer:
+        writer.write_rows(pixels)
+    identity.enhance_file(tmp_path / "in.png", tmp_path / "out.tif")
+    with ImageReader(tmp_path / "out.tif") as reader:
+        result = reader.read_rows(80)
+    assert result.dtype == np.uint16
+    assert np.array_equal(result[..., :3], repeat(pixels[..., :3], 2))
+    assert result.shape == (80, 100, 4)
+    with pytest.raises(ImageWriteError, match="exists already"):
+        identity.enhance_file(tmp_path / "in.png", tmp_path / "out.tif")
+    identity.enhance_file(tmp_path / "in.png", tmp_path / "out.tif", overwrite=True)
+
+
+def test_a_failing_file_leaves_nothing(identity, tmp_path):
+    Image.fromarray(noise_image(300, 300)).save(tmp_path / "in.png")
+    whole = (tmp_path / "in.png").read_bytes()
+    (tmp_path / "in.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ImageReadError, match=r"in\.png"):
+        identity.enhance_file(tmp_path / "in.png", tmp_path / "out.png")
+    assert {path.name for path in tmp_path.iterdir()} == {"in.png", "m.onnx"}
+
+
+def test_wrong_settings_are_refused_by_name(tmp_path):
+    path = identity_model(tmp_path / "m.onnx")
+    for keywords, word in (
+        ({"alpha": "none"}, "bicubic or model"),
+        ({"decoders": 0}, "decoders"),
+        ({"warmup": "hot"}, "warm-up"),
+        ({"batch_size": 0}, "batch"),
+    ):
+        with pytest.raises(ArgumentError, match=word):
+            Enhancer(path, **keywords)
+    with pytest.raises(ModelLoadError, match="bundled models are"):
+        Enhancer("no-such-model")
+
+
+def test_nan_is_an_error(tmp_path):
+    from onnx import helper
+    from toys import save_model
+
+    path = save_model(tmp_path / "nan.onnx", [helper.make_node("Log", ["input"], ["output"])])
+    image = noise_image(20, 20)
+    image[3, 4] = 0
+    with Enhancer(path, device="cpu", batch_size=1) as enhancer, pytest.raises(ModelOutputError, match="no numbers"):
+        enhancer.enhance(image)
+
+
+def test_a_fixed_model_does_every_size(tmp_path):
+    path = identity_model(tmp_path / "m.onnx", 2, shape=(4, 3, 32, 48))
+    with Enhancer(path, device="cpu") as enhancer:
+        for size in ((1, 1), (32, 48), (33, 49), (200, 100), (31, 300)):
+            image = noise_image(*size)
+            assert np.array_equal(enhancer.enhance(image), repeat(image, 2)), size
+
+
+def test_the_bundled_model_enlarges_better_than_bicubic():
+    from skimage.metrics import peak_signal_noise_ratio
+
+    original = data.astronaut()
+    small = Image.fromarray(original).resize((256, 256), Image.Resampling.BICUBIC)
+    with Enhancer() as enhancer:
+        result = np.asarray(enhancer.enhance(small))
+    bicubic = np.asarray(small.resize((512, 512), Image.Resampling.BICUBIC))
+    gain = peak_signal_noise_ratio(original, result) - peak_signal_noise_ratio(original, bicubic)
+    assert gain > 1.0

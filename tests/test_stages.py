@@ -1,0 +1,70 @@
+import threading
+
+import pytest
+
+from sr_tile.stages import BoundedQueue, Cancelled, StageClock, start_thread
+
+
+def test_items_come_in_order_and_a_closed_queue_is_read_to_its_end():
+    queue = BoundedQueue(2)
+    got = []
+    thread = start_thread("reader", lambda: got.extend(queue), pytest.fail)
+    for item in range(100):
+        queue.put(item)
+    queue.close()
+    thread.join()
+    assert got == list(range(100))
+
+
+def test_put_waits_for_room():
+    queue = BoundedQueue(2)
+    done = threading.Event()
+    thread = start_thread("writer", lambda: ([queue.put(i) for i in range(3)], done.set()), pytest.fail)
+    assert not done.wait(0.05)
+    assert next(iter(queue)) == 0
+    assert done.wait(5)
+    thread.join()
+
+
+@pytest.mark.parametrize("waiting", ["put", "get"])
+def test_cancel_wakes_whoever_waits(waiting):
+    queue = BoundedQueue(1)
+    ended = []
+
+    def work():
+        try:
+            if waiting == "put":
+                queue.put(1)
+                queue.put(2)
+            else:
+                list(queue)
+        except Cancelled:
+            ended.append(True)
+            raise
+
+    thread = start_thread("worker", work, pytest.fail)
+    queue.cancel()
+    thread.join(5)
+    assert ended == [True]
+
+
+def test_errors_of_a_thread_are_handed_over():
+    errors = []
+    start_thread("worker", lambda: 1 / 0, errors.append).join()
+    assert isinstance(errors[0], ZeroDivisionError)
+
+
+def test_the_clock_adds_up():
+    clock = StageClock("stage", workers=2)
+    assert clock.report().items == 0
+    assert clock.idle == 0
+    for _ in range(3):
+        with clock.working():
+            pass
+    with clock.working(count=0):
+        pass
+    report = clock.report()
+    assert report.items == 3
+    assert report.shortest <= report.mean
+    assert report.shortest <= report.longest <= report.busy
+    assert 0 <= clock.idle <= 1
