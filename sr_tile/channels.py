@@ -87,18 +87,5 @@ def _enlarge_last_axis(tile: np.ndarray, scale: int) -> np.ndarray:
     padded = np.pad(tile, ((0, 0), (0, 0), (2, 2)), mode="edge")
     output = np.empty((*tile.shape[:2], length, scale), np.float32)
     for phase in range(scale):
-        position = (
-            phase + 0.5
-        ) / scale - 0.5  # of this output pixel's centre, in input pixels from the centre of its own
-        first = -2 if position < 0 else -1
-        taps = [np.float32(_keys(position - first - k)) for k in range(4)]
-        sections = (padded[..., 2 + first + k : 2 + first + k + length] for k in range(4))
-        output[..., phase] = sum(tap * section for tap, section in zip(taps, sections, strict=True))
-    return output.reshape(*tile.shape[:2], length * scale)
-
-
-def _keys(distance: float) -> float:
-    x = abs(distance)
-    if x <= 1:
-        return 1.5 * x**3 - 2.5 * x**2 + 1
-    return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
+        # Where the centre of this output pixel lies, in input pixels from the centre of the pixel it came from.
+        position = (phase + 0.5) / scale - 0.5

@@ -173,9 +173,10 @@ def test_wide_images_get_lower_tiles_within_the_budget():
 def test_smaller_plans_end_in_an_error():
     plan = Plan((256, 256), 16, 8, 1, batch=4)
     assert plan.smaller().tile == (128, 128)
+    smallest = plan.smaller().smaller().smaller()
+    assert smallest.tile == (32, 32)
     with pytest.raises(OutOfMemoryError):
-        while True:
-            plan = plan.smaller()
+        smallest.smaller()
     with pytest.raises(OutOfMemoryError, match="cannot become smaller"):
         Plan((256, 256), 16, 8, 1, fitted=False).smaller()
 

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_folders_globs_and_places_below(run, model, tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").rglob("*.*")) == ["a.png", "c.tif"]
     assert run("enhance", "photos", "deep", "--recursive", "--model", model, "--format", "webp")[0] == 0
     found = {str(p.relative_to(tmp_path / "deep")) for p in (tmp_path / "deep").rglob("*.*")}
-    assert found == {"a.webp", os.path.join("deep", "b.webp")}
+    assert found == {"a.webp", str(Path("deep", "b.webp"))}
 
 
 def test_one_bad_file_never_stops_the_rest(run, model, tmp_path):
