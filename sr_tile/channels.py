@@ -67,8 +67,8 @@ def parts_of(image_channels: int, model_channels: int, alpha: Alpha = "bicubic")
 def enlarge_bicubic(tile_chw: Float32[Array, "c h w"], scale: int) -> Float32[Array, "c H W"]:
     """Bicubic enlargement by a whole factor, the border pixels repeated outwards.
 
-    The kernel is Keys' with a = -1/2 (IEEE Transactions on Acoustics 29, 1981). A constant stays constant to a rounding error, and
-    at scale 1 the tile comes back bit for bit. It reads two pixels around each pixel.
+    The kernel is Keys' with a = -1/2 (IEEE Transactions on Acoustics 29, 1981). A constant stays constant to a
+    rounding error, and at scale 1 the tile comes back bit for bit. It reads two pixels around each pixel.
 
     Args:
         tile_chw: (c, h, w), float32, any range.
@@ -89,3 +89,15 @@ def _enlarge_last_axis(tile: np.ndarray, scale: int) -> np.ndarray:
     for phase in range(scale):
         # Where the centre of this output pixel lies, in input pixels from the centre of the pixel it came from.
         position = (phase + 0.5) / scale - 0.5
+        first = -2 if position < 0 else -1
+        taps = [np.float32(_keys(position - first - k)) for k in range(4)]
+        sections = (padded[..., 2 + first + k : 2 + first + k + length] for k in range(4))
+        output[..., phase] = sum(tap * section for tap, section in zip(taps, sections, strict=True))
+    return output.reshape(*tile.shape[:2], length * scale)
+
+
+def _keys(distance: float) -> float:
+    x = abs(distance)
+    if x <= 1:
+        return 1.5 * x**3 - 2.5 * x**2 + 1
+    return -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2 if x < 2 else 0.0
