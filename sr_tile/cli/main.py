@@ -40,7 +40,7 @@ def _root(
 
 def _normalise(arguments: list[str]) -> list[str]:
     """Give `--stats` its value where it stands alone: it takes a file only if that ends in .json."""
-    following = [*arguments[1:], ""]
+    following = [*arguments, ""][1:]
     return [
         "--stats=-" if argument == "--stats" and not after.endswith(".json") else argument
         for argument, after in zip(arguments, following, strict=True)

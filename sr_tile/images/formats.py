@@ -71,7 +71,7 @@ class Metadata:
     """What a file says about its pixels, passed on unchanged; empty for an array.
 
     exif is as it was read: the writer sets its orientation to 1 and its size to that of the output, and leaves out the
-    thumbnail. libvips neither reads nor writes EXIF in a TIFF, though it keeps ICC, XMP, IPTC and density there.
+    thumbnail. From and to a TIFF it is what describes the picture, and not what describes the pixels of that file.
     xres and yres are pixels per millimetre; None: unknown.
     """
 

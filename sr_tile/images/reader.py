@@ -4,6 +4,7 @@ import math
 import os
 import stat
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from sr_tile.errors import ArgumentError, ImageReadError
 from sr_tile.images.formats import ImageInfo, Metadata
+from sr_tile.images.tiff_exif import read_exif
 from sr_tile.images.vips import field_of, load, reason_of, vips
 
 MAX_PIXELS = 2**34
@@ -64,6 +66,8 @@ class ImageReader:
                 os.lseek(descriptor, 0, os.SEEK_SET)
                 image = load(descriptor, "random")
             metadata = _metadata(image)
+            if str(field_of(image, "vips-loader")).startswith("tiffload"):
+                metadata = replace(metadata, exif=read_exif(self.path))
             return _to_rgb_or_gray(image.autorot()), metadata
         finally:
             os.close(descriptor)

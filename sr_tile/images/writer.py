@@ -14,6 +14,7 @@ import numpy as np
 from sr_tile.errors import ArgumentError, ImageWriteError
 from sr_tile.images.encoder import Encoder
 from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions, format_of
+from sr_tile.images.tiff_exif import append_exif
 from sr_tile.images.vips import reason_of
 
 
@@ -108,6 +109,8 @@ class ImageWriter:
                 raise ImageWriteError(f"{self.path}: {missing}: the file was removed")
             if not self._encoder.finish():
                 raise self._failed()
+            if self._encoder.format_name == "tiff":
+                append_exif(self._descriptor, self.info)
             os.fsync(self._descriptor)
             os.close(self._descriptor)
             self._descriptor = -1

@@ -231,6 +231,7 @@ def test_wrong_arguments_say_what_to_do(run, tmp_path, arguments, code, words):
 
 
 def test_version_and_help(run):
+    assert "Usage" in run()[1] + run()[2]
     assert run("--version")[1].startswith("sr-tile ")
     assert "enhance" in run("--help")[1]
 
