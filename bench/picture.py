@@ -1,6 +1,6 @@
 """The README's picture: a rendered scene made small, enlarged by bicubic interpolation and by the bundled model.
 
-    python bench/picture.py models/x2.png
+Run it as `python bench/picture.py models/x2.png`.
 """
 
 import sys

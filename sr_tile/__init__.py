@@ -1,3 +1,30 @@
-"""Restore or enlarge images of any size with an ONNX network."""
+"""Restore or enlarge images of any size with an ONNX network.
+
+>>> from sr_tile import Enhancer
+>>> with Enhancer("x2") as enhancer:  # doctest: +SKIP
+...     large = enhancer.enhance(image)
+"""
+
+from typing import TYPE_CHECKING, Any
+
+from sr_tile.errors import SrTileError
+
+if TYPE_CHECKING:
+    from sr_tile.enhancer import Enhancer
+    from sr_tile.planner import Settings
 
 __version__ = "0.1.0"
+__all__ = ["Enhancer", "Settings", "SrTileError", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load what is heavy only when it is asked for: `sr-tile --help` needs none of it."""
+    if name == "Enhancer":
+        from sr_tile.enhancer import Enhancer
+
+        return Enhancer
+    if name == "Settings":
+        from sr_tile.planner import Settings
+
+        return Settings
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,5 +1,6 @@
 """The public Python face: `Enhancer` restores or enlarges arrays, lists of arrays, and files."""
 
+import logging
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -21,6 +22,8 @@ from sr_tile.types import Array, Pixels
 
 if TYPE_CHECKING:
     from PIL import Image
+
+log = logging.getLogger("sr_tile")
 
 
 class Enhancer:
@@ -179,7 +182,10 @@ class Enhancer:
         """A job for `run`, as `enhance_file` does it."""
 
         def open_sink(info: ImageInfo) -> ImageWriter:
-            return ImageWriter(target, info, options=options or WriteOptions(), overwrite=overwrite)
+            writer = ImageWriter(target, info, options=options, overwrite=overwrite)
+            if writer.dtype != info.dtype:
+                log.warning("%s: the format holds 8 bits a channel; 16 are rounded. PNG and TIFF keep them", target)
+            return writer
 
         return Job(str(source), lambda: ImageReader(source), open_sink)
 

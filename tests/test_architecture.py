@@ -56,6 +56,8 @@ def imports(path: Path):
 def test_imports_run_one_way():
     seen = 0
     for path in PACKAGE.rglob("*.py"):
+        if path == PACKAGE / "__init__.py":  # the face shows what lies below it, and loads it late
+            continue
         relative = path.relative_to(PACKAGE.parent).with_suffix("")
         name = ".".join(part for part in relative.parts if part != "__init__")
         for imported in imports(path):

@@ -181,3 +181,11 @@ def test_the_bundled_model_enlarges_better_than_bicubic():
     bicubic = np.asarray(small.resize((512, 512), Image.Resampling.BICUBIC))
     gain = peak_signal_noise_ratio(original, result) - peak_signal_noise_ratio(original, bicubic)
     assert gain > 1.0
+
+
+def test_bits_that_a_format_cannot_hold_are_said_to_go(identity, tmp_path, caplog):
+    Image.fromarray(noise_image(8, 8, 1, np.uint16)[..., 0]).save(tmp_path / "in.png")
+    identity.enhance_file(tmp_path / "in.png", tmp_path / "kept.tif")
+    assert not caplog.text
+    identity.enhance_file(tmp_path / "in.png", tmp_path / "cut.jpg")
+    assert "8 bits" in caplog.text

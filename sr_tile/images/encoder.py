@@ -143,18 +143,21 @@ def _attach(image: Any, info: ImageInfo, gray: bool) -> None:
 
 
 def _without_thumbnail(exif: bytes | None) -> bytes | None:
-    """Cut the chain of directories after the first: the second describes a thumbnail of the picture before its repair."""
+    """Cut the chain of directories after the first: the second describes a thumbnail of the picture before its repair.
+
+    None for a damaged block, which libvips leaves out, or fails at when it is very short.
+    """
     head = 6 if exif is not None and exif.startswith(b"Exif\0\0") else 0
     if exif is None or exif[head : head + 2] not in (b"II", b"MM"):
-        return exif
+        return None
     order = "<" if exif[head : head + 2] == b"II" else ">"
     try:
         (start,) = struct.unpack_from(order + "I", exif, head + 4)
         (entries,) = struct.unpack_from(order + "H", exif, head + start)
         patched = bytearray(exif)
         struct.pack_into("I", patched, head + start + 2 + 12 * entries, 0)
-    except struct.error:  # a damaged block, which libvips leaves out
-        return exif
+    except struct.error:
+        return None
     return bytes(patched)
 
 

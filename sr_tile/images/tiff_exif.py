@@ -1,0 +1,220 @@
+"""EXIF of a TIFF file, which libvips neither reads nor writes: no pixels, no libvips.
+
+A TIFF is a header with the position of directory 0 (IFD0), whose entries describe the pixels, or hold what EXIF says of the
+picture, or point to the directories of Exif and GPS. An EXIF block, as the other formats embed it, is a small TIFF without
+pixels. Written by hand, because Pillow refuses TIFFs whose pixels it does not know and cannot add to a file in place.
+Layout: TIFF 6.0, section 2; the BigTIFF design of libtiff; EXIF 2.32, section 4.6.
+"""
+
+import contextlib
+import io
+import logging
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from sr_tile.images.formats import ImageInfo
+
+log = logging.getLogger("sr_tile")
+
+_PREFIX = b"Exif\0\0"  # with which libvips begins a block
+_EXIF, _GPS, _INTEROP = 0x8769, 0x8825, 0xA005  # entries that point to another directory
+_CHILDREN = {0: (_EXIF, _GPS), _EXIF: (_INTEROP,), _GPS: (), _INTEROP: ()}
+_DESCRIPTION = 0x010E
+_TEXT = (0x010D, _DESCRIPTION, 0x010F, 0x0110, 0x011D, 0x0131, 0x0132, 0x013B, 0x013C, 0x8298)
+# Of IFD0, with their type: text; the rating in stars and per cent; Windows' title, comment, author, keywords and subject.
+_IFD0_KINDS = dict.fromkeys(_TEXT, 2) | dict.fromkeys((0x4746, 0x4749), 3) | dict.fromkeys(range(0x9C9B, 0x9CA0), 1)
+# Descriptions that programs would take for the layout of the pixels.
+_ABOUT_PIXELS = (b"ImageJ=", b'{"', b"<?xml", b"<OME", b"shape=")
+_LEFT_OUT = (0xEA1C, _EXIF, _GPS, _INTEROP)  # padding, and pointers where they do not belong
+_WIDTH, _HEIGHT = 0xA002, 0xA003
+_ASCII, _LONG, _UTF8, _LONG8 = 2, 4, 129, 16
+# By type, the bytes that swap together.
+_UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 1, 7: 1, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, _UTF8: 1}
+_SIZES = _UNITS | {5: 8, 10: 8}  # a rational is two numbers
+_MAX_VALUE, _MAX_ENTRIES = 2**16, 4096  # libexif takes no larger block; more entries are a damaged file
+_ODD = (struct.error, ValueError, OverflowError)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """order: < or >, as struct has it."""
+
+    order: str
+    big: bool
+
+    @property
+    def count(self) -> struct.Struct:
+        return struct.Struct(self.order + ("Q" if self.big else "H"))
+
+    @property
+    def entry(self) -> struct.Struct:
+        """Tag, type, count, and the value or its position."""
+        return struct.Struct(self.order + ("HHQ8s" if self.big else "HHI4s"))
+
+    @property
+    def offset(self) -> struct.Struct:
+        return struct.Struct(self.order + ("Q" if self.big else "I"))
+
+
+@dataclass
+class _Directory:
+    """values: tag to (type, little-endian bytes); children: the tag of a pointer to what it points to."""
+
+    values: dict[int, tuple[int, bytes]] = field(default_factory=dict)
+    children: dict[int, "_Directory"] = field(default_factory=dict)
+
+
+def read_exif(path: Path) -> bytes | None:
+    """The EXIF block of a TIFF or BigTIFF; None where there is none, or none that can be understood.
+
+    Without what describes the pixels of this file: orientation, size, density, profile; those are read elsewhere.
+    """
+    try:
+        with path.open("rb") as file:
+            directory = _parse(file)
+    except (OSError, *_ODD) as error:
+        log.debug("%s: EXIF left out: %s", path, error)
+        return None
+    if not directory.values and not directory.children:
+        return None
+    return _PREFIX + b"II*\0" + struct.pack("<I", 8) + _pack(directory, 8, _Layout("<", False))
+
+
+def append_exif(descriptor: int, info: ImageInfo) -> None:
+    """Put the EXIF of info into a little-endian TIFF or BigTIFF that is whole, with the size of info.
+
+    The EXIF and a copy of IFD0 that points to it go to the end of the file, and at last the header's pointer is changed.
+    EXIF that cannot be understood leaves the file as it is.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    exif = info.metadata.exif
+    if exif is None:
+        return
+    try:
+        directory = _parse(io.BytesIO(exif.removeprefix(_PREFIX)))
+        _set_size(directory, info)
+        with open(descriptor, "r+b", closefd=False) as file:
+            layout, position = _header(file)
+            if layout.order != "<":
+                raise ValueError("it is big-endian")
+            own = _entries(file, position, layout)
+            at = -(-file.seek(0, os.SEEK_END) // 8) * 8
+            block = _pack(directory, at, layout, own)
+            pointer = layout.offset.pack(at)
+            if not layout.big and at + len(block) >= 2**32:
+                raise ValueError("it would end beyond 4 GiB")
+            file.write(bytes(at - file.tell()) + block)
+            file.seek(layout.offset.size)  # 4 in a classic header, 8 in a BigTIFF's
+            file.write(pointer)
+    except _ODD as error:
+        log.debug("EXIF left out of the TIFF: %s", error)
+
+
+def _set_size(directory: _Directory, info: ImageInfo) -> None:
+    exif = directory.children.setdefault(_EXIF, _Directory())
+    for tag, side in ((_WIDTH, info.width), (_HEIGHT, info.height)):
+        exif.values[tag] = (_LONG, struct.pack("<I", side))
+
+
+def _parse(file: BinaryIO) -> _Directory:
+    layout, position = _header(file)
+    return _read(file, position, layout)
+
+
+def _header(file: BinaryIO) -> tuple[_Layout, int]:
+    """Layout of a TIFF and position of IFD0."""
+    head = _bytes_at(file, 0, 8)
+    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    if order is None:
+        raise ValueError("no TIFF header")
+    (version,) = struct.unpack_from(order + "H", head, 2)
+    if version not in (42, 43):
+        raise ValueError(f"TIFF version {version}")
+    layout = _Layout(order, version == 43)
+    size = layout.offset.size
+    return layout, layout.offset.unpack(_bytes_at(file, size, size))[0]
+
+
+def _bytes_at(file: BinaryIO, position: int, size: int) -> bytes:
+    file.seek(position)
+    part = file.read(size)
+    if len(part) < size:
+        raise ValueError(f"the file ends before byte {position + size}")
+    return part
+
+
+def _entries(file: BinaryIO, position: int, layout: _Layout) -> bytes:
+    """The table of a directory, as it is in the file."""
+    (count,) = layout.count.unpack(_bytes_at(file, position, layout.count.size))
+    if not 0 < count <= _MAX_ENTRIES:
+        raise ValueError(f"a directory of {count} entries")
+    return _bytes_at(file, position + layout.count.size, count * layout.entry.size)
+
+
+def _read(file: BinaryIO, position: int, layout: _Layout, which: int = 0) -> _Directory:
+    """A directory and those below it, without entries that are odd; which: the tag that points to it, 0 for IFD0."""
+    directory = _Directory()
+    for tag, kind, count, inline in layout.entry.iter_unpack(_entries(file, position, layout)):
+        with contextlib.suppress(*_ODD):
+            if tag in _CHILDREN[which]:
+                wide = struct.Struct(layout.order + ("Q" if kind in (_LONG8, 18) else "I"))
+                child = _read(file, wide.unpack_from(inline)[0], layout, tag)
+                if child.values or child.children:
+                    directory.children[tag] = child
+            elif (which == 0 and tag not in _IFD0_KINDS) or tag in _LEFT_OUT or kind not in _UNITS:
+                continue
+            elif 0 < (size := count * _SIZES[kind]) <= _MAX_VALUE:
+                value = inline[:size]
+                if size > len(inline):
+                    value = _bytes_at(file, layout.offset.unpack(inline)[0], size)
+                if layout.order == ">":
+                    value = np.frombuffer(value, f"u{_UNITS[kind]}").byteswap().tobytes()
+                directory.values[tag] = (_ASCII if kind == _UTF8 else kind, value)
+    if which == 0:
+        directory.values = dict(_fit_for_ifd0(directory.values))
+    return directory
+
+
+def _fit_for_ifd0(values: dict[int, tuple[int, bytes]]) -> Iterator[tuple[int, tuple[int, bytes]]]:
+    """Those that libtiff reads without a warning, which our own reader would take for damage."""
+    for tag, (kind, value) in values.items():
+        if kind != _IFD0_KINDS[tag] or (tag == _DESCRIPTION and value.startswith(_ABOUT_PIXELS)):
+            continue
+        if kind == _ASCII:
+            # EXIF parts the copyright of photographer and editor by a zero, at which libtiff stops.
+            parts = [part for part in value.split(b"\0") if part.strip()]
+            if parts:
+                yield tag, (kind, b"; ".join(parts) + b"\0")
+        else:
+            yield tag, (kind, value)
+
+
+def _pack(directory: _Directory, at: int, layout: _Layout, own: bytes = b"") -> bytes:
+    """A little-endian directory and those below it, for position at; own: more entries, which keep their values."""
+    entry, tags = layout.entry, directory.values.keys() | directory.children.keys()
+    old = (own[start : start + entry.size] for start in range(0, len(own), entry.size))
+    table = {tag: raw for raw in old if (tag := entry.unpack(raw)[0]) not in tags}
+    body = b""
+    # The values come after the table and the position of the next directory, of which there is none.
+    start = at + layout.count.size + (len(table) + len(tags)) * entry.size + layout.offset.size
+    for tag in sorted(tags):
+        body += bytes(-(start + len(body)) % 8)
+        position = layout.offset.pack(start + len(body))
+        if tag in directory.children:
+            body += _pack(directory.children[tag], start + len(body), layout)
+            table[tag] = entry.pack(tag, _LONG8 if layout.big else _LONG, 1, position)
+            continue
+        kind, value = directory.values[tag]
+        fits = len(value) <= layout.offset.size
+        table[tag] = entry.pack(tag, kind, len(value) // _SIZES[kind], value if fits else position)
+        body += b"" if fits else value
+    entries = b"".join(raw for _, raw in sorted(table.items()))
+    return layout.count.pack(len(table)) + entries + layout.offset.pack(0) + body
