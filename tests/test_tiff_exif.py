@@ -8,6 +8,7 @@ import pyvips
 import tifffile
 from PIL import Image
 from PIL.TiffImagePlugin import IFDRational
+from toys import noise_image
 
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, Metadata, WriteOptions, encoder
 from sr_tile.images.tiff_exif import append_exif, read_exif
@@ -242,3 +243,11 @@ def test_a_file_without_exif_has_none(tmp_path):
     write(tmp_path / "a.tif", noise(8, 9, 3), None)
     assert read_exif(tmp_path / "a.tif") is None
     assert read_exif(tmp_path / "missing.tif") is None
+
+
+def test_odd_tags_do_not_make_a_file_unreadable(tmp_path):
+    pixels = noise_image(40, 50)
+    copyright_with_two_parts = (33432, "s", 0, "Photographer\x00Editor", True)
+    tifffile.imwrite(tmp_path / "odd.tif", pixels, photometric="rgb", extratags=[copyright_with_two_parts])
+    with ImageReader(tmp_path / "odd.tif") as reader:
+        assert np.array_equal(reader.read_rows(40), pixels)

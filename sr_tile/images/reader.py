@@ -37,6 +37,7 @@ class ImageReader:
         self._region: Any = None
         self._lock = threading.Lock()
         self._image: Any = None
+        self._fail_on = "warning"
         try:
             self._image, metadata = self._open()
             image = self._image
@@ -58,13 +59,13 @@ class ImageReader:
         # A descriptor, not a name: libvips reads options out of names such as "a[1].png".
         descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
-            image = load(descriptor, "sequential")
+            image = load(descriptor, "sequential", self._fail_on)
             self._check(image)
             orientation = field_of(image, "orientation")
             if orientation in range(3, 9):
                 # Rows of the turned image come from all over the file.
                 os.lseek(descriptor, 0, os.SEEK_SET)
-                image = load(descriptor, "random")
+                image = load(descriptor, "random", self._fail_on)
             metadata = _metadata(image)
             if str(field_of(image, "vips-loader")).startswith("tiffload"):
                 metadata = replace(metadata, exif=read_exif(self.path))
@@ -115,10 +116,9 @@ class ImageReader:
             rows_hwc = np.empty((count, self.info.width, self.info.channels), self.info.dtype)
             step = max(1, _FETCH_BYTES // (self.info.width * self.info.channels * self.info.dtype.itemsize))
             try:
-                self._region = self._region or vips().Region.new(self._image)
                 for start in range(0, count, step):
                     part_hwc = rows_hwc[start : start + step]
-                    pixels = self._region.fetch(0, self._next_row, self.info.width, len(part_hwc))
+                    pixels = self._fetch(len(part_hwc))
                     part_hwc[:] = np.frombuffer(pixels, self.info.dtype).reshape(part_hwc.shape)
                     self._next_row += len(part_hwc)
             except vips().Error as error:
@@ -127,6 +127,19 @@ class ImageReader:
             if self._low_bits < 16:  # libvips fills the lower bits with 0, by which white would not be 65535
                 rows_hwc |= rows_hwc >> self._low_bits
             return rows_hwc
+
+    def _fetch(self, count: int) -> Any:
+        """Bytes of the next rows; a file that fails at once gets a second try, in case only its tags are odd."""
+        try:
+            self._region = self._region or vips().Region.new(self._image)
+            return self._region.fetch(0, self._next_row, self.info.width, count)
+        except vips().Error:
+            if self._next_row or self._fail_on == "error":
+                raise
+            self._fail_on = "error"
+            self._image, _ = self._open()
+            self._region = vips().Region.new(self._image)
+            return self._region.fetch(0, 0, self.info.width, count)
 
     def close(self) -> None:
         """Let go of the file; idempotent."""

@@ -22,11 +22,14 @@ def reason_of(error: Exception) -> str:
     return "; ".join(dict.fromkeys(line for line in lines if line))[:300] or str(error).splitlines()[0]
 
 
-def load(descriptor: int, access: str) -> Any:
+def load(descriptor: int, access: str, fail_on: str = "warning") -> Any:
+    """An image out of an open file.
+
+    libvips would fill what is truncated or damaged with gray. `fail_on="error"` sees what is truncated; "warning" also
+    sees the checksums of TIFF, but stumbles over TIFF tags of a wrong type.
+    """
     source = vips().Source.new_from_descriptor(descriptor)
-    # libvips would fill what is truncated or damaged with gray; "warning" is the one level that also sees the checksums of
-    # TIFF, and it lets unknown tags, broken profiles and trailing bytes pass.
-    return vips().Image.new_from_source(source, "", access=access, fail_on="warning")
+    return vips().Image.new_from_source(source, "", access=access, fail_on=fail_on)
 
 
 def field_of(image: Any, name: str) -> Any:
