@@ -63,8 +63,8 @@ def _from_pil(image: "Image.Image", where: str) -> np.ndarray:
             "give an array of uint16, or of float32 in [0, 1]"
         )
     mode = _MODES.get(image.mode, image.mode)
-    if image.mode == "P" and "transparency" in image.info:
-        mode = "RGBA"
+    if "transparency" in image.info:
+        mode = {"1": "LA", "L": "LA"}.get(image.mode, "RGBA")
     array = np.asarray(image.convert(mode) if mode != image.mode else image)
     return array.astype(np.uint16, copy=False)[..., None] if mode.startswith("I;16") else np.atleast_3d(array)
 

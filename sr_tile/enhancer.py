@@ -14,7 +14,7 @@ from sr_tile.arrays import ArraySink, ArraySource, as_array, is_pil
 from sr_tile.channels import Alpha
 from sr_tile.engines.base import Engine, warm_up
 from sr_tile.engines.onnx import OnnxEngine
-from sr_tile.errors import ArgumentError
+from sr_tile.errors import ArgumentError, OutOfMemoryError
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
 from sr_tile.pipeline import Job, Outcome, Pipeline, Stats
 from sr_tile.planner import Auto, Plan, Settings, make_plan
@@ -39,7 +39,7 @@ class Enhancer:
         settings: tile, overlap, halo, batch and memory; `auto` where nothing is said.
         batch_size: rows a call, in place of `settings.batch`.
         alpha: `bicubic` enlarges an alpha channel by interpolation, `model` runs it through the model.
-        warmup: `off`, `zeros` or `random`: run once at the real shape before the first image.
+        warmup: `off`, `zeros` or `random`: run once before the first image, as `warm_up` does.
         decoders: files read at the same time.
         encoders: files written at the same time.
         on_pixels: called with (job, input pixels just finished), from another thread.
@@ -71,14 +71,36 @@ class Enhancer:
         settings = settings or Settings()
         if batch_size is not None:
             settings = replace(settings, batch=batch_size)
+        self._owned = isinstance(model, str | Path | None)
         self.engine: Engine = (
             OnnxEngine(zoo.find(model, scale), device) if isinstance(model, str | Path | None) else model
         )
-        plan = make_plan(self.engine, settings)
+        plan = make_plan(self.engine, settings, images_under_way=decoders + 1)
         self._pipeline = Pipeline(
             self.engine, plan, alpha=alpha, decoders=decoders, encoders=encoders, on_pixels=on_pixels
         )
-        warm_up(self.engine, warmup, plan.batch, plan.tile)
+        self.warm_up(warmup)
+
+    def warm_up(self, kind: str = "zeros", image_size: tuple[int, int] | None = None) -> None:
+        """Run the model once at the real shape, so that the first image takes no longer than the others.
+
+        Args:
+            kind: `zeros` or `random` pixels; `off` does nothing.
+            image_size: (height, width) of the images to come, which decides the shape of their tiles; None takes the
+                largest tile.
+
+        Raises:
+            ArgumentError: another kind.
+            OutOfMemoryError: not even the smallest tile fits.
+        """
+        while True:
+            plan = self._pipeline.plan
+            tile = plan.grid(*image_size).tile if image_size else plan.tile
+            try:
+                return warm_up(self.engine, kind, plan.batch, tile)
+            except OutOfMemoryError:
+                self.engine.rebuild()
+                self._pipeline.plan = replace(plan, batch=plan.batch // 2) if plan.batch > 1 else plan.smaller()
 
     def __enter__(self) -> "Enhancer":
         return self
@@ -92,8 +114,9 @@ class Enhancer:
         self.close()
 
     def close(self) -> None:
-        """Give back the session and its memory."""
-        self.engine.close()
+        """Give back the session and its memory; an engine that was passed in stays open."""
+        if self._owned:
+            self.engine.close()
 
     @property
     def scale(self) -> int:
@@ -107,7 +130,7 @@ class Enhancer:
 
     @property
     def stats(self) -> Stats:
-        """Figures of everything done so far."""
+        """Figures of the last call."""
         return self._pipeline.stats()
 
     @overload
@@ -211,5 +234,6 @@ def _like(image: Any, pixels_hwc: np.ndarray) -> Any:
     from PIL import Image
 
     result = Image.fromarray(pixels_hwc[..., 0] if pixels_hwc.shape[2] == 1 else pixels_hwc)
-    result.info = {key: value for key, value in image.info.items() if key != "transparency"}
+    dropped = {"transparency"} if result.mode == image.mode else {"transparency", "icc_profile"}
+    result.info = {key: value for key, value in image.info.items() if key not in dropped}
     return result

@@ -34,6 +34,7 @@ from sr_tile.stages import BoundedQueue, Cancelled, StageClock, StageReport, sta
 log = logging.getLogger("sr_tile")
 
 STAGES = ("decode", "tile", "infer", "blend", "encode")
+PATIENCE = 0.2  # seconds that an unfinished batch waits for the next image
 
 
 class Source(Protocol):
@@ -64,7 +65,7 @@ class Sink(Protocol):
         ...
 
     def abort(self) -> None:
-        """Leave nothing behind; harmless after `close` and when called twice."""
+        """Leave nothing behind; harmless after `close`, when called twice, and from another thread."""
         ...
 
 
@@ -106,7 +107,7 @@ class Stats:
         images: finished images.
         megapixels: of the input.
         redundancy: pixels computed over pixels of the images.
-        tile: (height, width) of the largest tile.
+        tile: (height, width) of the largest tile that was run.
         batch: rows a call.
     """
 
@@ -190,10 +191,15 @@ class Pipeline:
         self.engine, self.plan, self.alpha = engine, plan, alpha
         self.decoders, self.encoders = decoders, encoders
         self.on_pixels = on_pixels or (lambda job, pixels: None)
-        workers = {"decode": decoders, "encode": encoders}
+        self._lock = threading.Lock()
+        self._reset()
+
+    def _reset(self) -> None:
+        workers = {"decode": self.decoders, "encode": self.encoders}
         self.clocks = {name: StageClock(name, workers.get(name, 1)) for name in STAGES}
         self._computed = self._wanted = self._images = 0
-        self._start = self._end = 0.0
+        self._tile = (0, 0)
+        self._start = self._end = time.perf_counter()
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
         """Do all jobs; outcomes come as they are ready, those of failed jobs too.
@@ -203,7 +209,7 @@ class Pipeline:
         Raises:
             OutOfMemoryError: the device has no room for the smallest tile.
         """
-        self._start = time.perf_counter()
+        self._reset()
         pending: Iterator[tuple[int, Job]] = enumerate(jobs)
         try:
             while True:
@@ -214,6 +220,7 @@ class Pipeline:
                 except _TileTooLargeError:
                     self.plan = self.plan.smaller()
                     again = attempt.unfinished()
+                    attempt.release_jobs()
                     log.warning(
                         "%s has no room for a tile: starting %d images again with tiles of %d x %d pixels",
                         self.engine.device,
@@ -226,12 +233,14 @@ class Pipeline:
 
     def count(self, grid: TileGrid, pixels: int) -> None:
         """Add a finished image to the figures."""
-        self._images += 1
-        self._computed += len(grid) * math.prod(grid.tile)
-        self._wanted += pixels
+        with self._lock:
+            self._images += 1
+            self._computed += len(grid) * math.prod(grid.tile)
+            self._wanted += pixels
+            self._tile = max(self._tile, grid.tile, key=math.prod)
 
     def stats(self) -> Stats:
-        """Figures of all runs so far."""
+        """Figures of the last run."""
         reports = tuple(self.clocks[name].report() for name in STAGES)
         return Stats(
             stages=reports,
@@ -241,7 +250,7 @@ class Pipeline:
             images=self._images,
             megapixels=self._wanted / 1e6,
             redundancy=self._computed / max(1, self._wanted),
-            tile=self.plan.tile,
+            tile=self._tile,
             batch=self.plan.batch,
         )
 
@@ -257,7 +266,8 @@ class _Attempt:
         self._lock = threading.Lock()
         self._to_decode: BoundedQueue[_Task] = BoundedQueue(1)
         self._to_tile: BoundedQueue[_Task] = BoundedQueue(pipeline.decoders)
-        self._to_encode: BoundedQueue[_Task] = BoundedQueue(pipeline.decoders)
+        # As many images as a batch has rows may wait for it to fill: each must find its place here.
+        self._to_encode: BoundedQueue[_Task] = BoundedQueue(pipeline.decoders + pipeline.plan.batch)
         self._batches: BoundedQueue[Batch[_Key]] = BoundedQueue(2)
         self._outputs: BoundedQueue[tuple[tuple[_Key, ...], np.ndarray]] = BoundedQueue(2)
         self._done: queue.SimpleQueue[Outcome | BaseException | None] = queue.SimpleQueue()
@@ -265,13 +275,18 @@ class _Attempt:
 
     def outcomes(self) -> Iterator[Outcome]:
         """Start, and hand out what is done until all is."""
-        work: list[tuple[str, Callable[[], None]]] = [("feed", self._feed), ("tile", self._tile)]
-        work += [("infer", self._infer), ("blend", self._blend)]
+        work: list[tuple[str, Callable[[], None]]] = [
+            ("tile", self._tile),
+            ("infer", self._infer),
+            ("blend", self._blend),
+        ]
         work += [("decode", self._decode)] * self._pipeline.decoders
         work += [("encode", self._encode)] * self._pipeline.encoders
-        threads = [start_thread(name, action, self._done.put) for name, action in work]
+        threads: list[threading.Thread] = []
         failure: BaseException | None = None
         try:
+            self._feeder = start_thread("feed", self._feed, self._done.put)
+            threads += [start_thread(name, action, self._done.put) for name, action in work]
             while (item := self._done.get()) is not None:
                 if isinstance(item, BaseException):
                     failure = item
@@ -285,6 +300,10 @@ class _Attempt:
                     yield item
             raise failure
 
+    def release_jobs(self) -> None:
+        """Wait until nobody asks the iterator of jobs any more; it may take its time to give the next one."""
+        self._feeder.join()
+
     def unfinished(self) -> list[tuple[int, Job]]:
         """Jobs that were begun and have no outcome."""
         return [(task.index, task.job) for task in self._tasks]
@@ -294,14 +313,17 @@ class _Attempt:
         for shared in (self._to_decode, self._to_tile, self._to_encode, self._batches, self._outputs):
             shared.cancel()
         with self._lock:
-            for task in self._tasks:
-                task.bands.cancel()
-                task.rows.cancel()
+            tasks = list(self._tasks)
+        for task in tasks:
+            task.bands.cancel()
+            task.rows.cancel()
+            if task.sink:  # first: its thread may wait inside it
+                task.sink.abort()
         for thread in threads:
             thread.join()
         for task in self._tasks:
-            self._pipeline.on_pixels(task.job, -task.pixels_done)
-            if task.sink:
+            self._take_back(task)
+            if task.sink:  # opened since
                 task.sink.abort()
 
     def _feed(self) -> None:
@@ -317,7 +339,7 @@ class _Attempt:
     def _decode(self) -> None:
         for task in self._to_decode:
             try:
-                with self._clocks["decode"].working():
+                with self._clocks["decode"].working(taken=1):
                     source = task.job.open_source()
                 with closing(source):
                     self._prepare(task, source.info)
@@ -332,9 +354,11 @@ class _Attempt:
     def _prepare(self, task: _Task, info: ImageInfo) -> None:
         """Lay out the tiles and open the output, so that what cannot work fails before it costs anything."""
         spec, scale = self._engine.spec, self._engine.spec.scale or 1
-        task.info, task.grid = info, self._plan.grid_for(info.height, info.width, info.channels, scale)
-        task.parts = parts_of(info.channels, spec.channels, self._pipeline.alpha)
         separate_alpha = info.has_alpha and self._pipeline.alpha == "bicubic"
+        # Bicubic interpolation looks two pixels around: the same context for every tile, or alpha would show seams.
+        plan = self._plan.with_halo(2) if separate_alpha and scale > 1 else self._plan
+        task.info, task.grid = info, plan.grid_for(info.height, info.width, info.channels, scale)
+        task.parts = parts_of(info.channels, spec.channels, self._pipeline.alpha)
         task.accumulator = BandAccumulator(task.grid, scale, info.channels, len(task.parts) + separate_alpha)
         task.sink = task.job.open_sink(replace(info, height=info.height * scale, width=info.width * scale))
 
@@ -343,7 +367,7 @@ class _Attempt:
         axis = task.grid.y
         band: np.ndarray | None = None
         for row, start in enumerate(axis.starts):
-            with self._clocks["decode"].working():
+            with self._clocks["decode"].working(made=1):
                 end = min(start + axis.tile, axis.length)
                 kept = None if band is None else band[start - axis.starts[row - 1] :]
                 wanted = end - start - (0 if kept is None else len(kept))
@@ -357,11 +381,17 @@ class _Attempt:
 
     def _tile(self) -> None:
         builder: BatchBuilder[_Key] = BatchBuilder(self._plan.batch)
-        for task in self._to_tile:
+
+        def flush() -> None:
+            for batch in builder.flush():
+                self._batches.put(batch)
+
+        # Where the next image is long in coming, the tiles at hand do not wait for it.
+        for task in self._to_tile.items(patience=PATIENCE, on_wait=flush):
             try:
                 for band in task.bands:
                     for column in range(len(task.grid.x.starts)):
-                        with self._clocks["tile"].working():
+                        with self._clocks["tile"].working(taken=column == 0, made=len(task.parts)):
                             rows = list(self._cut(task, band, column))
                             batches = [batch for key, tile in rows for batch in builder.add(key, tile)]
                         for batch in batches:
@@ -369,8 +399,7 @@ class _Attempt:
             except Cancelled:
                 if not task.error:
                     raise
-        for batch in builder.flush():
-            self._batches.put(batch)
+        flush()
         self._batches.close()
 
     def _cut(self, task: _Task, band: _Band, column: int) -> Iterator[tuple[_Key, np.ndarray]]:
@@ -397,7 +426,7 @@ class _Attempt:
                 keys = batch.keys[first : first + count]
                 first += count
                 try:
-                    with self._clocks["infer"].working():
+                    with self._clocks["infer"].working(taken=count, made=count):
                         output = self._engine.run(batch.pixels_nchw[first - count : first])
                 except OutOfMemoryError as error:
                     # One row may fail for what the arena still holds of larger batches: it gets a second try.
@@ -434,7 +463,7 @@ class _Attempt:
         """Add one tile to its image, and pass on the rows that it finished."""
         task, spec = key.task, self._engine.spec
         assert task.sink is not None  # opened before the first band
-        with self._clocks["blend"].working():
+        with self._clocks["blend"].working(taken=1):
             # One pass and no temporary: a NaN or an infinity anywhere makes the sum one.
             if not math.isfinite(float(output_chw.sum(dtype=np.float64))):
                 y, x = task.grid.y.starts[key.row], task.grid.x.starts[key.column]
@@ -450,13 +479,13 @@ class _Attempt:
                 last = task.info.channels - 1
                 pieces.append((enlarge_bicubic(key.alpha_chw, spec.scale or 1), slice(last, last + 1)))
         for piece, channels in pieces:
-            blocks = task.accumulator.add(key.row, key.column, piece, channels)
+            with self._clocks["blend"].working():
+                blocks = task.accumulator.add(key.row, key.column, piece, channels)
             while True:
-                with self._clocks["blend"].working(count=0):
-                    block = next(blocks, None)
-                    rows = None if block is None else quantise(block, task.sink.dtype)
-                if rows is None:
+                if (block := next(blocks, None)) is None:
                     break
+                with self._clocks["blend"].working(made=1):
+                    rows = quantise(block, task.sink.dtype)
                 task.rows.put(rows)
         if key.part is task.parts[-1]:
             inner = task.grid.inner(key.row, key.column)
@@ -470,10 +499,10 @@ class _Attempt:
             try:
                 for rows in task.rows:
                     assert task.sink is not None  # opened before the first band
-                    with self._clocks["encode"].working():
+                    with self._clocks["encode"].working(taken=1):
                         task.sink.write_rows(rows)
-                with self._clocks["encode"].working(count=0):
-                    if task.sink and not task.error:
+                if task.sink and not task.error:
+                    with self._clocks["encode"].working(made=1):
                         task.sink.close()
             except SrTileError as error:
                 task.fail(error)
@@ -487,13 +516,19 @@ class _Attempt:
         if last:
             self._done.put(None)
 
+    def _take_back(self, task: _Task) -> None:
+        """Uncount the pixels of an image that has to start again, or failed."""
+        self._pipeline.on_pixels(task.job, -task.pixels_done)
+
     def _report(self, task: _Task) -> None:
         if task.error and task.sink:
             task.sink.abort()
         with self._lock:
             self._tasks.remove(task)
         pixels = 0 if task.error else task.info.height * task.info.width
-        if not task.error:
+        if task.error:
+            self._take_back(task)
+        else:
             self._pipeline.count(task.grid, pixels)
         self._done.put(Outcome(task.job, task.index, task.error, pixels, task.sink))
 

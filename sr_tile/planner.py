@@ -1,7 +1,7 @@
 """How large tiles and batches are: what the user says, what the model says, and what fits into memory.
 
-The memory of one call grows with the pixels of its batch. A probe runs the model at three shapes, fits that line, and
-keeps it in the user's cache folder, by (model, runtime, device, number type).
+The memory of one call grows with the pixels of its batch. A probe runs the model at three shapes and keeps the price of a
+pixel in the user's cache folder, by (model, runtime, device, number type) and tile.
 """
 
 import contextlib
@@ -9,7 +9,8 @@ import hashlib
 import json
 import logging
 import math
-from dataclasses import asdict, dataclass, replace
+import os
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -30,6 +31,7 @@ HEADROOM = 0.9
 DEFAULT_TILE = 256
 SMALLEST_TILE = 32
 ENCODED_BYTES = 2**25  # blocks of finished rows on their way to the encoder
+WAITING_BATCHES = 4  # queued before and behind the engine, or in the hands of their stages
 # Enough work a call to fill the device. More only costs memory, and past some point time as well.
 PIXELS_PER_CALL = {"cpu": 512 * 512, "gpu": 2048 * 2048}
 
@@ -111,17 +113,23 @@ class Plan:
         Raises:
             OutOfMemoryError: not even the smallest tiles fit.
         """
-        grid = self.grid(height, width)
-        if self.band_budget is None or band_bytes(grid, channels, scale) <= self.band_budget:
-            return grid
-        try:
-            lower = replace(self, tile=(self.smaller().tile[0], self.tile[1]))
-            return lower.grid_for(height, width, channels, scale)
-        except OutOfMemoryError:
-            raise OutOfMemoryError(
-                f"an image {width} pixels wide needs {memory.format_size(band_bytes(grid, channels, scale))} for its "
-                f"rows under way, and {memory.format_size(self.band_budget)} are left for them; raise --mem-limit"
-            ) from None
+        plan, grid = self, self.grid(height, width)
+        while self.band_budget is not None and (needed := band_bytes(grid, channels, scale)) > self.band_budget:
+            try:
+                plan = replace(plan, tile=(plan.smaller().tile[0], plan.tile[1]))
+            except OutOfMemoryError:
+                raise OutOfMemoryError(
+                    f"an image {width} pixels wide needs {memory.format_size(needed)} for its rows under way, and "
+                    f"{memory.format_size(max(0, self.band_budget))} are left for them; use a smaller --tile-size or "
+                    "--batch-size, or give it more memory (--mem-limit)"
+                ) from None
+            grid = plan.grid(height, width)
+        return grid
+
+    def with_halo(self, least: int) -> "Plan":
+        """The plan with a halo of at least `least` pixels, and an overlap that has room for it."""
+        halo = max(self.halo, least)
+        return replace(self, halo=halo, overlap=max(self.overlap, 2 * halo))
 
     def smaller(self) -> "Plan":
         """The plan with half the tile, for a device that ran out of memory.
@@ -189,57 +197,47 @@ def plan_tiles(spec: ModelSpec, settings: Settings) -> Plan:
     return Plan(tile, overlap, halo, multiple, fitted=not spec.fixed_tile, equalised=automatic)
 
 
-@dataclass(frozen=True)
-class MemoryModel:
-    """Bytes of one call: `base + per_pixel * rows * height * width` of the input."""
-
-    base: float
-    per_pixel: float
-
-    def bytes_for(self, pixels: int) -> float:
-        """Bytes of a call on `pixels` input pixels, all rows together."""
-        return self.base + self.per_pixel * pixels
+def values_per_pixel(spec: ModelSpec) -> int:
+    """Numbers that one input pixel is worth, going in and coming out."""
+    return spec.channels * (1 + (spec.scale or 1) ** 2)
 
 
-def probe_memory(engine: Engine, plan: Plan) -> MemoryModel:
-    """Measure what a call takes, at a quarter, a half and all of the pixels of one tile.
+def probe_memory(engine: Engine, plan: Plan) -> float:
+    """Bytes of device memory that a call takes for each input pixel, measured on a fresh session.
 
-    The session keeps what it took in its arena, so what is in use after a call is what the call needed.
+    The session keeps what it took in its arena, so what is in use after a call is what the call needed. Allocators round
+    and reuse, so of a quarter, a half and all of one tile the dearest is the safe price.
     """
     height, width = plan.tile
     shapes = [(engine.spec.fixed_batch or 1, height, width)]
     if plan.fitted:
         sides = [max(plan.multiple, side // 2 // plan.multiple * plan.multiple) for side in plan.tile]
         shapes = [(1, sides[0], sides[1]), (1, sides[0], width), (1, height, width)]
+    engine.rebuild()
     before = engine.memory_used()
-    pixels, used = [], []
+    dearest = 4.0 * values_per_pixel(engine.spec)
     for rows, tile_height, tile_width in shapes:
         engine.run(np.full((rows, engine.spec.channels, tile_height, tile_width), 0.5, np.float32))
-        pixels.append(rows * tile_height * tile_width)
-        used.append(max(0, engine.memory_used() - before))
-    # Allocators round and reuse, so a fitted slope can be too flat: the dearest shape seen is the safe price.
-    dearest = max(bytes_ / count for bytes_, count in zip(used, pixels, strict=True))
-    slope = (used[-1] - used[0]) / (pixels[-1] - pixels[0]) if pixels[-1] > pixels[0] else dearest
-    input_and_output = 4 * engine.spec.channels * (1 + (engine.spec.scale or 1) ** 2)
-    return MemoryModel(base=0.0, per_pixel=max(slope, dearest, input_and_output))
+        dearest = max(dearest, (engine.memory_used() - before) / (rows * tile_height * tile_width))
+    return dearest
 
 
-def cached_probe(engine: Engine, plan: Plan, folder: Path | None = None) -> MemoryModel:
+def cached_probe(engine: Engine, plan: Plan, folder: Path | None = None) -> float:
     """`probe_memory`, remembered on disk; a cache that cannot be read or written is no error."""
     folder = folder or Path(platformdirs.user_cache_dir("sr-tile", appauthor=False)) / "probes"
     key = hashlib.sha256(f"{engine.identity}-{plan.tile}".encode()).hexdigest()[:32]
     path = folder / f"{key}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        return MemoryModel(**json.loads(path.read_text()))
-    model = probe_memory(engine, plan)
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        return float(json.loads(path.read_text())["bytes_per_pixel"])
+    price = probe_memory(engine, plan)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{id(engine)}.part")
-        temporary.write_text(json.dumps(asdict(model)))
+        temporary = path.with_suffix(f".{os.getpid()}.{id(engine)}.part")
+        temporary.write_text(json.dumps({"bytes_per_pixel": price}))
         temporary.replace(path)
     except OSError as error:
         log.debug("the memory probe is not remembered: %s", error)
-    return model
+    return price
 
 
 def band_bytes(grid: TileGrid, channels: int, scale: int) -> int:
@@ -265,50 +263,55 @@ def make_plan(engine: Engine, settings: Settings, images_under_way: int = 2) -> 
         OutOfMemoryError: there is no room for one tile, however small.
     """
     plan = plan_tiles(engine.spec, settings)
+    on_cpu = engine.device == "cpu"
+    if not on_cpu:
+        plan = replace(plan, equalised=False)  # a GPU pays for each new shape
     room = HEADROOM * memory.free_ram()
     if settings.mem_limit is not None:
         room = min(room, HEADROOM * settings.mem_limit - memory.process_ram())
-    on_cpu = engine.device == "cpu"
-    # On a CPU half of the room is for the session, half for rows of pixels.
-    budget = room / 2 if on_cpu else HEADROOM * engine.memory_free()
     bounded = settings.mem_limit is not None and on_cpu
+    # Beside what the device holds, some batches wait on the host, going in and coming out.
+    waiting = 4.0 * WAITING_BATCHES * values_per_pixel(engine.spec)
     if settings.batch != "auto" and not bounded:
-        batch, price = settings.batch, 0.0
+        batch = settings.batch
+        taken = batch * math.prod(plan.tile) * waiting
     else:
-        plan, probe = _fitting_probe(engine, plan, budget, bounded)
+        # On a CPU half of the room is for the session, half for rows of pixels.
+        budget = room / 2 if on_cpu else HEADROOM * engine.memory_free()
+        plan, price = _fitting_price(engine, plan, budget, waiting if on_cpu else 0.0, bounded)
         pixels = math.prod(plan.tile)
-        fits = int((budget - probe.base) / (probe.per_pixel * pixels))
-        wanted = PIXELS_PER_CALL["cpu" if on_cpu else "gpu"] // pixels
-        if settings.batch != "auto":
-            wanted = settings.batch
-            if fits < wanted:
-                log.warning("--mem-limit leaves room for batches of %d, not %d", max(1, fits), wanted)
+        fits = int(budget / (price * pixels))
+        wanted = settings.batch
+        if wanted == "auto":
+            wanted = PIXELS_PER_CALL["cpu" if on_cpu else "gpu"] // pixels
+        elif fits < wanted:
+            log.warning("--mem-limit leaves room for batches of %d, not %d", max(1, fits), wanted)
         batch = max(1, min(fits, wanted))
-        price = probe.bytes_for(batch * pixels) if on_cpu else 0.0
+        taken = batch * pixels * (price if on_cpu else waiting)
     fixed = engine.spec.fixed_batch
     if fixed and settings.batch not in ("auto", fixed):
         log.warning(
             "model %s takes batches of %d only; --batch-size %s is ignored", engine.spec.name, fixed, settings.batch
         )
-    return replace(plan, batch=fixed or batch, band_budget=(room - price) / images_under_way)
+    return replace(plan, batch=fixed or batch, band_budget=(room - taken) / images_under_way)
 
 
-def _fitting_probe(engine: Engine, plan: Plan, budget: float, bounded: bool) -> tuple[Plan, MemoryModel]:
-    """What a call costs, and the plan with tiles so small that one of them fits."""
+def _fitting_price(engine: Engine, plan: Plan, budget: float, waiting: float, bounded: bool) -> tuple[Plan, float]:
+    """The plan with tiles so small that one of them fits, and the bytes that one of its pixels costs."""
     while True:
         try:
-            probe = cached_probe(engine, plan)
+            price = cached_probe(engine, plan) + waiting
             break
         except OutOfMemoryError:
             engine.rebuild()
             plan = plan.smaller()
-    while bounded and probe.bytes_for(math.prod(plan.tile)) > budget:
+    while bounded and price * math.prod(plan.tile) > budget:
         try:
             plan = plan.smaller()
         except OutOfMemoryError:
-            needed = 2 * probe.bytes_for(math.prod(plan.tile)) + memory.process_ram()
+            needed = 2 * price * math.prod(plan.tile) + memory.process_ram()
             raise OutOfMemoryError(
                 f"--mem-limit leaves {memory.format_size(max(0, 2 * budget))} to work in, and the smallest tiles, "
                 f"{plan.tile[0]} x {plan.tile[1]}, need about {memory.format_size(needed / HEADROOM)} in all; raise it"
             ) from None
-    return plan, probe
+    return plan, price

@@ -60,28 +60,48 @@ class BoundedQueue(Generic[Item]):
         Raises:
             Cancelled: the queue was cancelled.
         """
+        return self.items()
+
+    def items(self, patience: float | None = None, on_wait: Callable[[], None] = lambda: None) -> Iterator[Item]:
+        """As iterating does; `on_wait` is called whenever nothing came for `patience` seconds."""
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._cancelled or self._closed or self._items)
+                ready = self._changed.wait_for(lambda: self._cancelled or self._closed or bool(self._items), patience)
                 if self._cancelled:
                     raise Cancelled
-                if not self._items:
+                if ready and not self._items:
                     return
-                item = self._items.popleft()
+                item = self._items.popleft() if ready else None
                 self._changed.notify_all()
-            yield item
+            if ready:
+                yield item  # type: ignore[misc]  # an item was there
+            else:
+                on_wait()
 
 
-@dataclass
+@dataclass(frozen=True)
 class StageReport:
-    """What one stage did; seconds of work, without waiting for its neighbours."""
+    """What one stage did; seconds are those of work, without waiting for its neighbours.
+
+    Attributes:
+        name: of the stage.
+        workers: threads that do it.
+        items_in: what it took: images, bands, rows of a batch, ...
+        items_out: what it made of it.
+        shortest: seconds of the shortest piece of work.
+        mean: seconds of one, on average.
+        longest: seconds of the longest.
+        busy: seconds of all pieces together.
+        throughput: items made per second, if nothing else held the workers up.
+    """
 
     name: str
     workers: int
-    items: int
+    items_in: int
+    items_out: int
     shortest: float
-    longest: float
     mean: float
+    longest: float
     busy: float
     throughput: float
 
@@ -91,46 +111,43 @@ class StageClock:
 
     def __init__(self, name: str, workers: int = 1) -> None:
         self.name, self.workers = name, workers
-        self.items, self.busy = 0, 0.0
-        self.first: float | None = None
-        self.last = 0.0
-        self._shortest, self._longest = float("inf"), 0.0
+        self._in = self._out = self._pieces = 0
+        self._busy, self._shortest, self._longest = 0.0, float("inf"), 0.0
+        self._first, self._last = float("inf"), 0.0
         self._lock = threading.Lock()
 
     @contextmanager
-    def working(self, count: int = 1) -> Iterator[None]:
-        """Time `count` items; one that fails counts as well. 0 is for more work on an item that was counted before."""
+    def working(self, taken: int = 0, made: int = 0) -> Iterator[None]:
+        """Time one piece of work that takes and makes that many items; one that fails counts as well."""
         start = time.perf_counter()
         try:
             yield
         finally:
             end = time.perf_counter()
             with self._lock:
-                self.items += count
-                self.busy += end - start
-                self.first = start if self.first is None else min(self.first, start)
-                self.last = max(self.last, end)
-                if count:
-                    self._shortest = min(self._shortest, end - start)
-                    self._longest = max(self._longest, end - start)
+                self._in, self._out, self._pieces = self._in + taken, self._out + made, self._pieces + 1
+                self._busy += end - start
+                self._first, self._last = min(self._first, start), max(self._last, end)
+                self._shortest, self._longest = min(self._shortest, end - start), max(self._longest, end - start)
 
     @property
     def idle(self) -> float:
-        """Share of the time between the first item's start and the last one's end in which no item was worked on."""
-        span = self.last - self.first if self.first is not None else 0.0
-        return max(0.0, 1 - self.busy / (span * self.workers)) if span else 0.0
+        """Share of the time between the first piece's start and the last one's end in which nothing was worked on."""
+        span = (self._last - self._first) * self.workers
+        return max(0.0, 1 - self._busy / span) if span > 0 else 0.0
 
     def report(self) -> StageReport:
         """The figures so far."""
         return StageReport(
             name=self.name,
             workers=self.workers,
-            items=self.items,
-            shortest=self._shortest if self.items else 0.0,
+            items_in=self._in,
+            items_out=self._out,
+            shortest=self._shortest if self._pieces else 0.0,
+            mean=self._busy / self._pieces if self._pieces else 0.0,
             longest=self._longest,
-            mean=self.busy / self.items if self.items else 0.0,
-            busy=self.busy,
-            throughput=self.items * self.workers / self.busy if self.busy else 0.0,
+            busy=self._busy,
+            throughput=self._out * self.workers / self._busy if self._busy else 0.0,
         )
 
 

@@ -64,6 +64,37 @@ def test_a_list_equals_single_calls_in_order(tmp_path):
         assert enhancer.enhance_batch([]) == []
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB", "P"])
+def test_pil_transparency_becomes_alpha(identity, mode):
+    image = Image.fromarray(noise_image(20, 30)).convert(mode)
+    image.info["transparency"] = image.getpixel((3, 4))
+    assert identity.enhance(image).mode == ("LA" if mode == "L" else "RGBA")
+
+
+def test_a_profile_that_no_longer_fits_is_dropped(identity):
+    image = Image.fromarray(noise_image(20, 30)).convert("CMYK")
+    image.info["icc_profile"] = b"of inks"
+    assert "icc_profile" not in identity.enhance(image).info
+    rgb = Image.fromarray(noise_image(20, 30))
+    rgb.info["icc_profile"] = b"of light"
+    assert identity.enhance(rgb).info["icc_profile"] == b"of light"
+
+
+def test_warm_up_survives_a_batch_that_does_not_fit():
+    engine = ToyEngine(fails=lambda call, shape: shape[0] > 2)
+    enhancer = Enhancer(engine, settings=Settings(tile=64, batch=8), warmup="zeros")
+    assert enhancer.plan.batch == 2
+    enhancer.warm_up("random", (20, 30))
+    assert engine.shapes[-1] == (2, 3, 20, 30)
+
+
+def test_a_closed_enhancer_says_so(tmp_path):
+    enhancer = Enhancer(identity_model(tmp_path / "m.onnx"))
+    enhancer.close()
+    with pytest.raises(ModelLoadError, match="was closed"):
+        enhancer.enhance(noise_image(4, 4))
+
+
 @pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA", "P", "1", "CMYK"])
 def test_pil_images_come_back_as_pil_images(identity, mode):
     image = Image.fromarray(noise_image(20, 30)).convert(mode)

@@ -6,6 +6,7 @@ import pytest
 from toys import BoxBlurEngine, ToyEngine, noise_image, repeat
 
 from sr_tile.arrays import ArraySink, ArraySource
+from sr_tile.channels import enlarge_bicubic
 from sr_tile.errors import GeometryError, ImageReadError, ImageWriteError, OutOfMemoryError
 from sr_tile.pipeline import Job, Pipeline, pad
 from sr_tile.planner import Plan
@@ -34,13 +35,12 @@ SIZES = list(itertools.product(range(1, 41), range(1, 41)))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("scale", [1, 2, 4])
-@pytest.mark.parametrize(
-    ("tile", "overlap", "halo"), [(8, 0, 0), (8, 4, 1), (13, 6, 0), (16, 12, 6), (32, 8, 2), (64, 32, 8)]
-)
+@pytest.mark.parametrize(("tile", "overlap", "halo"), [(8, 0, 0), (9, 4, 1), (16, 6, 0), (24, 18, 6), (64, 32, 8)])
 def test_identity_is_exact_for_every_size_up_to_40(scale, tile, overlap, halo):
     engine = ToyEngine(ModelSpec("toy", scale=scale, multiple=1))
-    images = [noise_image(*size, 3, np.uint16 if sum(size) % 2 else np.uint8, sum(size)) for size in SIZES]
-    for batch in (1, 3, 8):
+    for number, batch in enumerate((1, 3, 8)):
+        dtypes = [np.uint16 if (sum(size) + number) % 2 else np.uint8 for size in SIZES]
+        images = [noise_image(*size, 3, dtype, sum(size)) for size, dtype in zip(SIZES, dtypes, strict=True)]
         results = run(images, engine, plan(tile, overlap, halo, batch=batch))
         for image, result in zip(images, results, strict=True):
             assert np.array_equal(result, repeat(image, scale)), (image.shape, batch)
@@ -68,14 +68,15 @@ def test_the_models_range_of_values_changes_nothing(value_range):
 
 
 @pytest.mark.slow
-def test_identity_is_exact_for_sizes_250_to_1100_with_tile_256():
-    engine = ToyEngine()
-    lengths = [*range(250, 1101, 37), 256, 257, 447, 448, 449, 1024, 1100]
-    images = [noise_image(length, 7, 1) for length in lengths] + [noise_image(7, length, 1) for length in lengths]
-    images += [noise_image(a, b, 3) for a, b in ((256, 448), (448, 1024), (1024, 256), (257, 1100), (1099, 250))]
-    for keywords in ({}, {"equalised": True}):
-        for result, image in zip(run(images, engine, plan(256, 64, 16, batch=8, **keywords)), images, strict=True):
-            assert np.array_equal(result, image), (image.shape, keywords)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("keywords", [{}, {"equalised": True}, {"multiple": 64}])
+def test_identity_is_exact_for_every_size_from_250_to_1100_with_tile_256(dtype, keywords):
+    """Every length in each direction, and the awkward ones in both at once."""
+    both = [(256, 448), (448, 1024), (1024, 256), (257, 1100), (1099, 250), (1024, 1024)]
+    sizes = [(length, 3) for length in range(250, 1101)] + [(3, length) for length in range(250, 1101)] + both
+    images = [noise_image(*size, 1, dtype, sum(size)) for size in sizes]
+    for result, image in zip(run(images, ToyEngine(), plan(256, 64, 16, batch=8, **keywords)), images, strict=True):
+        assert np.array_equal(result, image), image.shape
 
 
 def test_tiles_have_one_shape_and_nothing_is_invented_where_the_image_is_large_enough():
@@ -119,6 +120,37 @@ def test_too_small_a_halo_is_seen():
     whole = engine.answer(image.transpose(2, 0, 1)[None])[0].transpose(1, 2, 0)
     (result,) = run([image], engine, plan(24, 6, 2))
     assert np.abs(result - whole).max() > 1e-3
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("batch", [1, 8, 64])
+def test_a_batch_larger_than_all_images_under_way_never_hangs(workers, batch):
+    images = [noise_image(20, 20, seed=seed) for seed in range(100)]
+    results = run(images, ToyEngine(), plan(32, batch=batch), decoders=workers, encoders=workers)
+    assert all(np.array_equal(a, b) for a, b in zip(images, results, strict=True))
+
+
+def test_jobs_that_wait_for_outcomes_never_hang():
+    done = threading.Semaphore(2)
+
+    def jobs():
+        for seed in range(6):
+            assert done.acquire(timeout=10)
+            yield array_job(noise_image(20, 20, seed=seed))
+
+    for _ in Pipeline(ToyEngine(), plan(32, batch=8)).run(jobs()):
+        done.release()
+
+
+@pytest.mark.parametrize(("overlap", "halo"), [(0, 0), (4, 1), (8, 2)])
+@pytest.mark.parametrize("scale", [2, 3])
+def test_alpha_shows_no_seams(overlap, halo, scale):
+    engine = ToyEngine(ModelSpec("toy", scale=scale, multiple=1))
+    image = noise_image(72, 70, 4, np.float32)
+    whole = enlarge_bicubic(image[..., 3:].transpose(2, 0, 1), scale)[0].clip(0, 1)
+    (result,) = run([image], engine, plan(24, overlap, halo))
+    np.testing.assert_allclose(result[..., 3], whole, atol=1e-6)
+    assert np.allclose(result[..., :3], repeat(image[..., :3], scale), atol=1e-6)
 
 
 def test_batches_are_filled_across_images():
@@ -265,14 +297,26 @@ def test_figures_count_every_item():
     list(pipeline.run(map(array_job, [noise_image(100, 70)] * 3)))
     stats = pipeline.stats()
     stages = {stage.name: stage for stage in stats.stages}
-    assert stages["tile"].items == stages["blend"].items == 36
-    assert stages["infer"].items == len(engine.shapes) == 9
+    assert stages["decode"].items_in == stages["encode"].items_out == stats.images
+    assert stages["decode"].items_out == stages["tile"].items_in == 3 * 4
+    assert (
+        stages["tile"].items_out
+        == stages["infer"].items_in
+        == stages["infer"].items_out
+        == stages["blend"].items_in
+        == 36
+    )
+    assert stages["blend"].items_out == stages["encode"].items_in
+    assert len(engine.shapes) == 9
+    assert stats.tile == (32, 32)
     assert stats.images == 3
     assert stats.redundancy == pytest.approx(12 * 32 * 32 / 7000)
     assert sum(seen) == 3 * 7000
     assert stats.bottleneck in stages
     for stage in stats.stages:
-        assert stage.shortest <= stage.mean <= stage.longest or stage.name in ("decode", "blend", "encode")
+        assert stage.shortest <= stage.mean <= stage.longest <= stage.busy
+    list(pipeline.run([array_job(noise_image(100, 70))]))
+    assert pipeline.stats().images == 1  # the figures are those of the last run
 
 
 @pytest.mark.parametrize(("length", "wanted"), [(1, 5), (2, 9), (4, 5), (4, 7), (4, 12), (8, 8)])

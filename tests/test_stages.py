@@ -26,6 +26,20 @@ def test_put_waits_for_room():
     thread.join()
 
 
+def test_impatience_is_told_and_nothing_is_lost():
+    queue = BoundedQueue(2)
+    waited = threading.Event()
+    got = []
+    thread = start_thread("reader", lambda: got.extend(queue.items(0.01, waited.set)), pytest.fail)
+    for item in range(3):
+        assert waited.wait(5)
+        waited.clear()
+        queue.put(item)
+    queue.close()
+    thread.join(5)
+    assert got == [0, 1, 2]
+
+
 @pytest.mark.parametrize("waiting", ["put", "get"])
 def test_cancel_wakes_whoever_waits(waiting):
     queue = BoundedQueue(1)
@@ -56,15 +70,12 @@ def test_errors_of_a_thread_are_handed_over():
 
 def test_the_clock_adds_up():
     clock = StageClock("stage", workers=2)
-    assert clock.report().items == 0
+    assert clock.report().items_in == 0
     assert clock.idle == 0
     for _ in range(3):
-        with clock.working():
+        with clock.working(taken=1, made=2):
             pass
-    with clock.working(count=0):
-        pass
     report = clock.report()
-    assert report.items == 3
-    assert report.shortest <= report.mean
-    assert report.shortest <= report.longest <= report.busy
+    assert (report.items_in, report.items_out) == (3, 6)
+    assert report.shortest <= report.mean <= report.longest <= report.busy
     assert 0 <= clock.idle <= 1

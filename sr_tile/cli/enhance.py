@@ -126,12 +126,12 @@ def _finish(result: "Report", figures: "Stats", report: Path | None, stats: str 
 
 def _table(figures: "Stats", peak: str) -> str:
     lines = [
-        f"{'stage':8}{'workers':>8}{'items':>8}{'shortest':>10}{'mean':>10}{'longest':>10}{'busy':>10}{'items/s':>10}"
+        f"{'stage':8}{'workers':>8}{'in':>8}{'out':>8}{'shortest':>10}{'mean':>10}{'longest':>10}{'busy':>10}{'items/s':>10}"
     ]
     for stage in figures.stages:
         times = "".join(f"{value * 1000:>8.1f}ms" for value in (stage.shortest, stage.mean, stage.longest))
         lines.append(
-            f"{stage.name:8}{stage.workers:>8}{stage.items:>8}{times}{stage.busy:>9.2f}s{stage.throughput:>10.1f}"
+            f"{stage.name:8}{stage.workers:>8}{stage.items_in:>8}{stage.items_out:>8}{times}{stage.busy:>9.2f}s{stage.throughput:>10.1f}"
         )
     speed = figures.megapixels / figures.seconds if figures.seconds else 0.0
     lines.append(

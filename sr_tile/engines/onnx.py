@@ -43,9 +43,7 @@ class OnnxEngine:
     def __init__(self, path: Path | str, device: str = "auto") -> None:
         self._path = Path(path)
         if not self._path.is_file():
-            raise ModelLoadError(
-                f"model {self._path}: there is no such file; `sr-tile models list` names bundled models"
-            )
+            raise ModelLoadError(f"model {self._path}: there is no such file")
         self._device, self._session = _open(self._path, device)
         self.device = str(self._device)
         self._dtype, self.spec = self._read_spec()
@@ -96,13 +94,15 @@ class OnnxEngine:
 
     def _call(self, batch: np.ndarray) -> np.ndarray:
         """One call of the session, whatever shape it returns."""
+        if self._session is None:
+            raise ModelLoadError(f"model {self._path.name}: its engine was closed; make a new one")
         name, output = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
         try:
             if not self._device.nvidia:
                 return np.asarray(self._session.run([output], {name: batch})[0])
             binding = self._session.io_binding()
             binding.bind_cpu_input(name, batch)
-            binding.bind_output(output)
+            binding.bind_output(output, "cuda", self._device.index)
             self._session.run_with_iobinding(binding)
             return np.asarray(binding.copy_outputs_to_cpu()[0])
         except MemoryError as error:
@@ -137,6 +137,8 @@ class OnnxEngine:
             if shape[3] in (1, 3):
                 raise ModelLoadError(f"{where}: its input {shown} is (N, H, W, C); export it as (N, C, H, W)")
             raise ModelLoadError(f"{where}: its input {shown} has {channels} channels; sr-tile feeds 1 or 3")
+        if channels is None and shape[3] in (1, 3):
+            raise ModelLoadError(f"{where}: its input {shown} is (N, H, W, C); export it as (N, C, H, W)")
         if (height is None) != (width is None):
             raise ModelLoadError(f"{where}: its input {shown} fixes one side only; fix both or neither")
         fixed_tile = (height, width) if height and width else None

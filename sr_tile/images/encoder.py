@@ -74,6 +74,8 @@ class Encoder:
         self._send(_chunk(b"IDAT", self._deflate.flush()) + _chunk(b"IEND", b""))
         self._close_pipe()
         self._thread.join()
+        if self._killed:
+            self.failure = self.failure or "it was stopped"
         return self.failure is None
 
     def kill(self) -> None:

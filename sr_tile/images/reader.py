@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import stat
 import threading
 from dataclasses import replace
@@ -20,6 +21,7 @@ MAX_PIXELS = 2**34
 
 _FETCH_BYTES = 4 * 2**20  # libvips keeps buffers as large as one request: ask for a little at a time
 _NO_DENSITY = (1.0, 2.834)  # what libvips up to 8.17, and from 8.18 on, says of a file without a density
+_ODD_TAG = re.compile("TIFFFetch|TIFFReadDirectory")  # libtiff's functions that read tags, not pixels
 _LOADERS = ("pngload", "jpegload", "tiffload", "webpload", "heifload")
 
 
@@ -129,12 +131,12 @@ class ImageReader:
             return rows_hwc
 
     def _fetch(self, count: int) -> Any:
-        """Bytes of the next rows; a file that fails at once gets a second try, in case only its tags are odd."""
+        """Bytes of the next rows; a file of which only a tag is odd gets a second try."""
         try:
             self._region = self._region or vips().Region.new(self._image)
             return self._region.fetch(0, self._next_row, self.info.width, count)
-        except vips().Error:
-            if self._next_row or self._fail_on == "error":
+        except vips().Error as error:
+            if self._next_row or self._fail_on == "error" or not _ODD_TAG.search(str(error)):
                 raise
             self._fail_on = "error"
             self._image, _ = self._open()

@@ -52,7 +52,7 @@ class ImageWriter:
         self._encoder = Encoder(name, info, self.dtype, options, self._descriptor)
         # Also runs at exit: a writer that was forgotten leaves no file and no thread behind.
         self._cleanup = weakref.finalize(self, _discard, self._encoder, self._descriptor, self._part)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def _check_fits(self, name: str) -> None:
         kind, side = FORMATS[name], max(self.info.height, self.info.width)
@@ -101,24 +101,28 @@ class ImageWriter:
         Raises:
             ImageWriteError: rows are missing, the disk is full, or another file took the name: nothing is left behind.
         """
-        if self._done:
-            return
-        try:
-            if self._rows < self.info.height:
-                missing = f"only {self._rows} of {self.info.height} rows were written"
-                raise ImageWriteError(f"{self.path}: {missing}: the file was removed")
-            if not self._encoder.finish():
-                raise self._failed()
-            if self._encoder.format_name == "tiff":
-                append_exif(self._descriptor, self.info)
-            os.fsync(self._descriptor)
-            os.close(self._descriptor)
-            self._descriptor = -1
-            self._publish()
-        except OSError as error:
-            raise ImageWriteError(f"{self.path}: cannot be written: {reason_of(error)}") from None
-        finally:
-            self.abort()
+        with self._lock:
+            if self._done:
+                return
+            try:
+                self._finish()
+            except OSError as error:
+                raise ImageWriteError(f"{self.path}: cannot be written: {reason_of(error)}") from None
+            finally:
+                self.abort()
+
+    def _finish(self) -> None:
+        if self._rows < self.info.height:
+            missing = f"only {self._rows} of {self.info.height} rows were written"
+            raise ImageWriteError(f"{self.path}: {missing}: the file was removed")
+        if not self._encoder.finish():
+            raise self._failed()
+        if self._encoder.format_name == "tiff":
+            append_exif(self._descriptor, self.info)
+        os.fsync(self._descriptor)
+        os.close(self._descriptor)
+        self._descriptor = -1
+        self._publish()
 
     def _failed(self) -> ImageWriteError:
         return ImageWriteError(f"{self.path}: cannot be written: {self._encoder.failure}")
@@ -144,11 +148,16 @@ class ImageWriter:
                 os.close(folder)
 
     def abort(self) -> None:
-        """Stop, and remove the unfinished file; idempotent, does nothing to a finished one."""
+        """Stop, and remove the unfinished file; idempotent, does nothing to a finished one.
+
+        From another thread it stops a `write_rows` or `close` under way, as soon as the encoder reacts.
+        """
         if self._done:
             return
-        self._encoder.kill()  # first: a write_rows that waits in another thread wakes up and lets go of the lock
+        self._encoder.kill()  # first: whoever waits in another thread wakes up and lets go of the lock
         with self._lock:
+            if self._done:
+                return
             self._done = True
             self._cleanup.detach()
             _discard(self._encoder, self._descriptor, self._part)

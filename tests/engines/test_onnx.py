@@ -82,7 +82,7 @@ def write(path, data):
             lambda p: save_model(p, [helper.make_node("Add", ["input", "b"], ["output"])], extra_inputs=("b",)),
             "2 inputs",
         ),
-        (lambda p: save_model(p, relu(), shape=("n", "h", "w", 3)), None),
+        (lambda p: save_model(p, relu(), shape=("n", "h", "w", 3)), "(N, H, W, C)"),
         (lambda p: save_model(p, relu(), shape=(1, 64, 64, 3)), "(N, H, W, C)"),
         (lambda p: save_model(p, relu(), shape=("n", 4, "h", "w")), "4 channels"),
         (lambda p: save_model(p, relu(), shape=("n", 3, "h")), "3 axes"),
@@ -95,8 +95,6 @@ def write(path, data):
     ],
 )
 def test_what_is_no_such_model_is_refused_in_one_line(tmp_path, make, words):
-    if words is None:
-        return
     with pytest.raises(ModelLoadError) as caught:
         OnnxEngine(make(tmp_path / "m.onnx"), "cpu")
     assert words in str(caught.value)
