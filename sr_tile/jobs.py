@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sr_tile.enhancer import Enhancer
-from sr_tile.errors import ArgumentError, ImageReadError
+from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
 from sr_tile.images import READABLE_SUFFIXES, WriteOptions
 
 log = logging.getLogger("sr_tile")
@@ -18,10 +18,11 @@ log = logging.getLogger("sr_tile")
 
 @dataclass(frozen=True)
 class FilePair:
-    """One image to do: where it is, and where the result goes."""
+    """One image to do: where it is, and where the result goes; or why an input cannot be done."""
 
     source: Path
     target: Path
+    problem: str | None = None
 
 
 @dataclass
@@ -47,60 +48,83 @@ class Report:
 
     def write(self, path: Path, stats: dict[str, Any]) -> None:
         """Store the report as JSON, beside the target first and then renamed."""
-        temporary = path.with_name(f".{path.name}.part")
         counts = Counter(result.status for result in self.files)
         content = {"counts": counts, "files": [asdict(result) for result in self.files], "stats": stats}
+        write_json(path, content)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Store figures for other programs: written beside the target, then renamed.
+
+    Raises:
+        ImageWriteError: the folder is missing or cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.part")
+    try:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
         temporary.replace(path)
+    except OSError as error:
+        raise ImageWriteError(
+            f"{path}: cannot be written: {error.strerror}; name a file in a folder that exists"
+        ) from None
 
 
 def pair_files(
-    inputs: Sequence[str], output: Path, *, recursive: bool = False, suffix: str | None = None
+    inputs: Sequence[str], output: str, *, recursive: bool = False, suffix: str | None = None
 ) -> list[FilePair]:
     """Which file becomes which.
 
-    One file and an output that is no folder make one pair. Otherwise the output is a folder, in which every image keeps
-    its name, and those below an input folder their place below it.
+    One file, and an output with a suffix that is no folder, make one pair. Otherwise the output is a folder, in which every
+    image keeps its name, and those below an input folder their place below it. What lies in the output folder is no input.
 
     Args:
-        inputs: files, folders, and globs that the shell left alone.
-        output: a file or a folder, which need not exist.
+        inputs: files, folders, and globs that the shell left alone; one that does not exist becomes a pair with a problem.
+        output: a file, or a folder, which need not exist.
         recursive: also take what lies in folders below an input folder; `**` in globs.
         suffix: ending of all targets, such as `.png`; None keeps each source's own.
 
     Raises:
-        ImageReadError: an input does not exist, or nothing was found.
-        ArgumentError: two inputs would become one file, or several inputs one file.
+        ImageReadError: nothing was found.
+        ArgumentError: two inputs would become one file, several inputs one file, or output and suffix contradict.
     """
-    found = [pair for item in inputs for pair in _find(item, recursive)]
-    if not found:
+    target = Path(output)
+    single = len(inputs) == 1 and Path(inputs[0]).is_file() and not target.is_dir() and not output.endswith(("/", "\\"))
+    if single and target.suffix:
+        if suffix and suffix != target.suffix.lower():
+            raise ArgumentError(f"output {output} and --format {suffix[1:]} contradict each other; give one of them")
+        return [FilePair(Path(inputs[0]), target)]
+    if target.exists() and not target.is_dir():
+        raise ArgumentError(f"output {output} is a file; several images need a folder")
+    pairs: list[FilePair] = []
+    seen: dict[Path, FilePair] = {}
+    for item in inputs:
+        for source, relative in _find(item, recursive):
+            if relative is None:
+                pairs.append(FilePair(source, target, f"{source}: there is no such file or folder"))
+                continue
+            if source.resolve().is_relative_to(target.resolve()):
+                continue
+            pair = FilePair(source, target / (relative.with_suffix(suffix) if suffix else relative))
+            other = seen.setdefault(pair.target, pair)
+            if other.source != pair.source:
+                raise ArgumentError(
+                    f"{other.source} and {source} would both become {pair.target}; rename one, or do them apart"
+                )
+            if other is pair:
+                pairs.append(pair)
+    if not pairs:
         hint = "" if recursive else "; --recursive also looks into folders below"
         raise ImageReadError(f"{', '.join(inputs)}: holds no image ({', '.join(sorted(READABLE_SUFFIXES))}){hint}")
-    single = len(inputs) == 1 and Path(inputs[0]).is_file() and not output.is_dir() and not str(output).endswith("/")
-    if single and (output.suffix or suffix):
-        return [FilePair(found[0][0], output.with_suffix(suffix) if suffix else output)]
-    if output.exists() and not output.is_dir():
-        raise ArgumentError(f"output {output} is a file; {len(found)} images need a folder")
-    pairs = [
-        FilePair(source, output / (relative.with_suffix(suffix) if suffix else relative)) for source, relative in found
-    ]
-    sources: dict[Path, Path] = {}
-    for pair in pairs:
-        other = sources.setdefault(pair.target, pair.source)
-        if other != pair.source:
-            raise ArgumentError(
-                f"{other} and {pair.source} would both become {pair.target}; rename one, or do them apart"
-            )
-    return [FilePair(source, target) for target, source in sources.items()]
+    return pairs
 
 
-def _find(item: str, recursive: bool) -> Iterator[tuple[Path, Path]]:
-    """(file, its place below the output folder) of one input."""
+def _find(item: str, recursive: bool) -> Iterator[tuple[Path, Path | None]]:
+    """(file, its place below the output folder) of one input; None as place where there is nothing."""
     path = Path(item)
     if path.is_file():
         yield path, Path(path.name)
     elif path.is_dir():
-        for file in sorted(path.rglob("*") if recursive else path.iterdir()):
+        for file in sorted(path.rglob("*") if recursive else path.glob("*")):
             if file.suffix.lower() in READABLE_SUFFIXES and file.is_file() and not file.name.startswith("."):
                 yield file, file.relative_to(path)
     elif glob.has_magic(item):
@@ -108,7 +132,7 @@ def _find(item: str, recursive: bool) -> Iterator[tuple[Path, Path]]:
             if Path(name).is_file():
                 yield Path(name), Path(Path(name).name)
     else:
-        raise ImageReadError(f"{item}: there is no such file or folder")
+        yield path, None
 
 
 def run_files(
@@ -130,6 +154,9 @@ def run_files(
     """
     wanted = []
     for pair in pairs:
+        if pair.problem:
+            yield FileResult(str(pair.source), str(pair.target), "failed", pair.problem)
+            continue
         if skip_existing and pair.target.exists():
             yield FileResult(str(pair.source), str(pair.target), "skipped")
             continue

@@ -1,6 +1,5 @@
 """`sr-tile enhance`: restore or enlarge files."""
 
-import json
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -12,7 +11,7 @@ from sr_tile.cli.options import as_number, number_or_auto, parse_parallel
 from sr_tile.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from sr_tile.jobs import FilePair, Report
+    from sr_tile.jobs import Report
     from sr_tile.pipeline import Stats
 
 
@@ -73,7 +72,10 @@ def enhance(
     *inputs, output = paths
     suffix = f".{output_format.lower()}" if output_format else None
     options = WriteOptions(quality=quality, lossless=lossless)
-    pairs = pair_files(inputs, Path(output), recursive=recursive, suffix=suffix)
+    pairs = pair_files(inputs, output, recursive=recursive, suffix=suffix)
+    for file in (report, Path(stats) if stats and stats != "-" else None):
+        if file and not file.parent.is_dir():  # known before hours of work, not after
+            raise ArgumentError(f"{file}: the folder {file.parent} does not exist; create it first")
     wish: Any = {
         name: as_number(value) for name, value in (("tile", tile_size), ("overlap", overlap), ("batch", batch_size))
     }
@@ -82,29 +84,37 @@ def enhance(
         halo=None if halo == "auto" else int(halo),
         mem_limit=memory.parse_size(mem_limit) if mem_limit else None,
     )
-    with _Progress(pairs, quiet) as progress:
+    result = Report()
+    waiting = [pair.source for pair in pairs if not pair.problem and not (skip_existing and pair.target.exists())]
+    with _Progress(waiting, quiet) as progress:
         enhancer = Enhancer(
             model,
             scale=scale,
             device=device,
             settings=settings,
             alpha=alpha,  # type: ignore[arg-type]
-            warmup=warmup,
             decoders=workers["decode"],
             encoders=workers["encode"],
             on_pixels=lambda job, pixels: progress.add(pixels),
         )
-        result = Report()
+        enhancer.warm_up(warmup, image_size(waiting))
         with enhancer:
-            for file in run_files(enhancer, pairs, overwrite=overwrite, skip_existing=skip_existing, options=options):
-                result.files.append(file)
-            figures = enhancer.stats
-    _finish(result, figures, report, stats)
+            try:
+                for done in run_files(
+                    enhancer, pairs, overwrite=overwrite, skip_existing=skip_existing, options=options
+                ):
+                    result.files.append(done)
+            finally:
+                progress.close()
+                _show(result, enhancer.stats, report, stats)
+    if result.failed:
+        raise typer.Exit(1)
 
 
-def _finish(result: "Report", figures: "Stats", report: Path | None, stats: str | None) -> None:
-    """Write what was asked for, name what failed, and exit with 1 if anything did."""
+def _show(result: "Report", figures: "Stats", report: Path | None, stats: str | None) -> None:
+    """Write what was asked for, and name what failed."""
     from sr_tile import memory
+    from sr_tile.jobs import write_json
 
     content = {**asdict(figures), "peak_ram_bytes": memory.peak_ram()}
     if report:
@@ -112,16 +122,14 @@ def _finish(result: "Report", figures: "Stats", report: Path | None, stats: str 
     if stats == "-":
         print(_table(figures, memory.format_size(memory.peak_ram())), file=sys.stderr)
     elif stats:
-        Path(stats).write_text(json.dumps(content, indent=2) + "\n")
-    if not result.failed:
-        return
-    if len(result.files) == 1:
-        print(f"sr-tile: error: {result.failed[0].error}", file=sys.stderr)
-    else:
+        write_json(Path(stats), content)
+    if len(result.files) > 1:
         for file in result.failed:
             print(f"sr-tile: failed: {file.error}", file=sys.stderr)
-        print(f"sr-tile: error: {len(result.failed)} of {len(result.files)} images failed", file=sys.stderr)
-    raise typer.Exit(1)
+        if result.failed:
+            print(f"sr-tile: error: {len(result.failed)} of {len(result.files)} images failed", file=sys.stderr)
+    elif result.failed:
+        print(f"sr-tile: error: {result.failed[0].error}", file=sys.stderr)
 
 
 def _table(figures: "Stats", peak: str) -> str:
@@ -148,8 +156,8 @@ def _table(figures: "Stats", peak: str) -> str:
 class _Progress:
     """A bar on stderr in input megapixels, where stderr is a terminal."""
 
-    def __init__(self, pairs: "list[FilePair]", quiet: bool) -> None:
-        self._pairs = pairs
+    def __init__(self, sources: list[Path], quiet: bool) -> None:
+        self._sources = sources
         self._shown = not quiet and sys.stderr.isatty()
 
     def __enter__(self) -> "_Progress":
@@ -157,10 +165,18 @@ class _Progress:
             from tqdm import tqdm
 
             total = self._megapixels()
-            self._bar = tqdm(total=total, unit="MP", unit_scale=False, bar_format=_BAR, dynamic_ncols=True, leave=False)
+            # tqdm forgets a total that is exceeded, so the last digit must not be lost.
+            layout = _BAR if total is None else _BAR_WITH_TOTAL.replace("TOTAL", f"{total:.1f}")
+            self._bar = tqdm(
+                total=total and total + 1e-3, unit="MP", bar_format=layout, dynamic_ncols=True, leave=False
+            )
         return self
 
     def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Make room for other lines."""
         if self._shown:
             self._bar.close()
 
@@ -171,19 +187,26 @@ class _Progress:
 
     def _megapixels(self) -> float | None:
         """All there is to do, by the headers; unknown for more files than are quickly opened."""
-        from sr_tile.errors import ImageError
-        from sr_tile.images import ImageReader
-
-        if len(self._pairs) > 500:
+        if len(self._sources) > MOST_HEADERS:
             return None
-        total = 0.0
-        for pair in self._pairs:
-            try:
-                with ImageReader(pair.source) as reader:
-                    total += reader.info.height * reader.info.width / 1e6
-            except ImageError:
-                continue
-        return total
+        sizes = [image_size([source]) or (0, 0) for source in self._sources]
+        return sum(height * width for height, width in sizes) / 1e6
 
 
-_BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total:.1f} MP, {rate_fmt}, {remaining} left"
+def image_size(sources: list[Path]) -> tuple[int, int] | None:
+    """(height, width) of the first of the images that can be read."""
+    from sr_tile.errors import ImageError
+    from sr_tile.images import ImageReader
+
+    for source in sources:
+        try:
+            with ImageReader(source) as reader:
+                return reader.info.height, reader.info.width
+        except ImageError:
+            continue
+    return None
+
+
+MOST_HEADERS = 500
+_BAR = "{n:.1f} MP, {rate_fmt}, {elapsed} so far"
+_BAR_WITH_TOTAL = "{percentage:3.0f}%|{bar}| {n:.1f}/TOTAL MP, {rate_fmt}, {remaining} left"

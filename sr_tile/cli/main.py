@@ -1,7 +1,6 @@
 """`sr-tile`: the commands, and how errors are shown. Heavy imports happen inside the command that needs them."""
 
 import logging
-import os
 import sys
 from typing import Annotated
 
@@ -67,12 +66,6 @@ def main() -> None:
         _fail(str(error))
     except MemoryError:
         _fail("this machine has no memory left; use a smaller --tile-size, or --mem-limit")
-    except KeyboardInterrupt:
-        print("sr-tile: interrupted", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # somebody closed our stdout, such as `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
 
 
 def _fail(message: str) -> None:

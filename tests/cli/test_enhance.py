@@ -230,6 +230,25 @@ def test_wrong_arguments_say_what_to_do(run, tmp_path, arguments, code, words):
     assert (got, words in err) == (code, True), err
 
 
+def test_the_bar_survives_a_terminal(run, model, tmp_path, monkeypatch):
+    save(tmp_path / "in.png", noise_image(200, 300))
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    for limit in (500, 0):
+        monkeypatch.setattr("sr_tile.cli.enhance.MOST_HEADERS", limit)
+        code, _, err = run("enhance", "in.png", "out.png", "--model", model, "--overwrite", "--tile-size", 64)
+        assert code == 0
+        assert "MP" in err
+
+
+def test_a_report_that_cannot_be_written_is_refused_before_the_work(run, model, tmp_path):
+    save(tmp_path / "in.png", noise_image(8, 8))
+    for option in ("--report", "--stats"):
+        code, _, err = run("enhance", "in.png", "out.png", "--model", model, option, "none/r.json")
+        assert code == 1
+        assert "does not exist" in err
+    assert not (tmp_path / "out.png").exists()
+
+
 def test_version_and_help(run):
     assert "Usage" in run()[1] + run()[2]
     assert run("--version")[1].startswith("sr-tile ")
