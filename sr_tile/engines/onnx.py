@@ -11,6 +11,7 @@ import numpy as np
 
 from sr_tile import memory
 from sr_tile.engines.devices import Device
+from sr_tile.engines.files import check_references
 from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, SrTileError
 from sr_tile.spec import METADATA_KEY, ModelSpec
 from sr_tile.types import Array, Float32
@@ -46,6 +47,7 @@ class OnnxEngine:
             raise ModelLoadError(
                 f"model {self._path}: there is no such file; `sr-tile models list` names bundled models"
             )
+        check_references(self._path)
         self._device, self._session = _open(self._path, device)
         self.device = str(self._device)
         self._dtype, self.spec = self._read_spec()
