@@ -62,6 +62,11 @@ class OnnxEngine:
         name = memory.gpu_name(self._device.index) if self._device.nvidia else ""
         return f"{digest}-ort{onnxruntime.__version__}-{self.device}-{name}-{np.dtype(self._dtype)}"
 
+    @property
+    def number_type(self) -> type:
+        """float32 or float16, what the graph takes."""
+        return self._dtype
+
     def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:
         """See `Engine.run`."""
         rows, channels, height, width = batch_nchw.shape
