@@ -51,7 +51,7 @@ def free(graph: Graph, batch: int | None, *, size: bool) -> list[str]:
         elif node.op_type == "Expand" and (batch != 1 or _joined(graph, node, moving)):
             done.append(_leading(graph, node, 1, batch))
         elif node.op_type == "Resize" and node.input[0] in moving and len(node.input) == 4 and node.input[3]:
-            done.append(_resize(graph, node, known.get(node.input[0]), batch if not size else None))
+            done.append(_resize(graph, node, known, batch))
     return [line for line in done if line]
 
 
@@ -133,20 +133,26 @@ def _leading_of_concat(graph: Graph, node: onnx.NodeProto, place: int, batch: in
     return f"{describe(node)}: leading {value[0]} of its shape follows the batch"
 
 
-def _resize(graph: Graph, node: onnx.NodeProto, data: Shape | None, batch: int | None) -> str | None:
+def _resize(graph: Graph, node: onnx.NodeProto, known: dict[str, Shape], batch: int | None) -> str | None:
     """Sizes become scales where each is a whole multiple, which frees the batch and the sides."""
-    sizes = graph.value(node.input[3])
-    if sizes is None:
+    if any(item.name in ("axes", "keep_aspect_ratio_policy") for item in node.attribute):
+        return None  # sizes of some axes only, or bounds of them
+    data, wanted = known.get(node.input[0]), known.get(node.output[0])
+    constant = graph.value(node.input[3]) is not None or _ends_in_constant(graph, node.input[3])
+    if not constant or not data or not wanted or None in data or None in wanted:
         return _leading(graph, node, 3, batch)
-    wanted = sizes.tolist()
-    if not data or None in data or len(data) != len(wanted):
+    if any(size % side for size, side in zip(wanted, data, strict=True)):  # type: ignore[operator]
         return _leading(graph, node, 3, batch)
-    if any(size % side for size, side in zip(wanted, data, strict=True)):
-        return _leading(graph, node, 3, batch)
-    scales = np.array([size / side for size, side in zip(wanted, data, strict=True)], np.float32)
+    scales = np.array([size / side for size, side in zip(wanted, data, strict=True)], np.float32)  # type: ignore[operator]
     del node.input[3]
     node.input[2] = graph.constant(f"{node.name}_scales", scales)
     return f"{describe(node)}: sizes {wanted} became scales {scales.tolist()}"
+
+
+def _ends_in_constant(graph: Graph, name: str) -> bool:
+    """A shape put together at run time, its last entries constants."""
+    maker = next((node for node in graph.graph.node if name in node.output), None)
+    return maker is not None and maker.op_type == "Concat" and graph.value(maker.input[-1]) is not None
 
 
 def _joined(graph: Graph, node: onnx.NodeProto, moving: set[str]) -> bool:

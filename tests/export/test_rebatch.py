@@ -102,7 +102,16 @@ def test_stale_shapes_of_the_fixed_model_are_gone(tmp_path):
         assert not dims or (dims[0] == 0 and dims[2:] == [0, 0])
 
 
-def resize_model(path, sizes):
+def resize_model(path, sizes, joined):
+    weights = {"sizes": np.array(sizes)}
+    nodes = []
+    if joined:  # as an exporter does that takes batch and channels from the data, and bakes the sides
+        weights = {"from": np.array([0]), "to": np.array([2]), "sides": np.array(sizes[2:])}
+        nodes = [
+            helper.make_node("Shape", ["input"], ["shape"]),
+            helper.make_node("Slice", ["shape", "from", "to"], ["front"]),
+            helper.make_node("Concat", ["front", "sides"], ["sizes"], axis=0),
+        ]
     node = helper.make_node(
         "Resize",
         ["input", "", "", "sizes"],
@@ -111,11 +120,14 @@ def resize_model(path, sizes):
         coordinate_transformation_mode="asymmetric",
         nearest_mode="floor",
     )
-    return save_model(path, [node], weights={"sizes": np.array(sizes)}, shape=(1, 3, 24, 32))
+    return save_model(path, [*nodes, node], weights=weights, shape=(1, 3, 24, 32))
 
 
-def test_sizes_of_a_resize_become_scales(tmp_path):
-    rebatch(resize_model(tmp_path / "in.onnx", [1, 3, 48, 64]), tmp_path / "out.onnx", Wish("dynamic", "dynamic"))
+@pytest.mark.parametrize("joined", [False, True])
+def test_sizes_of_a_resize_become_scales(tmp_path, joined):
+    rebatch(
+        resize_model(tmp_path / "in.onnx", [1, 3, 48, 64], joined), tmp_path / "out.onnx", Wish("dynamic", "dynamic")
+    )
     engine = OnnxEngine(tmp_path / "out.onnx", "cpu")
     batch = picture(3, 40, 50)
     assert np.array_equal(engine.run(batch), batch.repeat(2, axis=2).repeat(2, axis=3))
