@@ -9,6 +9,7 @@
     ├── ModelError           a model file
     │   ├── ModelLoadError   not ONNX, wrong inputs or layout
     │   └── ModelOutputError another scale than claimed, NaN, wrong shape
+    ├── DownloadError        a file of the zoo could not be had, or is not the one that was published
     ├── DeviceError          the device asked for cannot be had
     ├── OutOfMemoryError     the device ran out of memory, smaller work may fit
     └── CoverageError        a pixel was left without a tile: a defect of ours
@@ -51,6 +52,10 @@ class ModelLoadError(ModelError):
 
 class ModelOutputError(ModelError):
     """A model returned something else than its scale and shape promise, or a value that is no number."""
+
+
+class DownloadError(SrTileError):
+    """A file could not be downloaded, or is not the one that was published."""
 
 
 class DeviceError(SrTileError):

@@ -80,8 +80,10 @@ def test_onnx_runtime_is_imported_in_one_file_only():
 def test_help_loads_nothing_heavy():
     code = (
         "import sys; from sr_tile.cli.main import app\n"
-        "try: app(['enhance', '--help'])\n"
-        "except SystemExit: pass\n"
+        "commands = ['enhance', 'rebatch', 'inspect', 'models', 'models list', 'models pull', 'models where']\n"
+        "for command in commands:\n"
+        "    try: app([*command.split(), '--help'])\n"
+        "    except SystemExit as stop: assert not stop.code, command\n"
         "print([name for name in sys.modules if name in "
         "('numpy', 'onnxruntime', 'onnx', 'pyvips', 'PIL', 'torch', 'tqdm', 'psutil', 'ray', 'fastapi')])"
     )

@@ -11,6 +11,7 @@ import numpy as np
 
 from sr_tile import memory
 from sr_tile.engines.devices import Device
+from sr_tile.engines.files import check_references
 from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, SrTileError
 from sr_tile.spec import METADATA_KEY, ModelSpec
 from sr_tile.types import Array, Float32
@@ -43,7 +44,10 @@ class OnnxEngine:
     def __init__(self, path: Path | str, device: str = "auto") -> None:
         self._path = Path(path)
         if not self._path.is_file():
-            raise ModelLoadError(f"model {self._path}: there is no such file")
+            raise ModelLoadError(
+                f"model {self._path}: there is no such file; `sr-tile models list` names bundled models"
+            )
+        check_references(self._path)
         self._device, self._session = _open(self._path, device)
         self.device = str(self._device)
         self._dtype, self.spec = self._read_spec()
@@ -57,6 +61,11 @@ class OnnxEngine:
         digest = hashlib.sha256(self._path.read_bytes()).hexdigest()
         name = memory.gpu_name(self._device.index) if self._device.nvidia else ""
         return f"{digest}-ort{onnxruntime.__version__}-{self.device}-{name}-{np.dtype(self._dtype)}"
+
+    @property
+    def number_type(self) -> type:
+        """float32 or float16, what the graph takes."""
+        return self._dtype
 
     def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:
         """See `Engine.run`."""
@@ -135,10 +144,14 @@ class OnnxEngine:
         batch, channels, height, width = shape
         if channels not in (None, 1, 3):
             if shape[3] in (1, 3):
-                raise ModelLoadError(f"{where}: its input {shown} is (N, H, W, C); export it as (N, C, H, W)")
+                raise ModelLoadError(
+                    f"{where}: its input {shown} is (N, H, W, C); `sr-tile rebatch --layout nhwc` makes it (N, C, H, W)"
+                )
             raise ModelLoadError(f"{where}: its input {shown} has {channels} channels; sr-tile feeds 1 or 3")
         if channels is None and shape[3] in (1, 3):
-            raise ModelLoadError(f"{where}: its input {shown} is (N, H, W, C); export it as (N, C, H, W)")
+            raise ModelLoadError(
+                f"{where}: its input {shown} is (N, H, W, C); `sr-tile rebatch --layout nhwc` makes it (N, C, H, W)"
+            )
         if (height is None) != (width is None):
             raise ModelLoadError(f"{where}: its input {shown} fixes one side only; fix both or neither")
         fixed_tile = (height, width) if height and width else None

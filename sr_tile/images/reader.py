@@ -21,7 +21,7 @@ MAX_PIXELS = 2**34
 
 _FETCH_BYTES = 4 * 2**20  # libvips keeps buffers as large as one request: ask for a little at a time
 _NO_DENSITY = (1.0, 2.834)  # what libvips up to 8.17, and from 8.18 on, says of a file without a density
-_ODD_TAG = re.compile("TIFFFetch|TIFFReadDirectory")  # libtiff's functions that read tags, not pixels
+_ODD_TAG = re.compile(r"\btags?\b|TIFFFetch|TIFFReadDirectory")  # libtiff complains of a tag, not of pixels
 _LOADERS = ("pngload", "jpegload", "tiffload", "webpload", "heifload")
 
 

@@ -1,0 +1,85 @@
+"""`sr-tile rebatch`: existing ONNX files made dynamic, or described."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+
+def rebatch(
+    source: Annotated[Path, typer.Argument(metavar="IN.onnx", help="A model.")],
+    target: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The file to write.")],
+    batch: Annotated[
+        str, typer.Option(metavar="dynamic|N|keep", help="Rows of a call: any number, N, or as it is.")
+    ] = "dynamic",
+    size: Annotated[
+        str, typer.Option(metavar="dynamic|HxW|keep", help="Height and width: any, fixed, or as they are.")
+    ] = "keep",
+    layout: Annotated[str, typer.Option(help="What the graph takes and gives: nchw or nhwc.")] = "nchw",
+    bgr: Annotated[bool, typer.Option("--bgr", help="The graph takes and gives blue first.")] = False,
+    value_range: Annotated[
+        str | None, typer.Option(metavar="LOW,HIGH", help="The graph's values of black and white, such as 0,255.")
+    ] = None,
+    scale: Annotated[int | None, typer.Option(min=1, help="Output pixels per input pixel.")] = None,
+    multiple: Annotated[int | None, typer.Option(min=1, help="Sides of a tile must be multiples of it.")] = None,
+    halo: Annotated[int | None, typer.Option(min=0, help="Pixels at a tile's edge to discard.")] = None,
+    tile: Annotated[int | None, typer.Option(min=1, help="Recommended side of a tile.")] = None,
+    name: Annotated[str | None, typer.Option(help="How messages call the model.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.onnx if it exists.")] = False,
+) -> None:
+    """Make batch and size of an ONNX file dynamic or fixed, and prove by running that its pictures stay the same.
+
+    Other layouts, blue first and other ranges of values are described by options, so that `enhance` just works.
+    """
+    if layout not in ("nchw", "nhwc"):
+        raise typer.BadParameter(f"{layout!r} is neither nchw nor nhwc", param_hint="--layout")
+    facts: dict[str, Any] = {"scale": scale, "multiple": multiple, "halo": halo, "tile": tile, "name": name}
+    facts["value_range"] = _range(value_range)
+    facts = {key: value for key, value in facts.items() if value is not None}
+    rows, sides = _batch(batch), _size(size)
+
+    from sr_tile.export.rebatch import Wish, rebatch
+
+    wish = Wish(batch=rows, size=sides, nhwc=layout == "nhwc", bgr=bgr, facts=facts)
+    report = rebatch(source, target, wish, overwrite=overwrite)
+    for line in (*report.changes, *report.runs):
+        print(line)
+    for note in report.notes:
+        print(f"note: {note}")
+    spec = report.spec
+    rows_text = spec.fixed_batch or "any"
+    sides_text = "{} x {}".format(*spec.fixed_tile) if spec.fixed_tile else f"any multiple of {spec.multiple}"
+    print(f"{target}: batch {rows_text}, size {sides_text}, scale {spec.scale}; worst difference {report.worst:.1e}")
+
+
+def _batch(text: str) -> "int | Literal['dynamic'] | None":
+    if text == "keep":
+        return None
+    if text == "dynamic":
+        return "dynamic"
+    if not text.isdecimal() or int(text) < 1:
+        raise typer.BadParameter(f"{text!r} is neither `dynamic`, `keep` nor a number from 1 up", param_hint="--batch")
+    return int(text)
+
+
+def _size(text: str) -> "tuple[int, int] | Literal['dynamic'] | None":
+    if text == "keep":
+        return None
+    if text == "dynamic":
+        return "dynamic"
+    height, _, width = text.lower().partition("x")
+    if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
+        raise typer.BadParameter(f"{text!r} is neither `dynamic`, `keep` nor HxW such as 256x320", param_hint="--size")
+    return int(height), int(width)
+
+
+def _range(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(value) for value in text.split(","))
+        if low < high < float("inf"):
+            return low, high
+    except ValueError:
+        pass
+    raise typer.BadParameter(f"{text!r} is not LOW,HIGH such as 0,255", param_hint="--value-range")

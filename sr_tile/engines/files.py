@@ -1,0 +1,150 @@
+"""Model files that claim more than they hold: refused before anything is run.
+
+ONNX Runtime refuses truncated files and tensors larger than their data by itself, but its releases before 1.24 read
+weights from any path that a file names. That is all `check_references` adds, and it parses only files that name one.
+"""
+
+import math
+import mmap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sr_tile.errors import ModelLoadError
+
+if TYPE_CHECKING:
+    import onnx
+
+_KEY = b"location"  # each tensor kept in another file spells this word out
+
+
+def check_references(path: Path) -> None:
+    """Refuse a model that reads weights from outside of its folder.
+
+    A search through the bytes of the file, about a second a gigabyte; `onnx` is imported only where it finds something.
+
+    Args:
+        path: an existing file.
+
+    Raises:
+        ModelLoadError: it does, or the file cannot be read.
+    """
+    try:
+        if path.stat().st_size == 0:
+            return  # for the runtime to refuse
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+            found = content.find(_KEY) >= 0
+    except OSError as error:
+        raise ModelLoadError(f"model {path}: cannot be read: {error.strerror or error}") from None
+    if found:
+        _check_all(path, _parse(path))
+
+
+def load_model(path: Path) -> "onnx.ModelProto":
+    """The model as a graph with all its weights, after every check.
+
+    Raises:
+        ModelLoadError: no such file, no ONNX model, weights outside of its folder, or a tensor larger than its data.
+    """
+    import onnx
+
+    if not path.is_file():
+        raise ModelLoadError(f"model {path}: there is no such file; `sr-tile models list` names models")
+    model = _parse(path)
+    if not model.graph.node or not model.graph.output:
+        raise ModelLoadError(f"model {path}: is no ONNX model, or a truncated one: it holds no graph; get it again")
+    _check_all(path, model)
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        raise ModelLoadError(f"model {path}: its external weights cannot be read: {_one_line(error)}") from None
+    return model
+
+
+def tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":
+    """Every constant of a model: initializers, values of attributes, and those of graphs and functions inside."""
+    yield from _graph_tensors(model.graph)
+    for function in model.functions:
+        yield from _node_tensors(function.node)
+
+
+def _graph_tensors(graph: "onnx.GraphProto") -> "Iterator[onnx.TensorProto]":
+    yield from graph.initializer
+    for sparse in graph.sparse_initializer:
+        yield from (sparse.values, sparse.indices)
+    yield from _node_tensors(graph.node)
+
+
+def _node_tensors(nodes: "list[onnx.NodeProto]") -> "Iterator[onnx.TensorProto]":
+    for node in nodes:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            yield from attribute.tensors
+            if attribute.HasField("sparse_tensor"):
+                yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
+            if attribute.HasField("g"):
+                yield from _graph_tensors(attribute.g)
+            for graph in attribute.graphs:
+                yield from _graph_tensors(graph)
+
+
+def _parse(path: Path) -> "onnx.ModelProto":
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        return onnx.load(path, format="protobuf", load_external_data=False)
+    except (OSError, ValueError, DecodeError) as error:
+        raise ModelLoadError(
+            f"model {path}: is no ONNX model, or a truncated one: {_one_line(error)}; get it again"
+        ) from None
+
+
+def _check_all(path: Path, model: "onnx.ModelProto") -> None:
+    for tensor in tensors(model):
+        count = math.prod(tensor.dims)
+        if any(dim < 0 for dim in tensor.dims):
+            raise ModelLoadError(f"model {path}: tensor {tensor.name!r} claims the shape {list(tensor.dims)}")
+        if tensor.data_location == tensor.EXTERNAL or tensor.external_data:
+            _check_external(path, tensor)
+        elif count > 2 * tensor.ByteSize():  # no type packs more than two values into a byte
+            raise ModelLoadError(
+                f"model {path}: tensor {tensor.name!r} claims {count} values, the file holds {tensor.ByteSize()} bytes "
+                "for it; it is damaged or forged, get it again"
+            )
+
+
+def _check_external(path: Path, tensor: "onnx.TensorProto") -> None:
+    """A file inside of the model's folder that is as long as the tensor says."""
+    where = f"model {path}: tensor {tensor.name!r}"
+    folder = path.parent.resolve()
+    numbers = {"offset": 0, "length": 0}
+    size = 0
+    for entry in tensor.external_data:
+        if entry.key == "location":
+            if "\0" in entry.value:
+                raise ModelLoadError(f"{where} names a file that cannot exist; get the model again")
+            target = (folder / entry.value).resolve()
+            if not entry.value or Path(entry.value).is_absolute() or not target.is_relative_to(folder):
+                raise ModelLoadError(
+                    f"{where} reads its values from {entry.value!r}, outside of the model's folder; this is refused, "
+                    "keep weights beside the model"
+                )
+            if not target.is_file():
+                raise ModelLoadError(f"{where} reads its values from {entry.value!r}, which is missing")
+            size = target.stat().st_size
+        elif entry.key in numbers:
+            if not entry.value.isdecimal():
+                raise ModelLoadError(f"{where} has {entry.key} {entry.value!r}, which is no size; get the model again")
+            numbers[entry.key] = int(entry.value)
+    least = max(numbers["length"], math.prod(tensor.dims) // 2)
+    if numbers["offset"] + least > size:
+        raise ModelLoadError(
+            f"{where} claims {least} bytes or more from byte {numbers['offset']} of its file of {size} bytes; "
+            "it is damaged or forged, get it again"
+        )
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

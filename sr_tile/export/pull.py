@@ -1,0 +1,107 @@
+"""Official checkpoints: downloaded, verified, exported and kept in the user's cache."""
+
+import importlib
+import re
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sr_tile import zoo
+from sr_tile.engines.onnx import OnnxEngine
+from sr_tile.errors import ArgumentError, DownloadError, ModelError
+from sr_tile.export.download import OnBytes, download, file_hash
+from sr_tile.spec import write_spec
+
+Exporter = Callable[[Path, Path], Any]
+
+
+def pull(
+    name: str,
+    *,
+    sha256: str | None = None,
+    overwrite: bool = False,
+    exporter: Exporter | None = None,
+    on_bytes: OnBytes | None = None,
+) -> Path:
+    """Get an official model, so that `zoo.find(name)` knows it; does nothing where it is there already.
+
+    Args:
+        name: of `zoo.OFFICIAL`.
+        sha256: of the checkpoint, for those whose hash the zoo does not know.
+        overwrite: export again, from the checkpoint that is kept if its hash is right.
+        exporter: (checkpoint, output) to an ONNX file; None is the exporter of the extra `export`.
+        on_bytes: is told (bytes so far, bytes in all or None).
+
+    Returns:
+        The model's path.
+
+    Raises:
+        ArgumentError: no such name, or no hash to know the file by.
+        DownloadError: the checkpoint cannot be had.
+        ModelError: it cannot be exported; the checkpoint is kept.
+    """
+    item = _official(name)
+    expected = _expected(item, sha256)
+    target = zoo.pulled_folder() / f"{name}.onnx"
+    if target.is_file() and not overwrite:
+        return target
+    checkpoint = zoo.pulled_folder().parent / "checkpoints" / item.file
+    try:
+        for folder in (target.parent, checkpoint.parent):
+            folder.mkdir(parents=True, exist_ok=True)
+        if not (checkpoint.is_file() and file_hash(checkpoint) == expected):
+            download(item.url, checkpoint, expected, on_bytes=on_bytes)
+        with tempfile.TemporaryDirectory(prefix=".sr-tile-", dir=target.parent) as temporary:
+            model = Path(temporary) / target.name
+            _export(item, checkpoint, model, exporter)
+            _describe(item, model, expected)
+            model.replace(target)
+    except OSError as error:
+        raise DownloadError(f"{error.filename or target}: cannot be written: {error.strerror or error}") from None
+    return target
+
+
+def _official(name: str) -> zoo.Official:
+    if name in zoo.OFFICIAL:
+        return zoo.OFFICIAL[name]
+    if name in zoo.bundled():
+        raise ArgumentError(f"model {name!r} is bundled; there is nothing to pull")
+    raise ArgumentError(f"model {name!r} is not known; choose one of {', '.join(zoo.OFFICIAL)}")
+
+
+def _expected(item: zoo.Official, sha256: str | None) -> str:
+    """The hash to hold the download against."""
+    given = (sha256 or "").strip().lower()
+    if given and not re.fullmatch(r"[0-9a-f]{64}", given):
+        raise ArgumentError(f"--sha256 {sha256!r} is not 64 hexadecimal digits")
+    if given and item.sha256 and given != item.sha256:
+        raise ArgumentError(f"model {item.name}: --sha256 {given} contradicts the known hash {item.sha256}")
+    if not given and not item.sha256:
+        raise ArgumentError(
+            f"model {item.name}: no hash of {item.file} is known to sr-tile, so that it cannot be told from a forged "
+            "file; give the one you trust with --sha256"
+        )
+    return given or str(item.sha256)
+
+
+def _export(item: zoo.Official, checkpoint: Path, model: Path, exporter: Exporter | None) -> None:
+    try:
+        run = exporter or importlib.import_module("sr_tile.export.to_onnx").export
+        run(checkpoint, model)
+    except ImportError as error:
+        raise ModelError(
+            f"model {item.name}: its checkpoint is kept as {checkpoint}, but exporting it needs {error.name or error}; "
+            f"pip install 'sr-tile[export]', then run `sr-tile models pull {item.name}` again"
+        ) from None
+    if not model.is_file():
+        raise ModelError(f"model {item.name}: the exporter wrote nothing; its checkpoint is kept as {checkpoint}")
+
+
+def _describe(item: zoo.Official, model: Path, sha256: str) -> None:
+    """See that the runtime takes the model, and store where it comes from."""
+    engine = OnnxEngine(model, "cpu")
+    engine.close()
+    source = {"licence": item.licence, "source": item.url, "checkpoint_sha256": sha256}
+    write_spec(model, replace(engine.spec, name=item.name, details={**engine.spec.details, **source}))
