@@ -2,7 +2,6 @@
 
 import math
 import os
-import re
 import stat
 import threading
 from dataclasses import replace
@@ -13,7 +12,7 @@ import numpy as np
 
 from sr_tile.errors import ArgumentError, ImageReadError
 from sr_tile.images.formats import ImageInfo, Metadata
-from sr_tile.images.tiff_exif import read_exif
+from sr_tile.images.tiff_exif import has_odd_text, read_exif
 from sr_tile.images.vips import field_of, load, reason_of, vips
 
 MAX_PIXELS = 2**34
@@ -21,7 +20,6 @@ MAX_PIXELS = 2**34
 
 _FETCH_BYTES = 4 * 2**20  # libvips keeps buffers as large as one request: ask for a little at a time
 _NO_DENSITY = (1.0, 2.834)  # what libvips up to 8.17, and from 8.18 on, says of a file without a density
-_ODD_TAG = re.compile(r"\btags?\b|TIFFFetch|TIFFReadDirectory")  # libtiff complains of a tag, not of pixels
 _LOADERS = ("pngload", "jpegload", "tiffload", "webpload", "heifload")
 
 
@@ -39,7 +37,6 @@ class ImageReader:
         self._region: Any = None
         self._lock = threading.Lock()
         self._image: Any = None
-        self._fail_on = "warning"
         try:
             self._image, metadata = self._open()
             image = self._image
@@ -61,13 +58,14 @@ class ImageReader:
         # A descriptor, not a name: libvips reads options out of names such as "a[1].png".
         descriptor = os.open(self.path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
-            image = load(descriptor, "sequential", self._fail_on)
+            fail_on = "error" if has_odd_text(self.path) else "warning"
+            image = load(descriptor, "sequential", fail_on)
             self._check(image)
             orientation = field_of(image, "orientation")
             if orientation in range(3, 9):
                 # Rows of the turned image come from all over the file.
                 os.lseek(descriptor, 0, os.SEEK_SET)
-                image = load(descriptor, "random", self._fail_on)
+                image = load(descriptor, "random", fail_on)
             metadata = _metadata(image)
             if str(field_of(image, "vips-loader")).startswith("tiffload"):
                 metadata = replace(metadata, exif=read_exif(self.path))
@@ -118,9 +116,10 @@ class ImageReader:
             rows_hwc = np.empty((count, self.info.width, self.info.channels), self.info.dtype)
             step = max(1, _FETCH_BYTES // (self.info.width * self.info.channels * self.info.dtype.itemsize))
             try:
+                self._region = self._region or vips().Region.new(self._image)
                 for start in range(0, count, step):
                     part_hwc = rows_hwc[start : start + step]
-                    pixels = self._fetch(len(part_hwc))
+                    pixels = self._region.fetch(0, self._next_row, self.info.width, len(part_hwc))
                     part_hwc[:] = np.frombuffer(pixels, self.info.dtype).reshape(part_hwc.shape)
                     self._next_row += len(part_hwc)
             except vips().Error as error:
@@ -129,19 +128,6 @@ class ImageReader:
             if self._low_bits < 16:  # libvips fills the lower bits with 0, by which white would not be 65535
                 rows_hwc |= rows_hwc >> self._low_bits
             return rows_hwc
-
-    def _fetch(self, count: int) -> Any:
-        """Bytes of the next rows; a file of which only a tag is odd gets a second try."""
-        try:
-            self._region = self._region or vips().Region.new(self._image)
-            return self._region.fetch(0, self._next_row, self.info.width, count)
-        except vips().Error as error:
-            if self._next_row or self._fail_on == "error" or not _ODD_TAG.search(str(error)):
-                raise
-            self._fail_on = "error"
-            self._image, _ = self._open()
-            self._region = vips().Region.new(self._image)
-            return self._region.fetch(0, 0, self.info.width, count)
 
     def close(self) -> None:
         """Let go of the file; idempotent."""

@@ -86,6 +86,20 @@ def read_exif(path: Path) -> bytes | None:
     return _PREFIX + b"II*\0" + struct.pack("<I", 8) + _pack(directory, 8, _Layout("<", False))
 
 
+def has_odd_text(path: Path) -> bool:
+    """Whether directory 0 holds text of another type, or with a zero inside as EXIF's copyright has it: libtiff warns."""
+    with contextlib.suppress(OSError, *_ODD), path.open("rb") as file:
+        layout, position = _header(file)
+        for tag, kind, count, inline in layout.entry.iter_unpack(_entries(file, position, layout)):
+            if tag in _TEXT and count <= _MAX_VALUE:
+                value = (
+                    inline[:count] if count <= len(inline) else _bytes_at(file, layout.offset.unpack(inline)[0], count)
+                )
+                if kind != _ASCII or b"\0" in value.rstrip(b"\0"):
+                    return True
+    return False
+
+
 def append_exif(descriptor: int, info: ImageInfo) -> None:
     """Put the EXIF of info into a little-endian TIFF or BigTIFF that is whole, with the size of info.
 

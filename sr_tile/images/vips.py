@@ -1,6 +1,7 @@
 """The little of libvips that reader and encoder share."""
 
 import functools
+import logging
 from typing import Any
 
 
@@ -9,6 +10,8 @@ def vips() -> Any:
     """Pyvips, imported when the first file is opened."""
     import pyvips
 
+    logging.getLogger("pyvips").addHandler(logging.NullHandler())  # what matters comes as an error
+    logging.getLogger("pyvips").propagate = False
     # The cache would keep files open, and serve the old pixels of a file that was written again.
     pyvips.cache_set_max(0)
     return pyvips
