@@ -33,7 +33,7 @@ def scenes(count: int = 15, side: int = 256, seed: int = 0) -> list[np.ndarray]:
 
 def _colour(rng: _RNG) -> np.ndarray:
     """Colours near gray more often than pure ones, dark and bright ones too."""
-    return (rng.random() + 0.35 * rng.standard_normal(3)).clip(0, 1)
+    return (rng.random() + 0.2 * rng.standard_normal(3)).clip(0, 1)
 
 
 def _grid(side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -87,7 +87,8 @@ def _texture(rng: _RNG, side: int) -> np.ndarray:
     """Noise whose amplitude falls with the frequency, as in photographs, over gratings that grow finer."""
     frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(side), np.fft.rfftfreq(side), indexing="ij"))
     frequency[0, 0] = 1
-    spectrum = np.fft.rfft2(rng.standard_normal((side, side, 3)), axes=(0, 1))
+    grains = rng.standard_normal((side, side, 1)) + 0.3 * rng.standard_normal((side, side, 3))
+    spectrum = np.fft.rfft2(grains, axes=(0, 1))
     noise = np.fft.irfft2(spectrum / frequency[..., None] ** rng.uniform(0.9, 1.4), (side, side), axes=(0, 1))
     y, x = _grid(side)
     waves = np.sin(2 * np.pi * rng.uniform(5, 20) * (x + y * rng.uniform(-1, 1)) * (1 + 3 * y))
@@ -98,7 +99,9 @@ def _text(rng: _RNG, side: int) -> np.ndarray:
     """Lines of text in several sizes on plain paper."""
     from PIL import Image, ImageDraw, ImageFont
 
-    paper, ink = (tuple(int(255 * value) for value in _colour(rng)) for _ in range(2))
+    ground = _colour(rng)
+    opposite = 0.9 * (ground.mean() < 0.5) + 0.1 * _colour(rng)
+    paper, ink = (tuple(int(255 * value) for value in colour) for colour in (ground, opposite))
     image = Image.new("RGB", (side, side), paper)
     draw = ImageDraw.Draw(image)
     y = 4.0
