@@ -25,7 +25,7 @@ from sr_tile.batching import Batch, BatchBuilder
 from sr_tile.blending import BandAccumulator, quantise
 from sr_tile.channels import Alpha, Part, enlarge_bicubic, parts_of
 from sr_tile.engines.base import Engine, ExactEngine
-from sr_tile.errors import ImageReadError, ModelOutputError, OutOfMemoryError, SrTileError
+from sr_tile.errors import DeviceError, ImageReadError, ModelError, ModelOutputError, OutOfMemoryError, SrTileError
 from sr_tile.geometry import Region, TileGrid
 from sr_tile.images import ImageInfo
 from sr_tile.planner import Plan
@@ -436,7 +436,7 @@ class _Attempt:
                 try:
                     with self._clocks["infer"].working(count=0):
                         exact = self._engine.run_exact(pixels_nchw[row : row + 1])
-                except ModelOutputError:
+                except (ModelError, DeviceError):
                     exact = None  # what went wrong first is what counts
                 if exact is not None and _finite(exact):
                     output_nchw[row] = exact[0]

@@ -1,4 +1,4 @@
-"""ONNX Runtime behind the engine protocol; the only importer of it."""
+"""ONNX Runtime behind the engine protocol; the only module that opens its sessions."""
 
 import hashlib
 import logging

@@ -12,7 +12,7 @@ import numpy as np
 
 from sr_tile.engines.devices import Device
 from sr_tile.engines.onnx import OnnxEngine, open_session
-from sr_tile.errors import PrecisionLossError
+from sr_tile.errors import ModelError, PrecisionLossError
 from sr_tile.export.precision.pictures import Pictures
 from sr_tile.spec import METADATA_KEY, ModelSpec
 
@@ -164,7 +164,7 @@ def save_judged(
         stand_in: what the model is on devices that round more than this CPU does; the worse of both is reported.
 
     Raises:
-        OSError: the file cannot be written; nothing is left.
+        ModelError: the file cannot be written; nothing is left.
     """
     import onnx
 
@@ -185,6 +185,10 @@ def save_judged(
         onnx.save(model, part)
         report = dataclasses.replace(report, bytes_after=part.stat().st_size)
         part.replace(target)
+    except OSError as error:
+        raise ModelError(
+            f"model {target}: cannot be written ({error.strerror or error}); choose another place"
+        ) from error
     finally:
         part.unlink(missing_ok=True)
     return report

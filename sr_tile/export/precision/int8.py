@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sr_tile.errors import PrecisionLossError
 from sr_tile.export.precision.compare import (
     Judgement,
     PrecisionReport,
@@ -25,7 +26,7 @@ from sr_tile.export.precision.compare import (
     save_judged,
     too_lossy,
 )
-from sr_tile.export.precision.graphs import load_float
+from sr_tile.export.precision.graphs import load_float, tidy
 from sr_tile.export.precision.pictures import Pictures, pictures_for
 
 if TYPE_CHECKING:
@@ -53,6 +54,10 @@ def to_int8(source: Path, target: Path, *, calibrate: Path | None = None, max_lo
     """
     model = load_float(source)
     calibration, independent = pictures_for(read_spec(source), calibrate)
+    if not quantisable(model):
+        raise PrecisionLossError(
+            f"model {source.name}: has no layer with weights that int8 knows ({', '.join(WEIGHTED)})"
+        )
     search = _Search(model, source, calibration, max_loss_db)
     first = search.fewest_kept()
     for kept in range(first, len(search.order)):
@@ -96,7 +101,7 @@ class _Search:
             extra_options={"WeightSymmetric": True},
         )
         quantizer.quantize_model()
-        return quantizer.model.model
+        return tidy(quantizer.model.model)
 
     def judge(self, model: "onnx.ModelProto", pictures: Pictures) -> Judgement:
         """Against float32."""
@@ -106,7 +111,7 @@ class _Search:
 
     def fewest_kept(self) -> int:
         """Sort `order` if need be; how many of its first must stay float32 for the pictures of the calibration."""
-        if not self.order or self._loss(self.order) <= self._max_loss_db:
+        if self._loss(self.order) <= self._max_loss_db:
             return 0
         few = Pictures(self._pictures.inputs[:5], self._pictures.truths[:5], self._pictures.value_range)
         alone = {name: self.judge(self.quantise([name]), few).loss_db for name in self.order}
