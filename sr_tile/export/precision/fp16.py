@@ -127,6 +127,7 @@ def measure_nodes(model: "onnx.ModelProto", batches: Sequence[np.ndarray]) -> li
     """
     import onnx
     from onnx import TensorProto, helper
+    from onnxruntime import GraphOptimizationLevel
 
     probe = copy.deepcopy(model)
     floats, rounded = float_tensors(model), set[str]()
@@ -164,7 +165,8 @@ def measure_nodes(model: "onnx.ModelProto", batches: Sequence[np.ndarray]) -> li
     onnx.helper.set_model_props(probe, {})
     if not outputs:
         return []
-    runner = Runner(probe)
+    # Optimising thousands of nodes that run a few times takes minutes.
+    runner = Runner(probe, graph_optimization_level=GraphOptimizationLevel.ORT_DISABLE_ALL)
     values = np.array([runner.all(batch) for batch in batches], np.float64).reshape(len(batches), -1, 3)
     peak = values[:, :, 0].max(axis=0)
     size, error = (np.sqrt((values[:, :, column] ** 2).sum(axis=0)) for column in (1, 2))
