@@ -8,7 +8,8 @@
     │   └── ImageWriteError  exists already, no room, a format that cannot hold the pixels
     ├── ModelError           a model file
     │   ├── ModelLoadError   not ONNX, wrong inputs or layout
-    │   └── ModelOutputError another scale than claimed, NaN, wrong shape
+    │   ├── ModelOutputError another scale than claimed, NaN, wrong shape
+    │   └── PrecisionLossError  fewer bits lose more than they may
     ├── DownloadError        a file of the zoo could not be had, or is not the one that was published
     ├── DeviceError          the device asked for cannot be had
     ├── OutOfMemoryError     the device ran out of memory, smaller work may fit
@@ -52,6 +53,10 @@ class ModelLoadError(ModelError):
 
 class ModelOutputError(ModelError):
     """A model returned something else than its scale and shape promise, or a value that is no number."""
+
+
+class PrecisionLossError(ModelError):
+    """A model in fewer bits loses more than the caller allows."""
 
 
 class DownloadError(SrTileError):

@@ -24,8 +24,8 @@ import numpy as np
 from sr_tile.batching import Batch, BatchBuilder
 from sr_tile.blending import BandAccumulator, quantise
 from sr_tile.channels import Alpha, Part, enlarge_bicubic, parts_of
-from sr_tile.engines.base import Engine
-from sr_tile.errors import ImageReadError, ModelOutputError, OutOfMemoryError, SrTileError
+from sr_tile.engines.base import Engine, ExactEngine
+from sr_tile.errors import DeviceError, ImageReadError, ModelError, ModelOutputError, OutOfMemoryError, SrTileError
 from sr_tile.geometry import Region, TileGrid
 from sr_tile.images import ImageInfo
 from sr_tile.planner import Plan
@@ -109,6 +109,7 @@ class Stats:
         redundancy: pixels computed over pixels of the images.
         tile: (height, width) of the largest tile that was run.
         batch: rows a call.
+        redone: tiles that overflowed in float16 and were done again in float32.
     """
 
     stages: tuple[StageReport, ...]
@@ -120,6 +121,7 @@ class Stats:
     redundancy: float
     tile: tuple[int, int]
     batch: int
+    redone: int = 0
 
 
 class _TileTooLargeError(Exception):
@@ -198,6 +200,7 @@ class Pipeline:
         workers = {"decode": self.decoders, "encode": self.encoders}
         self.clocks = {name: StageClock(name, workers.get(name, 1)) for name in STAGES}
         self._computed = self._wanted = self._images = 0
+        self.redone = 0
         self._tile = (0, 0)
         self._start = self._end = time.perf_counter()
 
@@ -252,6 +255,7 @@ class Pipeline:
             redundancy=self._computed / max(1, self._wanted),
             tile=self._tile,
             batch=self.plan.batch,
+            redone=self.redone,
         )
 
 
@@ -426,8 +430,10 @@ class _Attempt:
                 keys = batch.keys[first : first + count]
                 first += count
                 try:
+                    pixels = batch.pixels_nchw[first - count : first]
                     with self._clocks["infer"].working(taken=count, made=count):
-                        output = self._engine.run(batch.pixels_nchw[first - count : first])
+                        output = self._engine.run(pixels)
+                    self._check(keys, pixels, output)
                 except OutOfMemoryError as error:
                     # One row may fail for what the arena still holds of larger batches: it gets a second try.
                     if count == 1 and single_failed:
@@ -445,6 +451,34 @@ class _Attempt:
                     single_failed = False
                     self._outputs.put((keys, output))
         self._outputs.close()
+
+    def _check(self, keys: tuple[_Key, ...], pixels_nchw: np.ndarray, output_nchw: np.ndarray) -> None:
+        """Redo tiles that hold a NaN or an infinity where the engine has a wider arithmetic; fail the images of others.
+
+        Here and not in blending, because only this thread may call the engine.
+        """
+        redone = 0
+        for row, key in enumerate(keys):
+            if _finite(output_nchw[row]) or key.task.error:
+                continue
+            if isinstance(self._engine, ExactEngine):
+                try:
+                    with self._clocks["infer"].working():
+                        exact = self._engine.run_exact(pixels_nchw[row : row + 1])
+                except (ModelError, DeviceError):
+                    exact = None  # what went wrong first is what counts
+                if exact is not None and _finite(exact):
+                    output_nchw[row] = exact[0]
+                    redone += 1
+                    continue
+            y, x = key.task.grid.y.starts[key.row], key.task.grid.x.starts[key.column]
+            key.task.fail(
+                ModelOutputError(
+                    f"{key.task.job.name}: model {self._engine.spec.name} returned values that are no numbers for the "
+                    f"tile at y = {y}, x = {x}; use another precision or tile size"
+                )
+            )
+        self._pipeline.redone += redone
 
     def _blend(self) -> None:
         for keys, output in self._outputs:
@@ -464,13 +498,6 @@ class _Attempt:
         task, spec = key.task, self._engine.spec
         assert task.sink is not None  # opened before the first band
         with self._clocks["blend"].working(taken=1):
-            # One pass and no temporary: a NaN or an infinity anywhere makes the sum one.
-            if not math.isfinite(float(output_chw.sum(dtype=np.float64))):
-                y, x = task.grid.y.starts[key.row], task.grid.x.starts[key.column]
-                raise ModelOutputError(
-                    f"{task.job.name}: model {spec.name} returned values that are no numbers for the tile at "
-                    f"y = {y}, x = {x}; use another precision or tile size"
-                )
             low, high = spec.value_range
             if (low, high) != (0.0, 1.0):
                 output_chw = (output_chw - np.float32(low)) / np.float32(high - low)
@@ -531,6 +558,11 @@ class _Attempt:
         else:
             self._pipeline.count(task.grid, pixels)
         self._done.put(Outcome(task.job, task.index, task.error, pixels, task.sink))
+
+
+def _finite(pixels: np.ndarray) -> bool:
+    """No NaN and no infinity: one pass and no temporary, for either anywhere makes the sum one."""
+    return math.isfinite(float(pixels.sum(dtype=np.float64)))
 
 
 def pad(tile_hwc: np.ndarray, height: int, width: int) -> np.ndarray:

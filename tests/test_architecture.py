@@ -72,9 +72,11 @@ def test_every_module_has_its_place():
     assert names - {"__init__", "__main__", "__pycache__", "py.typed", "py", "bundled"} <= set(ORDER)
 
 
-def test_onnx_runtime_is_imported_in_one_file_only():
+def test_onnx_runtime_runs_in_one_file_only_and_its_tools_serve_the_exporter_only():
     importers = [path.name for path in PACKAGE.rglob("*.py") if "import onnxruntime" in path.read_text()]
     assert importers == ["onnx.py"]
+    tools = {path.parent.name for path in PACKAGE.rglob("*.py") if "from onnxruntime" in path.read_text()}
+    assert tools <= {"precision"}
 
 
 def test_help_loads_nothing_heavy():

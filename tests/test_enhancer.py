@@ -194,6 +194,20 @@ def test_nan_is_an_error(tmp_path):
         enhancer.enhance(image)
 
 
+@pytest.mark.parametrize("shape", [("n", 3, "h", "w"), (2, 3, 32, 32)])
+def test_a_tile_that_overflows_in_float16_is_redone_in_float32(tmp_path, shape):
+    from toys import overflowing_model
+
+    path = overflowing_model(tmp_path / "half.onnx", shape=shape)
+    image = noise_image(96, 64) // 3
+    with Enhancer(path, device="cpu", settings=Settings(tile=32, overlap=0, halo=0, batch=2)) as enhancer:
+        assert np.array_equal(enhancer.enhance(image), image)
+        assert enhancer.stats.redone == 0
+        image[40:44, 50:53] = 255
+        assert np.array_equal(enhancer.enhance(image), image)
+        assert enhancer.stats.redone == 1
+
+
 def test_a_fixed_model_does_every_size(tmp_path):
     path = identity_model(tmp_path / "m.onnx", 2, shape=(4, 3, 32, 48))
     with Enhancer(path, device="cpu") as enhancer:

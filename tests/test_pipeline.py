@@ -7,7 +7,7 @@ from toys import BoxBlurEngine, ToyEngine, noise_image, repeat
 
 from sr_tile.arrays import ArraySink, ArraySource
 from sr_tile.channels import enlarge_bicubic
-from sr_tile.errors import GeometryError, ImageReadError, ImageWriteError, OutOfMemoryError
+from sr_tile.errors import GeometryError, ImageReadError, ImageWriteError, ModelOutputError, OutOfMemoryError
 from sr_tile.pipeline import Job, Pipeline, pad
 from sr_tile.planner import Plan
 from sr_tile.spec import ModelSpec
@@ -271,6 +271,48 @@ def test_nan_fails_its_image_alone_and_says_where():
     assert "y = 32, x = 0" in str(outcomes[1].error)
     assert np.array_equal(outcomes[0].sink.pixels_hwc, good)
     assert np.array_equal(outcomes[2].sink.pixels_hwc, good)
+
+
+class HalfEngine(NanEngine):
+    """Has an answer in float32 too, which fails for tiles with a black corner."""
+
+    def run_exact(self, batch_nchw):
+        assert batch_nchw.shape[0] == 1
+        return batch_nchw * (np.nan if batch_nchw[0, 0, 0, 0] == 0 else 1)
+
+
+def test_a_tile_that_overflows_is_redone_alone_and_counted():
+    good, redone = noise_image(64, 64), noise_image(64, 64, seed=1)
+    redone[32:, :32] = 255
+    pipeline = Pipeline(HalfEngine(), plan(32, batch=8))
+    outcomes = {o.index: o for o in pipeline.run(map(array_job, [good, redone, good]))}
+    for index, image in enumerate((good, redone, good)):
+        assert np.array_equal(outcomes[index].sink.pixels_hwc, image)
+    assert pipeline.stats().redone == 1
+
+
+def test_a_tile_that_overflows_in_float32_too_fails_its_image_alone():
+    class Hopeless(HalfEngine):
+        def run_exact(self, batch_nchw):
+            return batch_nchw * np.nan
+
+    class Unaided(HalfEngine):
+        def run_exact(self, batch_nchw):
+            return None
+
+    class Failing(HalfEngine):
+        def run_exact(self, batch_nchw):
+            raise ModelOutputError("toy: no")
+
+    good, bad = noise_image(64, 64), noise_image(64, 64, seed=1)
+    bad[:32, 32:] = 255
+    for kind in (Hopeless, Unaided, Failing):
+        pipeline = Pipeline(kind(), plan(32, batch=8))
+        outcomes = {o.index: o for o in pipeline.run(map(array_job, [good, bad, good]))}
+        assert "y = 0, x = 32" in str(outcomes[1].error)
+        assert np.array_equal(outcomes[0].sink.pixels_hwc, good)
+        assert np.array_equal(outcomes[2].sink.pixels_hwc, good)
+        assert pipeline.stats().redone == 0
 
 
 def test_closing_early_stops_all_threads():

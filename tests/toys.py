@@ -117,6 +117,22 @@ def conv_model(
     return save_model(path, nodes, weights=weights, **keywords)
 
 
+def overflowing_model(path: Path, limit: float = 0.5, **keywords: object) -> Path:
+    """The identity by way of float16, which overflows where a pixel is brighter than `limit`.
+
+    The CPU computes in float32 and drops the casts that it put in itself, but not those of the file.
+    """
+    gain = np.float32(65520 / limit)
+    weights = {"gain": np.array(gain), "undo": np.array(1 / gain)}
+    nodes = [
+        helper.make_node("Mul", ["input", "gain"], ["bright"]),
+        helper.make_node("Cast", ["bright"], ["half"], to=TensorProto.FLOAT16),
+        helper.make_node("Cast", ["half"], ["wide"], to=TensorProto.FLOAT),
+        helper.make_node("Mul", ["wide", "undo"], ["output"]),
+    ]
+    return save_model(path, nodes, weights=weights, **keywords)
+
+
 def noise_image(height: int, width: int, channels: int = 3, dtype: type = np.uint8, seed: int = 0) -> np.ndarray:
     """Every value equally likely."""
     rng = np.random.default_rng(seed)

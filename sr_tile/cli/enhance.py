@@ -150,6 +150,8 @@ def _table(figures: "Stats", peak: str) -> str:
         f"tile {figures.tile[0]} x {figures.tile[1]}, batch {figures.batch}; "
         f"redundancy {figures.redundancy:.3f}; peak memory {peak}"
     )
+    if figures.redone:
+        lines.append(f"{figures.redone} tiles overflowed in float16 and were redone in float32")
     return "\n".join(lines)
 
 

@@ -61,6 +61,20 @@ class Engine(Protocol):
         ...
 
 
+@runtime_checkable
+class ExactEngine(Engine, Protocol):
+    """An engine that may have a second, wider arithmetic for tiles whose numbers overflowed."""
+
+    def run_exact(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
+        """As `run`, in float32 throughout, slower; None where `run` is no narrower than that.
+
+        Raises:
+            OutOfMemoryError: the device has no room for both; a smaller batch may fit after `rebuild`.
+            ModelOutputError: as `run`.
+        """
+        ...
+
+
 def warm_up(engine: Engine, kind: str, batch: int, tile: tuple[int, int]) -> None:
     """Run the engine once at the real shape, so that the first real batch is as fast as the others.
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime behind the engine protocol; the only importer of it."""
+"""ONNX Runtime behind the engine protocol; the only module that opens its sessions."""
 
 import hashlib
 import logging
@@ -12,6 +12,7 @@ import numpy as np
 from sr_tile import memory
 from sr_tile.engines.devices import Device
 from sr_tile.engines.files import check_references
+from sr_tile.engines.twin import float_twin
 from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, SrTileError
 from sr_tile.spec import METADATA_KEY, ModelSpec
 from sr_tile.types import Array, Float32
@@ -49,6 +50,8 @@ class OnnxEngine:
             )
         check_references(self._path)
         self._device, self._session = _open(self._path, device)
+        # Of a model in float16; made when first needed, False where the model has none.
+        self._twin: Any = None
         self.device = str(self._device)
         self._dtype, self.spec = self._read_spec()
         self.spec = self._measure(self.spec)
@@ -69,13 +72,23 @@ class OnnxEngine:
 
     def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:
         """See `Engine.run`."""
+        return self._run(batch_nchw, self._session, self._dtype)
+
+    def run_exact(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
+        """See `ExactEngine.run_exact`: a model in float16 gets a twin in float32, made the first time."""
+        if self._twin is None:
+            twin = float_twin(self._path)
+            self._twin = open_session(twin, self._device, self._path.name) if twin else False
+        return self._run(batch_nchw, self._twin, np.float32) if self._twin else None
+
+    def _run(self, batch_nchw: np.ndarray, session: Any, dtype: type) -> np.ndarray:
         rows, channels, height, width = batch_nchw.shape
         fixed = self.spec.fixed_batch
         if fixed and rows > fixed:
-            return np.concatenate([self.run(batch_nchw[i : i + fixed]) for i in range(0, rows, fixed)])
+            return np.concatenate([self._run(batch_nchw[i : i + fixed], session, dtype) for i in range(0, rows, fixed)])
         if fixed and rows < fixed:
             batch_nchw = np.concatenate([batch_nchw, np.repeat(batch_nchw[-1:], fixed - rows, axis=0)])
-        output = self._call(np.ascontiguousarray(batch_nchw, self._dtype))[:rows]
+        output = self._call(np.ascontiguousarray(batch_nchw, dtype), session)[:rows]
         scale = self.spec.scale
         if scale and output.shape != (rows, channels, height * scale, width * scale):
             raise ModelOutputError(
@@ -87,7 +100,7 @@ class OnnxEngine:
     def rebuild(self) -> None:
         """See `Engine.rebuild`."""
         self.close()
-        self._session = _session(self._path, self._device)
+        self._session = open_session(self._path, self._device)
 
     def memory_free(self) -> int:
         """See `Engine.memory_free`."""
@@ -99,20 +112,20 @@ class OnnxEngine:
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._session = None
+        self._session = self._twin = None
 
-    def _call(self, batch: np.ndarray) -> np.ndarray:
-        """One call of the session, whatever shape it returns."""
-        if self._session is None:
+    def _call(self, batch: np.ndarray, session: Any) -> np.ndarray:
+        """One call of a session, whatever shape it returns."""
+        if session is None:
             raise ModelLoadError(f"model {self._path.name}: its engine was closed; make a new one")
-        name, output = self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
+        name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
         try:
             if not self._device.nvidia:
-                return np.asarray(self._session.run([output], {name: batch})[0])
-            binding = self._session.io_binding()
+                return np.asarray(session.run([output], {name: batch})[0])
+            binding = session.io_binding()
             binding.bind_cpu_input(name, batch)
             binding.bind_output(output, "cuda", self._device.index)
-            self._session.run_with_iobinding(binding)
+            session.run_with_iobinding(binding)
             return np.asarray(binding.copy_outputs_to_cpu()[0])
         except MemoryError as error:
             raise OutOfMemoryError(_too_large(self.device, batch.shape)) from error
@@ -167,7 +180,7 @@ class OnnxEngine:
             height, width = spec.fixed_tile or (64 + multiple, 64 + 2 * multiple)
             batch: np.ndarray = np.full((spec.fixed_batch or 1, spec.channels, height, width), 0.5, self._dtype)
             try:
-                output = self._call(batch)
+                output = self._call(batch, self._session)
                 return replace(spec, scale=self._scale_of(batch.shape, output.shape), multiple=multiple)
             except (ModelOutputError, ModelLoadError) as error:
                 failure = failure or error
@@ -200,24 +213,38 @@ def _runtime() -> Any:
     return onnxruntime
 
 
-def _session(path: Path, device: Device) -> "onnxruntime.InferenceSession":
+def open_session(
+    model: Path | bytes, device: Device, name: str = "", **settings: Any
+) -> "onnxruntime.InferenceSession":
     """A session on `device` and no other, or an error.
+
+    Args:
+        model: a file, or a serialised model.
+        device: where it runs.
+        name: what messages call it, where it is no file.
+        settings: attributes of ONNX Runtime's session options.
 
     Raises:
         DeviceError: the provider did not start.
         ModelLoadError: the file is no model that this runtime can run.
     """
     runtime = _runtime()
+    name = model.name if isinstance(model, Path) else name
     if device.nvidia and hasattr(runtime, "preload_dlls"):
         runtime.preload_dlls()
     options = runtime.SessionOptions()
     options.log_severity_level = 4
+    for key, value in settings.items():
+        setattr(options, key, value)
     try:
-        session = runtime.InferenceSession(str(path), options, providers=device.provider_options())
+        content = model if isinstance(model, bytes) else str(model)
+        session = runtime.InferenceSession(content, options, providers=device.provider_options())
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         if device.kind != "cpu" and "rotobuf" not in str(error):
-            raise DeviceError(f"device {device}: cannot run {path.name}: {_one_line(error)}") from error
-        raise ModelLoadError(f"model {path}: is no ONNX model that can be run: {_one_line(error)}") from error
+            raise DeviceError(f"device {device}: cannot run {name}: {_one_line(error)}") from error
+        raise ModelLoadError(
+            f"model {model if isinstance(model, Path) else name}: is no ONNX model that can be run: {_one_line(error)}"
+        ) from error
     if device.provider not in session.get_providers():
         raise DeviceError(
             f"device {device}: {device.provider} did not start, most likely for want of its libraries; "
@@ -241,16 +268,16 @@ def _open(path: Path, wanted: str) -> tuple[Device, "onnxruntime.InferenceSessio
             raise DeviceError(
                 f"device {device}: the NVIDIA driver shows {memory.gpu_count()} GPUs here; use --device cpu or auto"
             )
-        return device, _session(path, device)
+        return device, open_session(path, device)
     candidates = [Device("cuda")] if memory.gpu_count() else []
     candidates += [Device("directml")]
     for device in candidates:
         if device.provider not in available:
             continue
         try:
-            return device, _session(path, device)
+            return device, open_session(path, device)
         except DeviceError as error:
             log.warning("%s; falling back to the CPU", error)
     if memory.gpu_count() and Device("cuda").provider not in available:
         log.warning("there is an NVIDIA GPU, but the installed onnxruntime cannot use it; using the CPU")
-    return Device("cpu"), _session(path, Device("cpu"))
+    return Device("cpu"), open_session(path, Device("cpu"))

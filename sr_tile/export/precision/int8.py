@@ -1,0 +1,167 @@
+"""Static int8: integers wherever layers bear it, float32 elsewhere, found by measuring.
+
+Weights are signed, symmetric, with a scale for each output channel; activations are unsigned with a zero point: x86 has
+one instruction for unsigned times signed (VNNI, AMX), and none of ONNX Runtime's kernels for signed activations use it
+(signed ones were no faster than float32). Weights keep all 8 bits: 7 would help only CPUs without VNNI, whose
+16-bit sums can saturate, and cost accuracy everywhere. Quantised are the layers with weights and what lies between
+them, so that values stay integers from one to the next; what comes after the last of them stays float32, for no integer
+arithmetic reads it, and the picture would be rounded to 8 bits within the range seen in calibration.
+"""
+
+import copy
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sr_tile.errors import PrecisionLossError
+from sr_tile.export.precision.compare import (
+    Judgement,
+    PrecisionReport,
+    Runner,
+    judge,
+    read_spec,
+    save_judged,
+    too_lossy,
+)
+from sr_tile.export.precision.graphs import load_float, tidy
+from sr_tile.export.precision.pictures import Pictures, pictures_for
+
+if TYPE_CHECKING:
+    import onnx
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+BETWEEN = ("Relu", "Clip", "LeakyRelu", "Add", "Concat", "MaxPool", "AveragePool")
+
+
+def to_int8(source: Path, target: Path, *, calibrate: Path | None = None, max_loss_db: float = 0.2) -> PrecisionReport:
+    """Write a model with int8 layers (QuantizeLinear and DequantizeLinear around them), the sensitive ones left alone.
+
+    Where all layers together lose more than `max_loss_db`, each is tried alone, and those that lose most are left in
+    float32, as few as bisection finds. The loss is PSNR against the truth, see `compare.psnr_loss`.
+
+    Args:
+        source: the model in float32.
+        target: the file to write.
+        calibrate: folder of images like those that the model will see; None takes rendered ones.
+        max_loss_db: PSNR that may be lost.
+
+    Raises:
+        ModelLoadError: not a model in float32 that sr-tile can run.
+        PrecisionLossError: not one layer can be int8 within the bound; nothing was written.
+    """
+    model = load_float(source)
+    calibration, independent = pictures_for(read_spec(source), calibrate)
+    if not quantisable(model):
+        raise PrecisionLossError(
+            f"model {source.name}: has no layer with weights that int8 knows ({', '.join(WEIGHTED)})"
+        )
+    search = _Search(model, source, calibration, max_loss_db)
+    first = search.fewest_kept()
+    for kept in range(first, len(search.order)):
+        # The pictures that judge are not those of the search, and may ask for more.
+        quantised = search.quantise(search.order[kept:])
+        judgement = search.judge(quantised, independent)
+        if judgement.loss_db <= max_loss_db:
+            report = PrecisionReport("int8", source.stat().st_size, 0, 0.0, 0.0, 0.0, 0.0, tuple(search.order[:kept]))
+            return save_judged(source, target, quantised, independent, report, lambda judgement: None)
+    raise too_lossy(source, "int8", search.judge(search.quantise(search.order[-1:]), independent), f"{max_loss_db} dB")
+
+
+class _Search:
+    """Which layers to quantise.
+
+    Attributes:
+        order: names of nodes that can be quantised, the most sensitive first once that was measured.
+    """
+
+    def __init__(self, model: "onnx.ModelProto", source: Path, pictures: Pictures, max_loss_db: float) -> None:
+        self._model, self._pictures, self._max_loss_db = model, pictures, max_loss_db
+        self._ranges = _ranges(model, pictures.inputs)
+        self._exact = Runner(source)
+        self.order = quantisable(model)
+
+    def quantise(self, nodes: Sequence[str]) -> "onnx.ModelProto":
+        """The model with these nodes in int8."""
+        from onnxruntime.quantization import QuantType
+        from onnxruntime.quantization.qdq_quantizer import QDQQuantizer
+
+        quantizer = QDQQuantizer(
+            copy.deepcopy(self._model),
+            per_channel=True,
+            reduce_range=False,
+            weight_qType=QuantType.QInt8,
+            activation_qType=QuantType.QUInt8,
+            tensors_range=self._ranges,
+            nodes_to_quantize=list(nodes),
+            nodes_to_exclude=[],
+            op_types_to_quantize=[*WEIGHTED, *BETWEEN],
+            extra_options={"WeightSymmetric": True},
+        )
+        quantizer.quantize_model()
+        return tidy(quantizer.model.model)
+
+    def judge(self, model: "onnx.ModelProto", pictures: Pictures) -> Judgement:
+        """Against float32."""
+        runner = Runner(model)
+        wanted = [self._exact(picture) for picture in pictures.inputs]
+        return judge([runner(picture) for picture in pictures.inputs], wanted, pictures)
+
+    def fewest_kept(self) -> int:
+        """Sort `order` if need be; how many of its first must stay float32 for the pictures of the calibration."""
+        if self._loss(self.order) <= self._max_loss_db:
+            return 0
+        few = Pictures(self._pictures.inputs[:5], self._pictures.truths[:5], self._pictures.value_range)
+        alone = {name: self.judge(self.quantise([name]), few).loss_db for name in self.order}
+        self.order.sort(key=lambda name: -alone[name])
+        low, high = 0, len(self.order)  # `low` loses too much, `high` loses nothing
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._loss(self.order[middle:]) <= self._max_loss_db:
+                high = middle
+            else:
+                low = middle
+        return high
+
+    def _loss(self, nodes: Sequence[str]) -> float:
+        return self.judge(self.quantise(nodes), self._pictures).loss_db
+
+
+def quantisable(model: "onnx.ModelProto") -> list[str]:
+    """Names of the layers with weights and of what lies between them, in the order of the graph."""
+    constant = {tensor.name for tensor in model.graph.initializer}
+    wanted, found = set[str](), []  # tensors that a layer with weights reads, at once or by way of others
+    for node in reversed(model.graph.node):
+        weighted = node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in constant
+        if weighted or wanted.intersection(node.output):
+            wanted.update(node.input)
+            if weighted or node.op_type in BETWEEN:
+                found.append(node.name)
+    return found[::-1]
+
+
+def _ranges(model: "onnx.ModelProto", batches: Sequence[np.ndarray]) -> Any:
+    """Smallest and largest value of each tensor over the pictures of the calibration."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, create_calibrator
+
+    name = model.graph.input[0].name
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self._batches: Iterator[np.ndarray] = iter(batches)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(self._batches, None)
+            return None if batch is None else {name: batch}
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        onnx.save(model, path)
+        calibrator = create_calibrator(
+            path, [*WEIGHTED, *BETWEEN], str(Path(folder) / "ranges.onnx"), providers=["CPUExecutionProvider"]
+        )
+        calibrator.collect_data(Reader())
+        return calibrator.compute_data()
