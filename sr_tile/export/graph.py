@@ -51,9 +51,7 @@ class GraphWriter:
         """A 1-D int64 constant, as the shapes, axes and pads of ONNX are."""
         return self.constant(np.array(values, np.int64))
 
-    def conv(
-        self, value: str, weight: Array, bias: Array | None = None, *, stride: int = 1, groups: int = 1
-    ) -> str:
+    def conv(self, value: str, weight: Array, bias: Array | None = None, *, stride: int = 1, groups: int = 1) -> str:
         """Convolution; a stride of 1 keeps the size (zeros around), a larger one uses no padding.
 
         Args:

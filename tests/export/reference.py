@@ -9,7 +9,7 @@ pooling: Chu et al., "Improving image restoration by revisiting global informati
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
+import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import Tensor, nn
 
 WINDOW, HEAD = 8, 32

@@ -3,9 +3,10 @@
 Source: Chen et al., "Simple baselines for image restoration", ECCV 2022 (MIT). Local pooling: Chu et al., "Improving
 image restoration by revisiting global information aggregation" (TLC), ECCV 2022.
 
-Tokens (B, H, W, C) flow through the network: there 1 x 1 convolutions are plain matrix products and normalisation needs no
-transposes. Only the depthwise 3 x 3 convolutions and what touches them work on planes (B, C, H, W). The scales beta and gamma
-move into the convolutions before them, scale, shift and bias around a normalisation into the matrix behind it.
+Tokens (B, H, W, C) flow through the network: there 1 x 1 convolutions are plain matrix products and normalisation
+needs no transposes. Only the depthwise 3 x 3 convolutions and what touches them work on planes (B, C, H, W). The
+scales beta and gamma move into the convolutions before them, scale, shift and bias around a normalisation into the
+matrix behind it.
 """
 
 from __future__ import annotations
@@ -158,7 +159,7 @@ class _Writer:
             gated = graph.to_tokens(gated)
             attended = graph.op("Mul", gated, self._local_attention(gated, place))
         else:
-            attention = self._attention(graph.to_tokens(graph.op("GlobalAveragePool", gated)), place)
+            attention = self._attention(graph.to_tokens(self._mean(gated, place.level)), place)
             attended = graph.op("Mul", graph.to_tokens(gated), attention)
         tokens = self._residual(attended, tokens, place, "conv3", "beta")
         gated = graph.op("Mul", *self._halves(tokens, place, "norm2", "conv4"))
@@ -176,9 +177,7 @@ class _Writer:
             return halves
         kernels = zip(np.split(get(f"{depthwise}.weight"), 2), np.split(get(f"{depthwise}.bias"), 2), strict=True)
         return [
-            graph.declare(
-                graph.conv(graph.to_planes(half), *kernel, groups=place.width), place.width, place.level
-            )
+            graph.declare(graph.conv(graph.to_planes(half), *kernel, groups=place.width), place.width, place.level)
             for half, kernel in zip(halves, kernels, strict=True)
         ]
 
@@ -191,6 +190,13 @@ class _Writer:
         branch = graph.linear(branch, get(f"{conv}.weight")[:, :, 0, 0] * factor[:, None])
         # The bias last: right behind a product, ONNX Runtime would merge it into a Gemm, which is slower.
         return graph.op("Add", graph.op("Add", branch, tokens), graph.floats(get(f"{conv}.bias") * factor))
+
+    def _mean(self, planes: str, level: int) -> str:
+        """Mean of every plane, in two steps: ONNX Runtime adds pixels one by one, which loses digits on large planes."""
+        graph, block = self.graph, self.size.multiple >> level
+        if block > 1:
+            planes = graph.op("AveragePool", planes, kernel_shape=[block, block], strides=[block, block])
+        return graph.op("GlobalAveragePool", planes)
 
     def _attention(self, means: str, place: _Place) -> str:
         graph, get = self.graph, self._get(place)

@@ -3,11 +3,11 @@
 Source: Zhang et al., "Practical blind denoising via Swin-Conv-UNet and data synthesis", 2022 (Apache-2.0).
 
 The convolutional half of a block works on planes (B, C, H, W), the transformer half on tokens in the order of their
-windows. One Gather takes the tokens into that order, shift included, and one takes them back; its indices depend on the size
-alone and are computed once per resolution. The mask of shifted windows is a small table added to the scores. Folded at
-export: scale and shift of the normalisations, the biases behind them, the scale of the scores, the relative positions, and
-two biases that a softmax makes redundant: that of the keys adds the same to every score of a row, and that of the values
-passes through unchanged, as every row of weights sums to one.
+windows. One Gather takes the tokens into that order, shift included, and one takes them back; its indices depend on
+the size alone and are computed once per resolution. The mask of shifted windows is a small table added to the scores.
+Folded at export: scale and shift of the normalisations, the biases behind them, the scale of the scores, the relative
+positions, and two biases that a softmax makes redundant: that of the keys adds the same to every score of a row, and
+that of the values passes through unchanged, as every row of weights sums to one.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ class _Writer:
     def write(self) -> onnx.ModelProto:
         graph, weights, dim = self.graph, self.weights, self.size.dim
         planes = self._conv(self.padded, weights["m_head.0.weight"], None, 0)
-        skips = []
+        skips: list[str] = []
         for i, (stage, level, blocks) in enumerate(zip(STAGES, LEVELS, self.size.config, strict=True)):
             if i > 3:
                 planes = self._up(self._add(planes, skips.pop(), 2 * dim << level, level + 1), stage, level)
@@ -186,7 +186,7 @@ class _Writer:
         return graph.op("Reshape", graph.op("Gather", tokens, back, axis=1), original)
 
     def _gelu(self, value: str) -> str:
-        """x (1 + erf(x / sqrt 2)) / 2, in the form that runtimes know how to fuse."""
+        """X (1 + erf(x / sqrt 2)) / 2, in the form that runtimes know how to fuse."""
         graph = self.graph
         spread = graph.op("Erf", graph.op("Div", value, graph.floats(2**0.5)))
         return graph.op("Mul", graph.op("Mul", value, graph.op("Add", spread, graph.floats(1))), graph.floats(0.5))
@@ -271,7 +271,9 @@ class WindowPositions:
             window = graph.ints(WINDOW)
             y, x = self._range(height), self._range(width)
             shift = WINDOW // 2 if shifted else 0
-            rows = graph.op("Reshape", graph.op("Mul", self._roll(y, height, shift), width), graph.ints(-1, 1, WINDOW, 1))
+            rows = graph.op(
+                "Reshape", graph.op("Mul", self._roll(y, height, shift), width), graph.ints(-1, 1, WINDOW, 1)
+            )
             columns = graph.op("Reshape", self._roll(x, width, shift), graph.ints(1, -1, 1, WINDOW))
             there = graph.op("Reshape", graph.op("Add", rows, columns), graph.ints(-1))
             y, x = self._roll(y, height, -shift), self._roll(x, width, -shift)
@@ -309,4 +311,8 @@ class WindowPositions:
 
     def _roll(self, index: str, length: str, shift: int) -> str:
         graph = self._graph
-        return graph.op("Mod", graph.op("Add", index, graph.op("Add", length, graph.ints(shift))), length) if shift else index
+        return (
+            graph.op("Mod", graph.op("Add", index, graph.op("Add", length, graph.ints(shift))), length)
+            if shift
+            else index
+        )

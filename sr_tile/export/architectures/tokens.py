@@ -3,8 +3,9 @@
 Three identities do the folding. With x^ the normalised token, before scale and shift:
 
 * W (gamma * x^ + beta) + b  =  (W gamma) x^ + (b + W beta): scale and shift move into the linear layer.
-* The entries of x^ sum to zero, so W + v 1^T acts like W for every vector v. Feeding x^ + 1 instead of x^, the column sums
-  of a suitable v give any bias for free: (W - mean(W) + b 1^T / C) (x^ + 1) = W x^ + b. LayerNormalization adds the 1.
+* The entries of x^ sum to zero, so W + v 1^T acts like W for every vector v. Feeding x^ + 1 instead of x^, the column
+  sums of a suitable v give any bias for free: (W - mean(W) + b 1^T / C) (x^ + 1) = W x^ + b. LayerNormalization adds
+  the 1.
 * Subtracting the mean is a matrix, I - 11^T / C, so a fast matrix product can do it.
 
 ONNX Runtime's LayerNormalization pays per token, so for few channels the mean goes through a matrix product instead:
