@@ -90,7 +90,7 @@ def test_a_wrong_key_is_named(state, key):
     missing = {name: value for name, value in state.items() if name != key}
     with pytest.raises(ModelLoadError, match=f"key {key} is missing"):
         detect(missing)
-    with pytest.raises(ModelLoadError, match="key surplus.weight is not known"):
+    with pytest.raises(ModelLoadError, match=r"key surplus\.weight is not known"):
         detect(state | {"surplus.weight": np.zeros(3, np.float32)})
     with pytest.raises(ModelLoadError, match=rf"key {key} has shape .*expected"):
         detect(state | {key: state[key][1:]})

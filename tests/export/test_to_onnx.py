@@ -72,7 +72,7 @@ def test_locality_of_known_networks():
 
 
 def test_spandrel_networks(tmp_path):
-    from spandrel.architectures.Compact import SRVGGNetCompact
+    from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
     torch.manual_seed(0)
     network = SRVGGNetCompact(num_in_ch=3, num_out_ch=3, num_feat=16, num_conv=3, upscale=2)
