@@ -1,7 +1,8 @@
+import pytest
 import torch
-from pytest import fixture
 
-# Without a torchvision that matches the installed torch, spandrel's import fails on two operators that nothing here calls.
+# Without a torchvision that matches the installed torch, spandrel's import fails on two operators
+# that nothing here calls.
 _library = torch.library.Library("torchvision", "FRAGMENT")
 for _operator in (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
@@ -13,6 +14,6 @@ for _operator in (
         break
 
 
-@fixture(autouse=True, scope="session")
+@pytest.fixture(autouse=True, scope="session")
 def _few_threads():
     torch.set_num_threads(2)

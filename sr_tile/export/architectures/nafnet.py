@@ -192,7 +192,7 @@ class _Writer:
         return graph.op("Add", graph.op("Add", branch, tokens), graph.floats(get(f"{conv}.bias") * factor))
 
     def _mean(self, planes: str, level: int) -> str:
-        """Mean of every plane, in two steps: ONNX Runtime adds pixels one by one, which loses digits on large planes."""
+        """Mean of every plane, in two steps: ONNX Runtime adds pixels one by one, losing digits on large planes."""
         graph, block = self.graph, self.size.multiple >> level
         if block > 1:
             planes = graph.op("AveragePool", planes, kernel_shape=[block, block], strides=[block, block])
