@@ -1,0 +1,257 @@
+"""NAFNet written for ONNX Runtime: the published weights, the same function, few passes over memory.
+
+Source: Chen et al., "Simple baselines for image restoration", ECCV 2022 (MIT). Local pooling: Chu et al., "Improving
+image restoration by revisiting global information aggregation" (TLC), ECCV 2022.
+
+Tokens (B, H, W, C) flow through the network: there 1 x 1 convolutions are plain matrix products and normalisation
+needs no transposes. Only the depthwise 3 x 3 convolutions and what touches them work on planes (B, C, H, W). The
+scales beta and gamma move into the convolutions before them, scale, shift and bias around a normalisation into the
+matrix behind it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+
+from sr_tile.errors import ModelLoadError
+from sr_tile.export.architectures.keys import Shapes, check, count, require
+from sr_tile.export.architectures.tokens import after_norm, normalise
+from sr_tile.export.graph import Array, GraphWriter
+
+EPSILON = 1e-6
+LOCAL_SIDE = 384
+"""Side of the pooling window at full resolution: 1.5 times the 256 pixels of the training patches."""
+
+
+@dataclass(frozen=True)
+class NAFNetSize:
+    """Hyper-parameters of one NAFNet: blocks per level on the way down, at the bottom and on the way up."""
+
+    channels: int
+    width: int
+    encoders: tuple[int, ...]
+    middle: int
+    decoders: tuple[int, ...]
+
+    @property
+    def multiple(self) -> int:
+        """Height and width are padded to a multiple of it."""
+        return 1 << len(self.encoders)
+
+    def describe(self) -> str:
+        """For example `NAFNet width 32, blocks 1-1-1-28 / 1 / 1-1-1-1`."""
+        down, up = ("-".join(map(str, part)) for part in (self.encoders, self.decoders))
+        return f"NAFNet width {self.width}, blocks {down} / {self.middle} / {up}"
+
+
+def recognises(state: Mapping[str, Array]) -> bool:
+    """Whether the names are those of a NAFNet."""
+    return "intro.weight" in state and any(".sca.1.weight" in name for name in state)
+
+
+def infer(state: Mapping[str, Array]) -> NAFNetSize:
+    """Read the sizes off the weights and check every key; raises ModelLoadError naming the first wrong one."""
+    width, channels, *_ = require(state, "intro.weight", 4, "NAFNet")
+    levels = count(state, r"downs\.(\d+)\.")
+    if not 1 <= levels <= 8 or width > 4096:
+        raise ModelLoadError(f"NAFNet checkpoint: {levels} levels (keys downs.*), supported are 1 to 8")
+    size = NAFNetSize(
+        channels=channels,
+        width=width,
+        encoders=tuple(count(state, rf"encoders\.{i}\.(\d+)\.") for i in range(levels)),
+        middle=count(state, r"middle_blks\.(\d+)\."),
+        decoders=tuple(count(state, rf"decoders\.{i}\.(\d+)\.") for i in range(levels)),
+    )
+    check(state, shapes(size), "NAFNet")
+    return size
+
+
+def shapes(size: NAFNetSize) -> Shapes:
+    """Every key of the published state dicts with its shape."""
+    width, levels = size.width, len(size.encoders)
+    result: Shapes = {}
+    for name, out, into in (("intro", width, size.channels), ("ending", size.channels, width)):
+        result |= {f"{name}.weight": (out, into, 3, 3), f"{name}.bias": (out,)}
+    stages = [(f"encoders.{i}", n, width << i) for i, n in enumerate(size.encoders)]
+    stages += [("middle_blks", size.middle, width << levels)]
+    stages += [(f"decoders.{i}", n, width << (levels - 1 - i)) for i, n in enumerate(size.decoders)]
+    for stage, blocks, channels in stages:
+        for block in range(blocks):
+            result |= _block_shapes(f"{stage}.{block}.", channels)
+    for i in range(levels):
+        result |= {f"downs.{i}.weight": (width << (i + 1), width << i, 2, 2), f"downs.{i}.bias": (width << (i + 1),)}
+        deep = width << (levels - i)
+        result[f"ups.{i}.0.weight"] = (2 * deep, deep, 1, 1)
+    return result
+
+
+def _block_shapes(prefix: str, width: int) -> Shapes:
+    result: Shapes = {prefix + name: (1, width, 1, 1) for name in ("beta", "gamma")}
+    wide = 2 * width
+    for name, shape in (
+        ("conv1", (wide, width, 1, 1)),
+        ("conv2", (wide, 1, 3, 3)),
+        ("conv3", (width, width, 1, 1)),
+        ("sca.1", (width, width, 1, 1)),
+        ("conv4", (wide, width, 1, 1)),
+        ("conv5", (width, width, 1, 1)),
+        ("norm1", (width,)),
+        ("norm2", (width,)),
+    ):
+        result |= {f"{prefix}{name}.weight": shape, f"{prefix}{name}.bias": shape[:1]}
+    return result
+
+
+def build_graph(state: Mapping[str, Array], size: NAFNetSize, opset: int, local: bool) -> onnx.ModelProto:
+    """Write the graph: (batch, channels, height, width), range [0, 1], any size from 1 x 1, to the same size.
+
+    Args:
+        state: checked weights.
+        size: what `infer` returned for them.
+        opset: version of the standard operator set.
+        local: pool over windows (TLC) instead of the whole input.
+    """
+    return _Writer(state, size, opset, local).write()
+
+
+class _Place(NamedTuple):
+    prefix: str
+    width: int
+    level: int
+
+
+class _Writer:
+    def __init__(self, state: Mapping[str, Array], size: NAFNetSize, opset: int, local: bool) -> None:
+        self.size, self.local = size, local
+        self.weights = {name: np.asarray(value, np.float64) for name, value in state.items()}
+        self.graph = GraphWriter("nafnet", size.channels, opset)
+
+    def write(self) -> onnx.ModelProto:
+        graph, weights, size = self.graph, self.weights, self.size
+        padded = graph.pad_to_multiple(graph.input, size.multiple, "constant")
+        tokens = graph.to_tokens(graph.conv(padded, weights["intro.weight"], weights["intro.bias"]))
+        skips = []
+        for level, blocks in enumerate(size.encoders):
+            tokens = self._stage(tokens, f"encoders.{level}", blocks, level)
+            skips.append(tokens)
+            tokens = self._down(tokens, level)
+        tokens = self._stage(tokens, "middle_blks", size.middle, len(size.encoders))
+        for i, blocks in enumerate(size.decoders):
+            tokens = self._up(tokens, skips.pop(), i)
+            tokens = self._stage(tokens, f"decoders.{i}", blocks, len(skips))
+        residual = graph.conv(graph.to_planes(tokens), weights["ending.weight"], weights["ending.bias"])
+        return graph.model(graph.crop(graph.op("Add", residual, padded), like=graph.input))
+
+    def _stage(self, tokens: str, name: str, blocks: int, level: int) -> str:
+        for block in range(blocks):
+            tokens = self._block(tokens, _Place(f"{name}.{block}.", self.size.width << level, level))
+        return tokens
+
+    def _block(self, tokens: str, place: _Place) -> str:
+        graph = self.graph
+        gated = self._gate(self._halves(tokens, place, "norm1", "conv1", depthwise="conv2"), place)
+        if self.local:
+            gated = graph.to_tokens(gated)
+            attended = graph.op("Mul", gated, self._local_attention(gated, place))
+        else:
+            attention = self._attention(graph.to_tokens(self._mean(gated, place.level)), place)
+            attended = graph.op("Mul", graph.to_tokens(gated), attention)
+        tokens = self._residual(attended, tokens, place, "conv3", "beta")
+        gated = graph.op("Mul", *self._halves(tokens, place, "norm2", "conv4"))
+        return self._residual(gated, tokens, place, "conv5", "gamma")
+
+    def _halves(self, tokens: str, place: _Place, norm: str, conv: str, depthwise: str | None = None) -> list[str]:
+        """Both factors of a gate, each from its half of the weights: a split would be one more pass over memory."""
+        graph, get = self.graph, self._get(place)
+        tokens = normalise(graph, tokens, place.width, EPSILON)
+        matrix = after_norm(
+            get(f"{conv}.weight")[:, :, 0, 0], get(f"{conv}.bias"), get(f"{norm}.weight"), get(f"{norm}.bias")
+        )
+        halves = [graph.linear(tokens, part) for part in np.split(matrix, 2)]
+        if depthwise is None:
+            return halves
+        kernels = zip(np.split(get(f"{depthwise}.weight"), 2), np.split(get(f"{depthwise}.bias"), 2), strict=True)
+        return [
+            graph.declare(graph.conv(graph.to_planes(half), *kernel, groups=place.width), place.width, place.level)
+            for half, kernel in zip(halves, kernels, strict=True)
+        ]
+
+    def _gate(self, halves: list[str], place: _Place) -> str:
+        return self.graph.declare(self.graph.op("Mul", *halves), place.width, place.level)
+
+    def _residual(self, branch: str, tokens: str, place: _Place, conv: str, scale: str) -> str:
+        graph, get = self.graph, self._get(place)
+        factor = get(scale).reshape(-1)
+        branch = graph.linear(branch, get(f"{conv}.weight")[:, :, 0, 0] * factor[:, None])
+        # The bias last: right behind a product, ONNX Runtime would merge it into a Gemm, which is slower.
+        return graph.op("Add", graph.op("Add", branch, tokens), graph.floats(get(f"{conv}.bias") * factor))
+
+    def _mean(self, planes: str, level: int) -> str:
+        """Mean of every plane, in two steps: ONNX Runtime adds pixels one by one, losing digits on large planes."""
+        graph, block = self.graph, self.size.multiple >> level
+        if block > 1:
+            planes = graph.op("AveragePool", planes, kernel_shape=[block, block], strides=[block, block])
+        return graph.op("GlobalAveragePool", planes)
+
+    def _attention(self, means: str, place: _Place) -> str:
+        graph, get = self.graph, self._get(place)
+        scores = graph.linear(means, get("sca.1.weight")[:, :, 0, 0])
+        return graph.op("Add", scores, graph.floats(get("sca.1.bias")))
+
+    def _local_attention(self, tokens: str, place: _Place) -> str:
+        """TLC: means over windows of 384 pixels at full resolution, borders replicated: (B, H, W, C)."""
+        graph = self.graph
+        means, pads = tokens, []
+        for axis in (2, 1):
+            length = graph.op("Shape", tokens, start=axis, end=axis + 1)
+            window = graph.op("Min", length, graph.ints(LOCAL_SIDE >> place.level))
+            means = self._windows(means, axis, length, window)
+            missing = graph.op("Sub", window, graph.ints(1))
+            first = graph.op("Div", missing, graph.ints(2))
+            pads.append((first, graph.op("Sub", missing, first)))
+        scores = self._attention(means, place)
+        zero = graph.ints(0)
+        (left, right), (top, bottom) = pads
+        amounts = graph.op("Concat", zero, top, left, zero, zero, bottom, right, zero, axis=0)
+        return graph.op("Pad", scores, amounts, mode="edge")
+
+    def _windows(self, tokens: str, axis: int, length: str, window: str) -> str:
+        """Means over `window` neighbours along an axis, from running sums: `length - window + 1` of them."""
+        graph = self.graph
+        sums = graph.op("CumSum", tokens, graph.constant(np.array(axis, np.int64)))
+        one_in_front = graph.ints(*(1 if i == axis else 0 for i in range(8)))
+        sums = graph.op("Pad", sums, one_in_front)
+        along, end = graph.ints(axis), graph.op("Add", length, graph.ints(1))
+        late = graph.op("Slice", sums, window, end, along)
+        early = graph.op("Slice", sums, graph.ints(0), graph.op("Sub", end, window), along)
+        return graph.op("Div", graph.op("Sub", late, early), graph.op("Cast", window, to=onnx.TensorProto.FLOAT))
+
+    def _down(self, tokens: str, level: int) -> str:
+        """2 x 2 convolution of stride 2: gather four neighbours into one token, then one matrix product."""
+        graph, width = self.graph, self.size.width << level
+        weight = self.weights[f"downs.{level}.weight"].transpose(0, 2, 3, 1).reshape(2 * width, 4 * width)
+        size = graph.op("Shape", tokens, start=0, end=3)
+        half = graph.op("Div", size, graph.ints(1, 2, 2))
+        batch_height, wide = (graph.op("Slice", half, graph.ints(a), graph.ints(b)) for a, b in ((0, 2), (2, 3)))
+        pairs = graph.op("Concat", batch_height, graph.ints(2), wide, graph.ints(2 * width), axis=0)
+        rows = graph.op("Transpose", graph.op("Reshape", tokens, pairs), perm=[0, 1, 3, 2, 4])
+        rows = graph.op("Reshape", rows, graph.op("Concat", half, graph.ints(4 * width), axis=0))
+        return graph.op("Add", graph.linear(rows, weight), graph.floats(self.weights[f"downs.{level}.bias"]))
+
+    def _up(self, tokens: str, skip: str, i: int) -> str:
+        """1 x 1 convolution and pixel shuffle: with its rows reordered, the matrix leaves whole tokens to move."""
+        graph, weight = self.graph, self.weights[f"ups.{i}.0.weight"][:, :, 0, 0]
+        deep = weight.shape[1]
+        weight = weight.reshape(deep // 2, 2, 2, deep).transpose(1, 2, 0, 3).reshape(2 * deep, deep)
+        pairs = graph.op("Concat", graph.op("Shape", tokens, start=0, end=3), graph.ints(2, deep), axis=0)
+        rows = graph.op("Reshape", graph.linear(tokens, weight), pairs)
+        rows = graph.op("Transpose", rows, perm=[0, 1, 3, 2, 4])
+        return graph.op("Add", graph.op("Reshape", rows, graph.op("Shape", skip)), skip)
+
+    def _get(self, place: _Place):  # type: ignore[no-untyped-def]
+        return lambda name: self.weights[place.prefix + name]

@@ -1,0 +1,102 @@
+"""Every architecture that spandrel knows, through Torch's own exporter."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from torch import Tensor, nn
+
+from sr_tile.errors import ModelLoadError
+from sr_tile.export.graph import Array
+
+
+@dataclass(frozen=True)
+class ForeignNetwork:
+    """A network recognised by spandrel; the attributes are those of `architectures.Network`."""
+
+    architecture: str
+    channels: int
+    scale: int
+    multiple: int
+    tile: int
+    graph: Callable[[int], onnx.ModelProto]
+    forward: Callable[[Tensor], Tensor]
+
+
+class _Padded(nn.Module):
+    """Pads right and bottom to what the network needs and crops, so that every size from 1 x 1 is accepted."""
+
+    def __init__(self, network: nn.Module, multiple: int, minimum: int, scale: int) -> None:
+        super().__init__()
+        self.network, self.multiple, self.minimum, self.scale = network, multiple, minimum, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+        # `minimum` more pixels instead of a maximum: the amount stays traceable, and they are cropped again.
+        extra = -(-self.minimum // self.multiple) * self.multiple if self.minimum > 1 else 0
+        pads = (0, -width % self.multiple + extra, 0, -height % self.multiple + extra)
+        if self.multiple > 1 or extra:
+            x = F.pad(x, pads, mode="replicate")
+        result = self.network(x)
+        return result[..., : height * self.scale, : width * self.scale]
+
+
+def detect_foreign(state: Mapping[str, Array]) -> ForeignNetwork:
+    """Recognise a state dict with spandrel.
+
+    Raises:
+        ModelLoadError: spandrel is missing, doesn't know the architecture, or the network isn't picture to picture.
+    """
+    try:
+        import spandrel
+    except ImportError:
+        raise ModelLoadError(
+            "the checkpoint is neither SCUNet nor NAFNet, and spandrel, which knows others, is not installed; "
+            "pip install 'sr-tile[export]'"
+        ) from None
+    tensors = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
+    try:
+        found: Any = spandrel.ModelLoader(device="cpu").load_from_state_dict(tensors)
+    except Exception as error:  # spandrel's detectors raise what they stumble over
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise ModelLoadError(f"the checkpoint's architecture is not known to sr-tile or spandrel ({reason})") from None
+    if not isinstance(found, spandrel.ImageModelDescriptor) or found.input_channels != found.output_channels:
+        raise ModelLoadError(f"{found.architecture.name} does not map one picture to one picture of equal channels")
+    multiple = max(1, found.size_requirements.multiple_of)
+    padded = _Padded(found.model.eval(), multiple, found.size_requirements.minimum, found.scale).eval()
+    return ForeignNetwork(
+        architecture=" ".join((found.architecture.name, *found.tags)),
+        channels=found.input_channels,
+        scale=found.scale,
+        multiple=multiple,
+        tile=256,
+        graph=lambda opset: _trace(padded, found.input_channels, multiple, opset),
+        forward=padded,
+    )
+
+
+def _trace(network: nn.Module, channels: int, multiple: int, opset: int) -> onnx.ModelProto:
+    """Tracing keeps every size dynamic as long as no size becomes a Python number; verification finds where one did."""
+    buffer = io.BytesIO()
+    side = -(-48 // multiple) * multiple
+    axes = {0: "batch", 2: "height", 3: "width"}
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (torch.rand(1, channels, side, side + multiple),),
+            buffer,
+            dynamo=False,
+            opset_version=opset,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_axes={"input": axes, "output": {0: "batch", 2: "out_height", 3: "out_width"}},
+        )
+    return onnx.load_from_string(buffer.getvalue())

@@ -1,0 +1,98 @@
+"""An export is verified, measured and described, or leaves nothing."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from sr_tile.errors import ArgumentError, ModelLoadError, ModelOutputError
+from sr_tile.export import locality, to_onnx
+from sr_tile.export.architectures import nafnet as nafnet_graph
+
+from . import networks
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    torch.save({"params": networks.nafnet(**networks.SMALL_NAFNET).state_dict()}, path)
+    return path
+
+
+def test_export_writes_a_described_file(checkpoint, tmp_path):
+    report = to_onnx.export(checkpoint, tmp_path / "tiny.onnx", licence="MIT")
+    assert report.worst_error <= 1e-5
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.onnx"]
+    model = onnx.load(report.path)
+    stored = json.loads({entry.key: entry.value for entry in model.metadata_props}["sr_tile"])
+    assert stored == json.loads(json.dumps(report.metadata))
+    facts = {"name": "tiny", "scale": 1, "channels": 3, "multiple": 4, "tile": 256, "licence": "MIT"}
+    assert facts.items() <= stored.items()
+    assert stored["value_range"] == [0.0, 1.0]
+    assert stored["halo"] % 4 == 0
+    assert stored["receptive_field"] is None  # pooling sees the whole input
+    assert len(stored["checkpoint_sha256"]) == 64
+    assert {"random 1x3x1x1", "natural 3x3x32x32", "random 1x3x100x130"} <= stored["verification"]["errors"].keys()
+
+
+def test_a_graph_that_differs_leaves_no_file(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(nafnet_graph, "EPSILON", 1e-2)
+    monkeypatch.setattr("sr_tile.export.architectures.plain.nafnet.EPSILON", 1e-2)
+    (tmp_path / "old.onnx").write_bytes(b"old")
+    with pytest.raises(ModelOutputError, match="nothing was written"):
+        to_onnx.export(checkpoint, tmp_path / "old.onnx", tolerance=0.0)
+    assert (tmp_path / "old.onnx").read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_options_out_of_range(checkpoint, tmp_path):
+    with pytest.raises(ArgumentError, match="opset 16"):
+        to_onnx.export(checkpoint, tmp_path / "x.onnx", opset=16)
+    with pytest.raises(ArgumentError, match=r"\.onnx"):
+        to_onnx.export(checkpoint, tmp_path / "x.pt")
+    with pytest.raises(ArgumentError, match="pooling"):
+        to_onnx.export(checkpoint, tmp_path / "x.onnx", pooling="some")
+    assert not list(tmp_path.iterdir())
+
+
+def test_locality_of_known_networks():
+    def blur(picture):
+        padded = np.pad(picture, ((0, 0), (0, 0), (2, 2), (2, 2)), mode="edge")
+        height, width = picture.shape[2:]
+        return sum(padded[..., i : i + height, j : j + width] for i in range(5) for j in range(5)) / 25
+
+    found = locality.measure(lambda picture: blur(picture).astype(np.float32), 1, 1, 1)
+    assert found.receptive_field == 5
+    assert 1 <= found.halo <= 2
+    enlarge = locality.measure(lambda picture: picture.repeat(2, 2).repeat(2, 3), 3, 2, 8)
+    assert (enlarge.halo, enlarge.seam, enlarge.receptive_field) == (0, 0.0, 1)
+    assert locality.measure(lambda picture: picture - picture.mean(), 1, 1, 16).receptive_field is None
+
+
+def test_spandrel_networks(tmp_path):
+    from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
+
+    torch.manual_seed(0)
+    network = SRVGGNetCompact(num_in_ch=3, num_out_ch=3, num_feat=16, num_conv=3, upscale=2)
+    torch.save({"params": network.state_dict()}, tmp_path / "compact.pth")
+    report = to_onnx.export(tmp_path / "compact.pth", tmp_path / "compact.onnx")
+    assert report.metadata["architecture"].startswith("RealESRGAN Compact")
+    assert {"scale": 2, "channels": 3, "multiple": 1}.items() <= report.metadata.items()
+    assert report.metadata["receptive_field"] is not None
+    assert report.worst_error <= 1e-5
+
+
+def test_unknown_architecture(tmp_path):
+    torch.save({"what.weight": torch.zeros(3, 3)}, tmp_path / "w.pth")
+    with pytest.raises(ModelLoadError, match="not known"):
+        to_onnx.export(tmp_path / "w.pth", tmp_path / "w.onnx")
+
+
+@pytest.mark.slow
+def test_full_scunet_exports(tmp_path):
+    torch.save(networks.scunet().state_dict(), tmp_path / "scunet.pth")
+    report = to_onnx.export(tmp_path / "scunet.pth", tmp_path / "scunet.onnx")
+    assert report.metadata["multiple"] == 64
+    assert report.metadata["halo"] % 64 == 0
