@@ -23,7 +23,8 @@ from sr_tile.export.locality import Locality, Picture, Run, measure, natural_lik
 
 METADATA_KEY = "sr_tile"
 TOLERANCE = 1e-5
-OPSETS = range(17, 21)
+OPSETS = range(18, 21)
+"""From 18 on, reductions take their axes as an input."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def export(
         checkpoint: `.pth`, `.pt`, `.ckpt` or `.safetensors`.
         output: the `.onnx` file; appears complete or not at all.
         pooling: "local" gives NAFNet the windows of TLC, for inputs beyond 384 pixels.
-        opset: version of the standard ONNX operators, 17 to 20.
+        opset: version of the standard ONNX operators, 18 to 20.
         name: how the model is called; None for the checkpoint's file name.
         licence: licence of the weights, stored as it is.
         tolerance: largest relative error against Torch that is accepted.
