@@ -14,11 +14,15 @@ if TYPE_CHECKING:
 def export_onnx(
     checkpoint: Annotated[Path, typer.Argument(help="Checkpoint (.pth, .pt, .ckpt, .safetensors), or an .onnx file.")],
     output: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The model to write.")],
-    precision: Annotated[str, typer.Option(help="fp32, fp16, fp16-storage (half the file, same speed), int8.")] = "fp32",
-    calibrate: Annotated[Path | None, typer.Option(help="Folder of images like those to come, for fp16 and int8.")] = None,
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16, fp16-storage (half the file, same speed), int8.")
+    ] = "fp32",
+    calibrate: Annotated[
+        Path | None, typer.Option(help="Folder of images like those to come, for fp16 and int8.")
+    ] = None,
     max_loss: Annotated[float, typer.Option(min=0.0, help="PSNR in dB that int8 may lose.")] = 0.2,
     pooling: Annotated[str, typer.Option(help="NAFNet's pooling: global, or local (TLC) for large tiles.")] = "global",
-    opset: Annotated[int, typer.Option(help="Version of the ONNX operators, 17 to 20.")] = 18,
+    opset: Annotated[int, typer.Option(help="Version of the ONNX operators, 18 to 20.")] = 18,
     name: Annotated[str | None, typer.Option(help="How the model is called; else the checkpoint's name.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, kept in the file.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that exists.")] = False,

@@ -15,13 +15,15 @@ import numpy as np
 import onnx
 
 import sr_tile
+from sr_tile.engines.devices import Device
+from sr_tile.engines.onnx import open_session
 from sr_tile.errors import ArgumentError, ModelLoadError, ModelOutputError, SrTileError
 from sr_tile.export.architectures import Network, Pooling, detect
 from sr_tile.export.checkpoints import load_state, sha256
 from sr_tile.export.graph import Array
 from sr_tile.export.locality import Locality, Picture, Run, measure, natural_like
+from sr_tile.spec import METADATA_KEY
 
-METADATA_KEY = "sr_tile"
 TOLERANCE = 1e-5
 OPSETS = range(18, 21)
 """From 18 on, reductions take their axes as an input."""
@@ -150,14 +152,7 @@ def _recognise(state: dict[str, Array], pooling: Pooling) -> tuple[Any, Run]:
 
 
 def _session(path: Path) -> Run:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # ONNX Runtime's errors share no base class but Exception
-        raise ModelLoadError(f"the exported graph does not load in ONNX Runtime: {str(error)[:200]}") from None
+    session = open_session(path, Device("cpu"))
 
     def run(picture: Picture) -> Picture:
         try:

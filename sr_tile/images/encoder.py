@@ -63,7 +63,8 @@ class Encoder:
                 top = 2**AVIF_BITS - 1
                 part_hwc = ((part_hwc.astype(np.uint32) * top + 32_767) // 65_535) << (16 - AVIF_BITS)
             part_hwc = np.ascontiguousarray(part_hwc, self.dtype.newbyteorder(">"))
-            lines = np.zeros((len(part_hwc), 1 + row_bytes), np.uint8)  # each line begins with 0: no filter
+            lines = np.empty((len(part_hwc), 1 + row_bytes), np.uint8)
+            lines[:, 0] = 0  # each line begins with its filter: none
             lines[:, 1:] = part_hwc.view(np.uint8).reshape(len(part_hwc), row_bytes)
             if not self._send(_chunk(b"IDAT", self._deflate.compress(lines.data))):
                 return False
