@@ -177,6 +177,8 @@ def plan_tiles(spec: ModelSpec, settings: Settings) -> Plan:
                 f"use {max(1, settings.tile // multiple) * multiple} or {-(-settings.tile // multiple) * multiple}"
             )
         tile = (settings.tile, settings.tile)
+    if settings.halo is None and halo is not None and 2 * halo > min(tile) // 2:
+        halo = None  # a network that looks this far leaves nothing of its tile: blending must do
     if settings.overlap != "auto":
         overlap = settings.overlap
     elif halo is None:

@@ -67,6 +67,8 @@ def test_overlap_is_what_two_tiles_share_and_a_quarter_of_it_is_halo(settings, e
 
 def test_a_measured_halo_gives_way_to_a_small_overlap_and_an_explicit_one_is_refused():
     assert plan_tiles(spec(halo=40), Settings(overlap=64)).halo == 32
+    far = plan_tiles(spec(halo=100, tile=256), Settings())
+    assert (far.overlap, far.halo) == (64, 16)
     with pytest.raises(GeometryError, match="halo 40"):
         plan_tiles(spec(), Settings(overlap=64, halo=40)).grid(1000, 1000)
 

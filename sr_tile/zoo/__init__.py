@@ -7,7 +7,7 @@ from sr_tile.zoo.official import OFFICIAL, Official
 
 __all__ = ["DEFAULT", "OFFICIAL", "Official", "bundled", "bundled_folder", "find", "named", "pulled", "pulled_folder"]
 
-DEFAULT = {2: "x2"}
+DEFAULT = {2: "x2", 4: "x4"}
 _PACKAGE = Path(__file__).parent.parent
 
 

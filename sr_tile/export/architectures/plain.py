@@ -72,7 +72,8 @@ def _naf_block(state: State, prefix: str, window: int | None, x: Tensor) -> Tens
 
 def _local_means(x: Tensor, window: int) -> Tensor:
     height, width = x.shape[-2:]
-    means = F.avg_pool2d(x, (min(window, height), min(window, width)), stride=1)
+    # In float64: Torch adds the pixels of a window one by one, which loses digits in large ones.
+    means = F.avg_pool2d(x.double(), (min(window, height), min(window, width)), stride=1).to(x.dtype)
     down, right = height - means.shape[-2], width - means.shape[-1]
     return F.pad(means, (right // 2, right - right // 2, down // 2, down - down // 2), mode="replicate")
 
