@@ -16,9 +16,10 @@ from sr_tile.engines.base import Engine, warm_up
 from sr_tile.engines.onnx import OnnxEngine
 from sr_tile.errors import ArgumentError, OutOfMemoryError
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
-from sr_tile.pipeline import Job, Outcome, Pipeline, Stats
+from sr_tile.pipeline import Pipeline
 from sr_tile.planner import Auto, Plan, Settings, make_plan
 from sr_tile.types import Array, Pixels
+from sr_tile.work import Job, Outcome, Stats
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -23,6 +23,7 @@ ORDER = [
     "images",
     "arrays",
     "stages",
+    "work",
     "pipeline",
     "zoo",
     "enhancer",

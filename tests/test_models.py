@@ -61,7 +61,9 @@ def test_flat_fields_stay_flat(enhancer, value):
 
 def test_gradients_keep_their_colour(enhancer):
     ramp = np.linspace(0, 1, 96, dtype=np.float32)
-    image = np.stack([np.tile(ramp, (64, 1)), np.full((64, 96), 0.5, np.float32), np.tile(ramp[::-1], (64, 1))], axis=-1)
+    image = np.stack(
+        [np.tile(ramp, (64, 1)), np.full((64, 96), 0.5, np.float32), np.tile(ramp[::-1], (64, 1))], axis=-1
+    )
     scale = enhancer.scale
     result = enhancer.enhance(image)
     expected = np.asarray(
@@ -87,7 +89,9 @@ def test_edges_overshoot_within_bounds_and_ring_no_further(enhancer):
 
 def test_gray_text_stays_gray(enhancer):
     page = Image.new("RGB", (160, 48), "white")
-    ImageDraw.Draw(page).text((4, 4), "fine print 0123\nthin | lines ///", fill="black", font=ImageFont.load_default(12))
+    ImageDraw.Draw(page).text(
+        (4, 4), "fine print 0123\nthin | lines ///", fill="black", font=ImageFont.load_default(12)
+    )
     page.putpixel((150, 40), (0, 0, 0))  # a single black pixel
     result = enhancer.enhance(np.asarray(page)).astype(int)
     assert np.ptp(result, axis=2).max() <= 40

@@ -8,9 +8,10 @@ from toys import BoxBlurEngine, ToyEngine, noise_image, repeat
 from sr_tile.arrays import ArraySink, ArraySource
 from sr_tile.channels import enlarge_bicubic
 from sr_tile.errors import GeometryError, ImageReadError, ImageWriteError, ModelOutputError, OutOfMemoryError
-from sr_tile.pipeline import Job, Pipeline, pad
+from sr_tile.pipeline import Pipeline, pad
 from sr_tile.planner import Plan
 from sr_tile.spec import ModelSpec
+from sr_tile.work import Job
 
 
 def array_job(image, name="image"):

@@ -12,7 +12,7 @@ from sr_tile.errors import ArgumentError
 
 if TYPE_CHECKING:
     from sr_tile.jobs import Report
-    from sr_tile.pipeline import Stats
+    from sr_tile.work import Stats
 
 
 def enhance(

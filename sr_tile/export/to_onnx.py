@@ -17,7 +17,7 @@ import onnx
 import sr_tile
 from sr_tile.engines.devices import Device
 from sr_tile.engines.onnx import open_session
-from sr_tile.errors import ArgumentError, ModelLoadError, ModelOutputError, SrTileError
+from sr_tile.errors import ArgumentError, ModelOutputError, SrTileError
 from sr_tile.export.architectures import Network, Pooling, detect
 from sr_tile.export.checkpoints import load_state, sha256
 from sr_tile.export.graph import Array
