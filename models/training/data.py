@@ -9,22 +9,26 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 from rendered import rendered_images
 from resample import imresize, luma, to_uint8
 from torch import Tensor
 
 SUFFIXES = {".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff"}
+COPIES = ((1.0, 0.0), (1.0, 0.8), (0.7, 0.5), (0.5, 0.0), (0.35, 0.3))
 GRID = 4
 BLOCK = 8
 
 
-def load_photographs(folder: Path, reductions: tuple[float, ...] = (1.0, 0.6)) -> list[NDArray[np.uint8]]:
-    """Read every picture of a folder, and reduced copies of it, whose texture is denser.
+def load_photographs(folder: Path, copies: tuple[tuple[float, float], ...] = COPIES) -> list[NDArray[np.uint8]]:
+    """Read every picture of a folder and make reduced copies, whose texture is denser, some of them softened.
+
+    Thirty photographs come from few cameras and few resamplers; without softer copies the network learns that every
+    edge is as sharp as theirs.
 
     Args:
         folder: where the pictures are.
-        reductions: factors of size, 1.0 for the picture itself.
+        copies: (factor of size, sigma of a Gaussian blur) of each copy; (1.0, 0.0) is the picture itself.
 
     Returns:
         Pictures (H, W, 3), RGB bytes.
@@ -38,9 +42,10 @@ def load_photographs(folder: Path, reductions: tuple[float, ...] = (1.0, 0.6)) -
     images = []
     for path in paths:
         photo = np.asarray(Image.open(path).convert("RGB"))
-        for factor in reductions:
+        for factor, sigma in copies:
             height, width = (round(n * factor) for n in photo.shape[:2])
-            images.append(photo if factor == 1 else to_uint8(imresize(photo, height, width)))
+            copy = photo if factor == 1 else to_uint8(imresize(photo, height, width))
+            images.append(np.asarray(Image.fromarray(copy).filter(ImageFilter.GaussianBlur(sigma))) if sigma else copy)
     return images
 
 
@@ -94,7 +99,7 @@ class Bank:
         return cls(small, large, np.concatenate(places), np.cumsum(chance / chance.sum()))
 
     def draw(self, scale: int, patch: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """One pair of patches, turned and mirrored at random: (patch, patch, 3) and scale times as large."""
+        """A random pair of patches, turned and recoloured: (patch, patch, 3) and scale times as large."""
         index = min(int(np.searchsorted(self.cumulative, rng.random())), len(self.places) - 1)
         picture, top, left = self.places[index]
         a = self.small[picture][top : top + patch, left : left + patch]
@@ -103,6 +108,11 @@ class Bank:
         turns, mirror = int(rng.integers(4)), rng.random() < 0.5
         if mirror:
             a, b = a[:, ::-1], b[:, ::-1]
+        if rng.random() < 0.5:
+            order = rng.permutation(3)
+            a, b = a[:, :, order], b[:, :, order]
+        if rng.random() < 0.2:
+            a, b = 255 - a, 255 - b
         return np.rot90(a, turns), np.rot90(b, turns)
 
 
@@ -140,9 +150,9 @@ class Patches:
         rendered_share: share of rendered patches.
     """
 
-    def __init__(self, photos: Path, scale: int, patch: int, seed: int, rendered_share: float = 0.12) -> None:
+    def __init__(self, photos: Path, scale: int, patch: int, seed: int, rendered_share: float = 0.03) -> None:
         self.scale, self.patch, self.rendered_share = scale, patch, rendered_share
-        self.drawn, choice = (patch, 8) if scale > 1 else (patch + BLOCK, 3)
+        self.drawn, choice = (patch, 5) if scale > 1 else (patch + BLOCK, 3)
         self.photographs = Bank.build(load_photographs(photos), scale, self.drawn, choice)
         self.rendered = Bank.build(rendered_images(36, 720, seed), scale, self.drawn, choice)
 

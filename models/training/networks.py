@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812
 from resample import bicubic_phases
-from restorers import HalvingHead
+from restorers import GateBlock, HalvingHead
 from torch import Tensor, nn
 
 
@@ -110,7 +110,7 @@ class Enlarger(nn.Module):
         scale: output pixels per input pixel along each axis.
         width: channels of the body.
         depth: 3 x 3 convolutions of the body.
-        block: "plain", "identity", "collapsed", "residual" or "leaky".
+        block: "identity", "collapsed" (as shipped); "plain", "residual", "leaky" or "gate" for comparison.
         bias: give the convolutions biases and the first layer free kernels; False keeps flat fields exactly flat.
         fuse: carry the first features past the body to the last layer.
     """
@@ -128,7 +128,9 @@ class Enlarger(nn.Module):
         self.scale, self.fuse, self.multiple = scale, fuse, 1
         self.description = f"{depth} plain 3x3 convolutions of {width} channels, pixel shuffle, bicubic skip"
         self.head = DifferenceConv(width, bias)
-        if block == "residual":
+        if block == "gate":
+            self.body = nn.Sequential(*(GateBlock(width) for _ in range(depth)))
+        elif block == "residual":
             self.body = nn.Sequential(*(Residual(width, bias) for _ in range(depth // 2)))
         else:
             identity, expand = block != "plain", 2 if block == "collapsed" else 0

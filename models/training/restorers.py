@@ -68,7 +68,7 @@ class PixelNorm(nn.Module):
 
 
 class GateBlock(nn.Module):
-    """NAFNet's block without its channel attention: 1 x 1, depthwise 3 x 3, product of halves, 1 x 1; then 1 x 1 again."""
+    """NAFNet's block without its channel attention: 1 x 1, depthwise 3 x 3, product, 1 x 1; then 1 x 1 again."""
 
     def __init__(self, width: int) -> None:
         super().__init__()

@@ -133,7 +133,7 @@ class Trainer:
         """One step of gradient descent and of the moving average."""
         options = self.options
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(options, self.step, max(self.steps, 1000))
+            group["lr"] = learning_rate(options, self.step, self.steps or 1000)
         inputs = inputs.to(options.device, memory_format=torch.channels_last)
         with torch.autocast(options.device, torch.bfloat16, enabled=options.bf16):
             error = self.network(inputs) - targets.to(options.device)

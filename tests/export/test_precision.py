@@ -3,6 +3,7 @@ import json
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from toys import conv_model, identity_model, noise_image, save_model
@@ -10,12 +11,15 @@ from toys import conv_model, identity_model, noise_image, save_model
 from sr_tile.engines.devices import Device
 from sr_tile.engines.onnx import OnnxEngine, open_session
 from sr_tile.errors import ArgumentError, ModelError, ModelLoadError, PrecisionLossError
+from sr_tile.export.chain import Wish, export_as
 from sr_tile.export.precision import PRECISIONS, convert, fp16, pictures, store_fp16, to_fp16, to_int8
 from sr_tile.export.precision.compare import Runner, psnr_loss, read_spec
-from sr_tile.export.precision.graphs import load_float
+from sr_tile.export.precision.graphs import load_float, without_repeats
 from sr_tile.export.precision.int8 import quantisable
 from sr_tile.export.scenes import scenes
 from sr_tile.spec import METADATA_KEY, ModelSpec
+
+from .networks import nafnet, scunet
 
 SPEC = ModelSpec("toy", scale=2, multiple=1, halo=3, details={"licence": "MIT"}).to_metadata()
 
@@ -251,3 +255,24 @@ def test_the_report_is_one_line_and_the_metadata_json(tmp_path):
     assert "\n" not in str(report)
     props = {entry.key: entry.value for entry in onnx.load(tmp_path / "half.onnx").metadata_props}
     assert json.loads(props[METADATA_KEY])["precision"] == "fp16"
+
+
+def test_nodes_of_one_name_are_told_apart():
+    nodes = [helper.make_node("Relu", [f"t{i}"], [f"t{i + 1}"], name="same") for i in range(3)]
+    graph = helper.make_graph(nodes, "g", [], [])
+    graph.node.append(helper.make_node("Relu", ["t0"], ["t1"], name="again"))
+    names = [node.name for node in without_repeats(helper.make_model(graph)).graph.node]
+    assert names == ["same", "same_1", "same_2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("kind", "precision"), [("nafnet", "fp16"), ("nafnet", "int8"), ("scunet", "fp16")])
+def test_what_the_exporter_writes_can_be_converted(tmp_path, kind, precision):
+    network = nafnet(3, 8, (1,), 1, (1,)) if kind == "nafnet" else scunet(config=(1, 0, 0, 1, 0, 0, 1))
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    exported, report = export_as(tmp_path / "net.pth", tmp_path / "net.onnx", Wish(precision, max_loss_db=3.0))
+    assert exported.worst_error < 1e-5
+    assert precision == "int8" or report.bytes_after < report.bytes_before  # a tiny int8 graph is mostly scales
+    engine = OnnxEngine(tmp_path / "net.onnx", "cpu")
+    assert engine.run(np.full((2, 3, 65, 64), 0.5, np.float32)).shape == (2, 3, 65, 64)
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".onnx"] == ["net.onnx"]

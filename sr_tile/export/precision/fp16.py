@@ -22,7 +22,7 @@ from sr_tile.export.precision.compare import (
     save_judged,
     too_lossy,
 )
-from sr_tile.export.precision.graphs import float_tensors, has_graph, load_float, tidy
+from sr_tile.export.precision.graphs import float_tensors, has_graph, load_float, tidy, without_repeats
 from sr_tile.export.precision.pictures import pictures_for
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ def _convert(model: "onnx.ModelProto", kept: Sequence[str], keep_io: bool) -> "o
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     half = convert_float_to_float16(copy.deepcopy(model), keep_io_types=keep_io, node_block_list=list(kept))
-    return tidy(half)
+    return without_repeats(tidy(half))
 
 
 def _round(name: str, rounded: str) -> list["onnx.NodeProto"]:

@@ -80,3 +80,26 @@ def tidy(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
 def _casts_to(node: "onnx.NodeProto", kind: int) -> bool:
     return node.op_type == "Cast" and any(item.name == "to" and item.i == kind for item in node.attribute)
+
+
+def without_repeats(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """Drop nodes that make again what another has made, and number those that share a name with another.
+
+    The library that converts to float16 casts a tensor once for each reader in float32, by one name; ONNX Runtime
+    refuses such models.
+    """
+    made: set[str] = set()
+    names: set[str] = set()
+    nodes = []
+    for node in model.graph.node:
+        if any(output in made for output in node.output if output):
+            continue
+        made.update(node.output)
+        name, number = node.name, 1
+        while node.name and node.name in names:
+            node.name, number = f"{name}_{number}", number + 1
+        names.add(node.name)
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model

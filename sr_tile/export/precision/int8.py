@@ -32,7 +32,8 @@ from sr_tile.export.precision.pictures import Pictures, pictures_for
 if TYPE_CHECKING:
     import onnx
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# Not MatMul: ONNX Runtime refuses its integer form at batches and sizes other than those calibrated with.
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
 BETWEEN = ("Relu", "Clip", "LeakyRelu", "Add", "Concat", "MaxPool", "AveragePool")
 
 
