@@ -84,6 +84,53 @@ def test_spandrel_networks(tmp_path):
     assert report.worst_error <= 1e-5
 
 
+def _dncnn():
+    from spandrel.architectures.DnCNN.__arch.network_dncnn import DnCNN
+
+    return DnCNN(in_nc=3, out_nc=3, nc=16, nb=17, mode="R"), 1
+
+
+def _esrgan():
+    from spandrel.architectures.ESRGAN.__arch.RRDB import RRDBNet
+
+    return RRDBNet(num_filters=16, num_blocks=1, scale=2), 2
+
+
+def _span():
+    from spandrel.architectures.SPAN.__arch.span import SPAN
+
+    return SPAN(num_in_ch=3, num_out_ch=3, feature_channels=16, upscale=2), 2
+
+
+def _real_cugan():
+    from spandrel.architectures.RealCUGAN.__arch.upcunet_v3 import UpCunet2x
+
+    return UpCunet2x(in_channels=3, out_channels=3), 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [_dncnn, _esrgan, _span, _real_cugan])
+def test_other_architectures(tmp_path, make):
+    torch.manual_seed(0)
+    network, scale = make()
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    report = to_onnx.export(tmp_path / "net.pth", tmp_path / "net.onnx")
+    assert (report.metadata["scale"], report.metadata["channels"]) == (scale, 3)
+
+
+def test_a_graph_that_tracing_gets_wrong_is_refused_and_leaves_no_file(tmp_path):
+    """SwinIR's masks and batches are fixed by tracing: verification has to see it."""
+    from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
+
+    torch.manual_seed(0)
+    options = {"embed_dim": 24, "depths": [2, 2], "num_heads": [2, 2], "window_size": 8, "mlp_ratio": 2}
+    network = SwinIR(**options, upscale=2, upsampler="pixelshuffledirect", img_size=64)
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    with pytest.raises(ModelOutputError, match="differs from Torch"):
+        to_onnx.export(tmp_path / "net.pth", tmp_path / "net.onnx")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.pth"]
+
+
 def test_unknown_architecture(tmp_path):
     torch.save({"what.weight": torch.zeros(3, 3)}, tmp_path / "w.pth")
     with pytest.raises(ModelLoadError, match="not known"):
