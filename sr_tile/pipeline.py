@@ -136,8 +136,8 @@ class Pipeline:
                     return
                 except _TileTooLargeError:
                     self.plan = self.plan.smaller()
+                    attempt.release_jobs()  # first: the job that it is just fetching must not be lost
                     again = attempt.unfinished()
-                    attempt.release_jobs()
                     log.warning(
                         "%s has no room for a tile: starting %d images again with tiles of %d x %d pixels",
                         self.engine.device,

@@ -1,5 +1,6 @@
 import itertools
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -192,6 +193,19 @@ def test_out_of_memory_at_every_tile_of_single_rows_starts_again_with_half_the_t
         assert pipeline.plan.tile == (32, 32)
         for index in (0, 1):  # the receptive field fits the halo, so the size of the tile leaves no trace
             assert np.array_equal(outcomes[index].sink.pixels_hwc, half[index]), failing
+
+
+def test_no_job_is_lost_when_all_start_again():
+    def jobs():
+        for seed in range(12):
+            time.sleep(0.02)  # so that one is being fetched while the others are stopped
+            yield array_job(noise_image(100, 90, seed=seed))
+
+    engine = ToyEngine(fails=lambda call, shape: max(shape[2:]) > 32)
+    outcomes = {outcome.index: outcome for outcome in Pipeline(engine, plan(64, 8, 2)).run(jobs())}
+    assert set(outcomes) == set(range(12))
+    for index, outcome in outcomes.items():
+        assert np.array_equal(outcome.sink.pixels_hwc, noise_image(100, 90, seed=index))
 
 
 def test_a_device_with_a_fixed_limit_gets_what_fits():
