@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import sys
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -39,10 +40,14 @@ class _Padded(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         height, width = x.shape[-2:]
-        # `minimum` more pixels instead of a maximum: the amount stays traceable, and they are cropped again.
-        extra = -(-self.minimum // self.multiple) * self.multiple if self.minimum > 1 else 0
-        pads = (0, -width % self.multiple + extra, 0, -height % self.multiple + extra)
-        if self.multiple > 1 or extra:
+
+        def missing(side: int) -> int:
+            lacking = self.minimum - side
+            lacking = (lacking + abs(lacking)) // 2  # max(0, ...), in a form that tracing keeps
+            return lacking + -(side + lacking) % self.multiple
+
+        pads = (0, missing(width), 0, missing(height))
+        if self.multiple > 1 or self.minimum > 1:
             x = F.pad(x, pads, mode="replicate")
         result = self.network(x)
         return result[..., : height * self.scale, : width * self.scale]
@@ -69,6 +74,7 @@ def detect_foreign(state: Mapping[str, Array]) -> ForeignNetwork:
         raise ModelLoadError(f"the checkpoint's architecture is not known to sr-tile or spandrel ({reason})") from None
     if not isinstance(found, spandrel.ImageModelDescriptor) or found.input_channels != found.output_channels:
         raise ModelLoadError(f"{found.architecture.name} does not map one picture to one picture of equal channels")
+    _free_windows(found.model)
     multiple = max(1, found.size_requirements.multiple_of)
     padded = _Padded(found.model.eval(), multiple, found.size_requirements.minimum, found.scale).eval()
     return ForeignNetwork(
@@ -80,6 +86,25 @@ def detect_foreign(state: Mapping[str, Array]) -> ForeignNetwork:
         graph=lambda opset: _trace(padded, found.input_channels, multiple, opset),
         forward=padded,
     )
+
+
+def _free_windows(network: nn.Module) -> None:
+    """Let windowed attention (SwinIR and its kin) work at every batch once it is traced.
+
+    Their own way back from windows turns the batch into a Python number, which tracing would keep. What takes its place
+    computes the same.
+    """
+    for block in network.modules():
+        module: Any = sys.modules[type(block).__module__]
+        if hasattr(block, "window_size") and hasattr(module, "window_reverse"):
+            module.window_reverse = _join_windows
+
+
+def _join_windows(windows: Tensor, side: int, height: Any, width: Any) -> Tensor:
+    """Windows (batch * windows, side, side, C) to pictures (batch, height, width, C)."""
+    channels = windows.shape[-1]
+    rows = windows.view(-1, height // side, width // side, side, side, channels)
+    return rows.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, channels)
 
 
 def _trace(network: nn.Module, channels: int, multiple: int, opset: int) -> onnx.ModelProto:
