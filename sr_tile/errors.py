@@ -73,3 +73,9 @@ class OutOfMemoryError(SrTileError):
 
 class CoverageError(SrTileError):
     """A pixel was finished without full weight: a defect of sr-tile, never of the input."""
+
+
+def one_line(error: Exception, most: int = 300) -> str:
+    """What a library's error says, without line breaks, and cut behind `most` characters."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= most else f"{text[:most]}..."

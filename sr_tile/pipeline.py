@@ -136,7 +136,6 @@ class Pipeline:
                     return
                 except _TileTooLargeError:
                     self.plan = self.plan.smaller()
-                    attempt.release_jobs()  # first: the job that it is just fetching must not be lost
                     again = attempt.unfinished()
                     log.warning(
                         "%s has no room for a tile: starting %d images again with tiles of %d x %d pixels",
@@ -218,12 +217,9 @@ class _Attempt:
                     yield item
             raise failure
 
-    def release_jobs(self) -> None:
-        """Wait until nobody asks the iterator of jobs any more; it may take its time to give the next one."""
-        self._feeder.join()
-
     def unfinished(self) -> list[tuple[int, Job]]:
-        """Jobs that were begun and have no outcome."""
+        """Jobs that were begun and have no outcome, once nobody asks the iterator of jobs any more."""
+        self._feeder.join()  # it may be fetching one job more, which must not be lost
         return [(task.index, task.job) for task in self._tasks]
 
     def _stop(self, threads: list[threading.Thread]) -> None:

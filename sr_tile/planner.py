@@ -138,19 +138,17 @@ class Plan:
             OutOfMemoryError: the tile cannot become smaller.
         """
         half = tuple(max(1, side // 2 // self.multiple) * self.multiple for side in self.tile)
-        overlap, halo = self.overlap, self.halo
         if not self.fitted or half == self.tile or min(half) < SMALLEST_TILE:
             raise OutOfMemoryError(
                 f"out of memory with one tile of {self.tile[0]} x {self.tile[1]} pixels, which cannot become smaller; "
                 "free some memory, or use a smaller model"
             )
-        room = min(half) - self.multiple
-        if overlap > room:
+        if self.overlap > min(half) - self.multiple:
             raise OutOfMemoryError(
                 f"out of memory with one tile of {self.tile[0]} x {self.tile[1]} pixels; half of that has no room for "
-                f"the overlap of {overlap}: use a smaller --overlap, or free some memory"
+                f"the overlap of {self.overlap}: use a smaller --overlap, or free some memory"
             )
-        return replace(self, tile=(half[0], half[1]), overlap=overlap, halo=halo, batch=1)
+        return replace(self, tile=(half[0], half[1]), batch=1)
 
 
 def plan_tiles(spec: ModelSpec, settings: Settings) -> Plan:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sr_tile.errors import ModelLoadError
+from sr_tile.errors import ModelLoadError, one_line
 
 if TYPE_CHECKING:
     import onnx
@@ -57,7 +57,7 @@ def load_model(path: Path) -> "onnx.ModelProto":
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        raise ModelLoadError(f"model {path}: its external weights cannot be read: {_one_line(error)}") from None
+        raise ModelLoadError(f"model {path}: its external weights cannot be read: {one_line(error, 200)}") from None
     return model
 
 
@@ -97,7 +97,7 @@ def _parse(path: Path) -> "onnx.ModelProto":
         return onnx.load(path, format="protobuf", load_external_data=False)
     except (OSError, ValueError, DecodeError) as error:
         raise ModelLoadError(
-            f"model {path}: is no ONNX model, or a truncated one: {_one_line(error)}; get it again"
+            f"model {path}: is no ONNX model, or a truncated one: {one_line(error, 200)}; get it again"
         ) from None
 
 
@@ -144,7 +144,3 @@ def _check_external(path: Path, tensor: "onnx.TensorProto") -> None:
             f"{where} claims {least} bytes or more from byte {numbers['offset']} of its file of {size} bytes; "
             "it is damaged or forged, get it again"
         )
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]

@@ -13,7 +13,7 @@ from sr_tile import memory
 from sr_tile.engines.devices import Device
 from sr_tile.engines.files import check_references
 from sr_tile.engines.twin import float_twin
-from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, SrTileError
+from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, SrTileError, one_line
 from sr_tile.spec import METADATA_KEY, ModelSpec
 from sr_tile.types import Array, Float32
 
@@ -133,7 +133,7 @@ class OnnxEngine:
             if _OUT_OF_MEMORY.search(str(error)):
                 raise OutOfMemoryError(_too_large(self.device, batch.shape)) from error
             raise ModelOutputError(
-                f"model {self._path.name}: failed on (N, C, H, W) = {batch.shape}: {_one_line(error)}; "
+                f"model {self._path.name}: failed on (N, C, H, W) = {batch.shape}: {one_line(error)}; "
                 "try another --tile-size, or look at the graph"
             ) from error
 
@@ -200,11 +200,6 @@ def _too_large(device: str, shape: tuple[int, ...]) -> str:
     return f"{device} has no memory left for a batch of shape {shape}; use a smaller --tile-size or --batch-size"
 
 
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 300 else f"{text[:300]}..."
-
-
 def _runtime() -> Any:
     """ONNX Runtime, quiet: it warns of GPUs that it does not find, and of optimisations that it leaves."""
     import onnxruntime
@@ -241,9 +236,9 @@ def open_session(
         session = runtime.InferenceSession(content, options, providers=device.provider_options())
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         if device.kind != "cpu" and "rotobuf" not in str(error):
-            raise DeviceError(f"device {device}: cannot run {name}: {_one_line(error)}") from error
+            raise DeviceError(f"device {device}: cannot run {name}: {one_line(error)}") from error
         raise ModelLoadError(
-            f"model {model if isinstance(model, Path) else name}: is no ONNX model that can be run: {_one_line(error)}"
+            f"model {model if isinstance(model, Path) else name}: is no ONNX model that can be run: {one_line(error)}"
         ) from error
     if device.provider not in session.get_providers():
         raise DeviceError(

@@ -12,7 +12,7 @@ import onnx
 
 from sr_tile.engines.files import load_model
 from sr_tile.engines.onnx import OnnxEngine
-from sr_tile.errors import ArgumentError, ModelError, ModelLoadError, SrTileError
+from sr_tile.errors import ArgumentError, ModelError, ModelLoadError, SrTileError, one_line
 from sr_tile.export.baked import free
 from sr_tile.export.onnx_graph import Dim, Graph
 from sr_tile.export.proof import Size, compare, other_sizes, tolerance
@@ -106,7 +106,7 @@ def _edit(model: onnx.ModelProto, wish: Wish, first: Path, second: Path, name: s
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
         if isinstance(error, SrTileError):
             raise
-        raise ModelError(f"is no graph that can be written: {_one_line(error)}") from error
+        raise ModelError(f"is no graph that can be written: {one_line(error, 400)}") from error
     return changes
 
 
@@ -146,7 +146,7 @@ def _look_at(changes: list[str], suspects: list[str]) -> str:
 
 def _blame(error: ModelError, wish: Wish, otherwise: str) -> str:
     """Which node failed, by what the runtime says."""
-    text = _one_line(error)
+    text = one_line(error, 400)
     match = _NODE.search(text)
     if not match:
         return text + otherwise
@@ -155,11 +155,6 @@ def _blame(error: ModelError, wish: Wish, otherwise: str) -> str:
         f"{word} {value}" for word, value in (("batch", wish.batch), ("size", wish.size)) if value is not None
     )
     return f"node {name} ({op}) prevents {asked}: {text}; export the model again with dynamic axes"
-
-
-def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= 400 else f"{text[:400]}..."
 
 
 def _check_target(target: Path, overwrite: bool) -> None:
