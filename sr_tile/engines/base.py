@@ -75,6 +75,15 @@ class ExactEngine(Engine, Protocol):
         ...
 
 
+@runtime_checkable
+class CancellableEngine(Engine, Protocol):
+    """An engine whose calls wait for others, and need not be waited for."""
+
+    def cancel(self) -> None:
+        """End the call under way, from another thread: it raises a `ServingError`. Later calls run as ever."""
+        ...
+
+
 def warm_up(engine: Engine, kind: str, batch: int, tile: tuple[int, int]) -> None:
     """Run the engine once at the real shape, so that the first real batch is as fast as the others.
 
