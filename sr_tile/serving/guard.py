@@ -68,7 +68,7 @@ class Guard:
     def _check(self, path: str, headers: Headers) -> None:
         host = headers.get("host", "")
         if self._hosts is not None and urlsplit(f"//{host}").hostname not in self._hosts:
-            raise Refusal(403, "wrong_host", "this server does not answer to that name; see `sr-tile serve --host`")
+            raise Refusal(403, "wrong_host", "this server does not answer to that name; start it with --name")
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
             raise Refusal(403, "wrong_origin", "pages of other sites may not use this server")

@@ -19,13 +19,13 @@ from sr_tile.serving.limits import Limits
 from sr_tile.serving.metrics import Metrics
 from sr_tile.serving.options import Options
 from sr_tile.serving.refusals import Refusal
-from sr_tile.serving.sharing import Shared
+from sr_tile.serving.shared import SharedEngine, TileClient
 from sr_tile.work import Job, Stats
 
 log = logging.getLogger("sr_tile")
 
 
-class Abandoned(SrTileError):
+class Abandoned(SrTileError):  # noqa: N818  # nobody sees it
     """Nobody waits for this image any more."""
 
 
@@ -40,18 +40,33 @@ class Task:
         options: what the client asks for.
         tiles: of the image, once its header was read.
         tiles_done: of these.
-        abandoned: set it from any thread, and the work ends soon.
         on_tile: called from a thread of the pipeline after each tile.
     """
 
     source: Path
     folder: Path
     name: str = "image"
-    options: Options = field(default_factory=Options)
+    options: Options = field(default_factory=lambda: Options.model_validate({}))
     tiles: int = 0
     tiles_done: int = 0
-    abandoned: threading.Event = field(default_factory=threading.Event)
     on_tile: Callable[[], None] = lambda: None
+    abandoned: bool = field(default=False, init=False)
+    _client: TileClient | None = field(default=None, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def abandon(self) -> None:
+        """End the work soon: nobody waits for it any more. From any thread."""
+        with self._lock:
+            self.abandoned = True
+            if self._client:
+                self._client.close()
+
+    def begin(self, client: TileClient) -> None:
+        """Say whose tiles are to leave the queue when the image is abandoned."""
+        with self._lock:
+            self._client = client
+            if self.abandoned:
+                client.close()
 
     @property
     def names(self) -> dict[str, str]:
@@ -67,7 +82,7 @@ class Task:
         if pixels <= 0:
             self.tiles_done = 0
             return
-        if self.abandoned.is_set():
+        if self.abandoned:
             raise Abandoned(f"{job.name}: abandoned")
         self.tiles_done += 1
         self.on_tile()
@@ -90,8 +105,12 @@ class Model:
 
     name: str
     engine: Engine
-    plan: Plan
-    shared: Shared
+    shared: SharedEngine
+
+    @property
+    def plan(self) -> Plan:
+        """Tiles where a request says nothing; smaller ones once the device ran out of memory."""
+        return self.shared.plan
 
     @property
     def scale(self) -> int:
@@ -148,11 +167,15 @@ class Host:
 
     def _load(self, name: str, engine: Engine) -> Model:
         plan = make_plan(engine, self._settings, images_under_way=self.limits.running + 1)
-        return Model(name, engine, plan, Shared(engine, plan, self.metrics.batch))
+        shared = SharedEngine(engine, plan, max_clients=self.limits.running, on_call=self.metrics.call)
+        return Model(name, engine, shared.start())
 
-    def stop(self) -> None:
-        """Wait for the images under way, and give the models back."""
-        self._pool.shutdown()
+    def stop(self, drain: bool = True) -> None:
+        """Finish the images under way, or fail them at once, and give the models back."""
+        if not drain:
+            for model in self.models.values():
+                model.shared.stop(drain=False)
+        self._pool.shutdown(cancel_futures=not drain)
         for model in self.models.values():
             model.shared.stop()
             if not isinstance(self._wanted, dict):
@@ -167,7 +190,7 @@ class Host:
     @property
     def queued(self) -> int:
         """Tiles that wait for their model."""
-        return sum(model.shared.queued for model in self.models.values())
+        return sum(model.shared.batcher.depth for model in self.models.values())
 
     @property
     def default(self) -> str:
@@ -253,15 +276,14 @@ class Host:
             task.tiles = len(plan.grid_for(info.height, info.width, info.channels, model.scale))
             target = task.folder / f"result.{kind}"
             job = Enhancer.file_job(task.source, target, overwrite=True, options=task.options.write_options(kind))
-            with model.shared.client(task.abandoned) as engine:
+            with model.shared.client(task.name) as engine:
+                task.begin(engine)
                 pipeline = Pipeline(
                     engine, plan, alpha=task.options.alpha, decoders=1, encoders=1, on_pixels=task.count
                 )
                 for outcome in pipeline.run([job]):
                     if outcome.error:
                         raise outcome.error
-            if plan is model.plan:
-                model.plan = pipeline.plan  # smaller where the device ran out of memory
             stats = pipeline.stats()
             watch.count(stats, task.tiles, info.pixels)
         after = (info.height * model.scale, info.width * model.scale)

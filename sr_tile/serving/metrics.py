@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 
 from sr_tile import memory
+from sr_tile.serving.batcher import Call
 from sr_tile.serving.refusals import refusal_of
 from sr_tile.work import Stats
 
@@ -23,28 +24,31 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        with_registry = {"registry": self.registry}
-        self.images = Counter("sr_tile_images", "Images by what became of them", ["outcome"], **with_registry)
+        registry = self.registry
+        self.images = Counter("sr_tile_images", "Images by what became of them", ["outcome"], registry=registry)
         self.image_seconds = Histogram(
-            "sr_tile_image_seconds", "Time of an image, without upload", buckets=_SECONDS, **with_registry
+            "sr_tile_image_seconds", "Time of an image, without upload", buckets=_SECONDS, registry=registry
         )
-        self.stage_seconds = Counter("sr_tile_stage_seconds", "Time at work, by stage", ["stage"], **with_registry)
-        self.tiles = Counter("sr_tile_tiles", "Tiles of finished images", **with_registry)
-        self.pixels = Counter("sr_tile_pixels", "Input pixels of finished images", **with_registry)
-        self.batch_rows = Histogram("sr_tile_batch_rows", "Rows of a call of the model", buckets=_ROWS, **with_registry)
+        self.stage_seconds = Counter("sr_tile_stage_seconds", "Time at work, by stage", ["stage"], registry=registry)
+        self.tiles = Counter("sr_tile_tiles", "Tiles of finished images", registry=registry)
+        self.pixels = Counter("sr_tile_pixels", "Input pixels of finished images", registry=registry)
+        self.batch_rows = Histogram(
+            "sr_tile_batch_rows", "Rows of a call of the model", buckets=_ROWS, registry=registry
+        )
         self.batch_wait = Histogram(
-            "sr_tile_batch_wait_seconds", "Time that a tile waited for its call", buckets=_WAITS, **with_registry
+            "sr_tile_batch_wait_seconds", "Time that a tile waited for its call", buckets=_WAITS, registry=registry
         )
-        self.in_flight = Gauge("sr_tile_images_in_flight", "Images under way, uploads included", **with_registry)
-        self.queued = Gauge("sr_tile_queue_rows", "Rows that wait for the model", **with_registry)
-        self.kept = Gauge("sr_tile_kept_results", "Results kept for the web page", **with_registry)
-        ram = Gauge("sr_tile_memory_bytes", "Memory that the process holds", **with_registry)
+        self.in_flight = Gauge("sr_tile_images_in_flight", "Images under way, uploads included", registry=registry)
+        self.queued = Gauge("sr_tile_queue_rows", "Rows that wait for the model", registry=registry)
+        self.kept = Gauge("sr_tile_kept_results", "Results kept for the web page", registry=registry)
+        ram = Gauge("sr_tile_memory_bytes", "Memory that the process holds", registry=registry)
         ram.set_function(memory.process_ram)
 
-    def batch(self, rows: int, waited: float) -> None:
-        """Count one call of a model: its rows, and the seconds that the oldest of them waited."""
-        self.batch_rows.observe(rows)
-        self.batch_wait.observe(waited)
+    def call(self, call: Call) -> None:
+        """Count one call of a model."""
+        self.batch_rows.observe(call.requests)
+        for seconds in call.waited:
+            self.batch_wait.observe(seconds)
 
     @contextmanager
     def image(self) -> Iterator["Watch"]:

@@ -9,6 +9,8 @@ from sr_tile.errors import (
     ImageReadError,
     ImageWriteError,
     OutOfMemoryError,
+    Overloaded,
+    ServingError,
     SrTileError,
 )
 
@@ -21,6 +23,7 @@ MEANINGS = {
     403: "sent by a page of another site, or under a name that is not this server's",
     404: "there is no such thing, or not any more",
     408: "the upload was too slow, or stopped",
+    409: "the result is not there yet",
     413: "too many bytes or pixels, or too long a side",
     415: "none of the image formats that are read here",
     422: "an option is out of its range, or the image is damaged or cannot be stored as asked",
@@ -31,7 +34,7 @@ MEANINGS = {
 }
 
 
-class Refusal(SrTileError):
+class Refusal(SrTileError):  # noqa: N818  # an answer
     """A request that is answered with an error.
 
     Args:
@@ -75,6 +78,10 @@ def refusal_of(error: BaseException, names: dict[str, str] | None = None) -> Ref
     message = _without_folders(str(error), names or {})
     if isinstance(error, OutOfMemoryError):
         return Refusal(503, "out_of_memory", message, retry_after=10)
+    if isinstance(error, Overloaded):
+        return Refusal(503, "busy", message, retry_after=2)
+    if isinstance(error, ServingError):
+        return Refusal(503, "stopping", message, retry_after=10)
     if isinstance(error, ImageReadError):
         return Refusal(422, "unreadable_image", message)
     if isinstance(error, ImageWriteError):

@@ -100,7 +100,7 @@ class Shelf:
     def remove(self, item: Item) -> None:
         """Forget an image; its files go once nobody works on them."""
         self._items.pop(item.id, None)
-        item.task.abandoned.set()
+        item.task.abandon()
         if item.future is None or item.future.done() or item.future.cancel():
             self._let_go(item)
         else:
@@ -132,7 +132,7 @@ class Shelf:
     def _view(self, item: Item, done: Done) -> None:
         try:
             for side, path in (("before", item.task.source), ("after", done.path)):
-                if item.task.abandoned.is_set():
+                if item.task.abandoned:
                     return
                 item.views[side] = write_pyramid(path, view_folder(item, side))
         except Exception as error:  # a result without a preview is still a result

@@ -5,7 +5,7 @@ import secrets
 import shutil
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -75,10 +75,12 @@ class Pace:
 
     def refusal(self) -> Refusal:
         """The answer to an upload that is too slow."""
-        return Refusal(408, "too_slow", f"the upload stopped, or brought less than {self._limits.slowest} bytes a second")
+        return Refusal(
+            408, "too_slow", f"the upload stopped, or brought less than {self._limits.slowest} bytes a second"
+        )
 
 
-async def chunks(request: Request, limits: Limits, files: int = 1) -> AsyncIterator[bytes]:
+async def chunks(request: Request, limits: Limits, files: int = 1) -> AsyncGenerator[bytes, None]:
     """The body, as long as it keeps to the limits.
 
     Raises:
@@ -128,7 +130,9 @@ async def read_raw(request: Request, limits: Limits, target: Path) -> None:
         await run_in_threadpool(file.close)
 
 
-async def read_form(request: Request, limits: Limits, folder: Path, files: int = 1) -> tuple[list[tuple[str, Path]], dict[str, Any]]:
+async def read_form(
+    request: Request, limits: Limits, folder: Path, files: int = 1
+) -> tuple[list[tuple[str, Path]], dict[str, Any]]:
     """Store the files of a form in `folder`.
 
     Returns:
