@@ -1,14 +1,13 @@
 """`DynamicBatcher`: requests of many threads and tasks in one call of the model."""
 
 import asyncio
-import contextlib
 import functools
 import logging
 import threading
 import time
 import types
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,20 +127,21 @@ class DynamicBatcher:
             queue, threads, self._threads = self._queue, self._threads, []
         queue.close()
         if not drain:
-            self._abandon(queue.clear())
+            self._refuse(queue.clear())
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(None if end is None else max(0.0, end - time.monotonic()))
-        self._abandon(queue.clear())
-        if any(thread.is_alive() for thread in threads):
+        self._refuse(queue.clear())
+        if any(thread.is_alive() and thread is not threading.current_thread() for thread in threads):
             with self._lock:
                 running = list(self._running)
-            self._abandon(running)
+            for entry in running:
+                entry.fail(StoppedError("the batcher was stopped while this request ran"))
 
     @staticmethod
-    def _abandon(entries: Iterable[Entry]) -> None:
+    def _refuse(entries: Iterable[Entry]) -> None:
         for entry in entries:
-            entry.fail(StoppedError("the batcher was stopped before it came to this request"))
+            entry.refuse(StoppedError("the batcher was stopped before it came to this request"))
 
     def __enter__(self) -> "DynamicBatcher":
         return self.start()
@@ -240,7 +240,7 @@ class DynamicBatcher:
         if not done:
             future.cancel()
             raise _late(timeout)
-        return _result(future)
+        return future.result()
 
     async def apredict(
         self, *inputs: Any, timeout: float | None = None, caller: Hashable = None, share: float = 1.0
@@ -256,9 +256,7 @@ class DynamicBatcher:
         if not done:
             waiting.cancel()
             raise _late(timeout)
-        with contextlib.suppress(asyncio.CancelledError):
-            return waiting.result()
-        return _result(future)
+        return waiting.result()
 
     # Workers ----------------------------------------------------------------------------------------------------------
 
@@ -307,16 +305,9 @@ class DynamicBatcher:
 
 def _leave(queue: FairQueue, entry: Entry, future: "Future[Any]") -> None:
     """A request that was cancelled makes room at once."""
-    if future.cancelled():
-        queue.discard(entry)
+    if future.cancelled() and queue.discard(entry):
+        future.set_running_or_notify_cancel()  # who waits for several futures at once is not told before
 
 
 def _late(timeout: float | None) -> DeadlineError:
     return DeadlineError(f"no answer within {timeout} seconds; allow more, or send fewer requests at a time")
-
-
-def _result(future: "Future[Any]") -> Any:
-    try:
-        return future.result()
-    except CancelledError:
-        raise StoppedError("the request was cancelled") from None
