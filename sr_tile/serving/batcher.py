@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 import types
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from typing import Any
@@ -261,24 +261,33 @@ class DynamicBatcher:
     # Workers ----------------------------------------------------------------------------------------------------------
 
     def _work(self, model: Callable[..., Any], queue: FairQueue) -> None:
-        finished = 0
-        while batch := queue.take(self.max_batch_size, finished, self.max_wait_ms / 1000):
-            finished = sum(entry.weight for entry in batch)
+        expected = 0
+        while batch := queue.take(self.max_batch_size, expected, self.max_wait_ms / 1000):
+            weight = sum(entry.weight for entry in batch)
             with self._lock:
                 self._running.update(batch)
             start = time.monotonic()
-            self._serve(model, batch)
+            for number, (entry, answer, error) in enumerate(self._results(model, batch)):
+                if number == 0:  # before anybody who is answered can come back
+                    expected = weight + queue.weight
+                if error is None:
+                    entry.answer(answer)
+                else:
+                    entry.fail(error)
+                    self._count(failed=1)
             seconds = time.monotonic() - start
             with self._lock:
                 self._running.difference_update(batch)
-            self._count(calls=1, weight=finished)
+            self._count(calls=1, weight=weight)
             try:
-                self._on_call(Call(len(batch), finished, tuple(start - entry.arrived for entry in batch), seconds))
+                self._on_call(Call(len(batch), weight, tuple(start - entry.arrived for entry in batch), seconds))
             except Exception:
                 log.exception("on_call failed")
 
-    def _serve(self, model: Callable[..., Any], batch: list[Entry]) -> None:
-        """Answer all of a batch, whatever happens."""
+    def _results(
+        self, model: Callable[..., Any], batch: list[Entry]
+    ) -> Iterator[tuple[Entry, Any, BaseException | None]]:
+        """(entry, answer, error) of all in a batch, whatever happens."""
         try:
             inputs, context = self._batcher.batch([entry.request for entry in batch])
             answers = self._batcher.unbatch(model(*inputs), context)
@@ -286,16 +295,15 @@ class DynamicBatcher:
                 raise ArgumentError(f"unbatch made {len(answers)} answers for {len(batch)} requests")
         except BaseException as error:  # whatever a model raises belongs to its callers; the worker goes on
             if len(batch) == 1:
-                self._count(failed=1)
-                batch[0].fail(error)
+                yield batch[0], None, error
                 return
             log.debug("a batch of %d failed (%s); going on one by one", len(batch), error)
             for entry in batch:
-                self._serve(model, [entry])
+                yield from self._results(model, [entry])
             return
         self._count(answered=len(batch))
         for entry, answer in zip(batch, answers, strict=True):
-            entry.answer(answer)
+            yield entry, answer, None
 
     def _count(self, **more: int) -> None:
         with self._lock:

@@ -102,6 +102,11 @@ class FairQueue:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def weight(self) -> int:
+        """Of all entries together."""
+        return self._weight
+
     def put(self, entries: Sequence[Entry]) -> None:
         """Add entries, all or none.
 
@@ -139,16 +144,16 @@ class FairQueue:
         self._weight += entry.weight
         self._count += 1
 
-    def take(self, most: int, finished: int = 0, patience: float = 0.0) -> list[Entry]:
+    def take(self, most: int, expected: int = 0, patience: float = 0.0) -> list[Entry]:
         """The next batch, waiting for one; its futures are marked as running.
 
-        Callers that were just answered tend to come back at once. So where fewer wait than were answered and waited before,
-        it waits for them, until the batch is full or `patience` seconds have passed since this call began. Whoever comes
-        later than that finds the engine idle and waits for nobody, nor does a caller that is alone.
+        Callers that were just answered tend to come back at once. So while less waits than is expected, it waits for more,
+        until the batch is full or `patience` seconds have passed since this call began. Whoever comes later than that
+        finds the engine idle and waits for nobody, nor does a caller that is alone.
 
         Args:
             most: weight of a batch at most; one entry may be heavier, and goes alone.
-            finished: weight of the batch that the caller of this method has just answered.
+            expected: what was just answered and what waited then, by weight.
             patience: seconds.
 
         Returns:
@@ -159,9 +164,8 @@ class FairQueue:
         while not batch:
             late: list[Entry] = []
             with self._changed:
-                expected = min(most, finished + self._weight)
                 self._changed.wait_for(lambda: self._count or self._closed)
-                while self._count and self._weight < expected and not self._closed:
+                while self._count and self._weight < min(most, expected) and not self._closed:
                     left = until - time.monotonic()
                     if left <= 0 or self._next_class().weight >= most:
                         break
