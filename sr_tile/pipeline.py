@@ -24,7 +24,7 @@ import numpy as np
 from sr_tile.batching import Batch, BatchBuilder
 from sr_tile.blending import BandAccumulator, quantise
 from sr_tile.channels import Alpha, Part, enlarge_bicubic, parts_of
-from sr_tile.engines.base import CancellableEngine, Engine, ExactEngine
+from sr_tile.engines.base import Cancellable, Engine, ExactEngine
 from sr_tile.errors import DeviceError, ImageReadError, ModelError, ModelOutputError, OutOfMemoryError, SrTileError
 from sr_tile.geometry import Region, TileGrid
 from sr_tile.images import ImageInfo
@@ -226,7 +226,7 @@ class _Attempt:
         """End all threads, wherever they are, and leave no half-written output."""
         for shared in (self._to_decode, self._to_tile, self._to_encode, self._batches, self._outputs):
             shared.cancel()
-        if isinstance(self._engine, CancellableEngine):
+        if isinstance(self._engine, Cancellable):
             self._engine.cancel()
         with self._lock:
             tasks = list(self._tasks)

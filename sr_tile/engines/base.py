@@ -76,8 +76,8 @@ class ExactEngine(Engine, Protocol):
 
 
 @runtime_checkable
-class CancellableEngine(Engine, Protocol):
-    """An engine whose calls wait for others, and need not be waited for."""
+class Cancellable(Protocol):
+    """What an engine has beside its protocol where its calls wait for those of others."""
 
     def cancel(self) -> None:
         """End the call under way, from another thread: it raises a `ServingError`. Later calls run as ever."""

@@ -1,14 +1,13 @@
 """`DynamicBatcher`: requests of many threads and tasks in one call of the model."""
 
 import asyncio
-import contextlib
 import functools
 import logging
 import threading
 import time
 import types
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from concurrent.futures import CancelledError, Future, wait
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,20 +127,21 @@ class DynamicBatcher:
             queue, threads, self._threads = self._queue, self._threads, []
         queue.close()
         if not drain:
-            self._abandon(queue.clear())
+            self._refuse(queue.clear())
         for thread in threads:
             if thread is not threading.current_thread():
                 thread.join(None if end is None else max(0.0, end - time.monotonic()))
-        self._abandon(queue.clear())
-        if any(thread.is_alive() for thread in threads):
+        self._refuse(queue.clear())
+        if any(thread.is_alive() and thread is not threading.current_thread() for thread in threads):
             with self._lock:
                 running = list(self._running)
-            self._abandon(running)
+            for entry in running:
+                entry.fail(StoppedError("the batcher was stopped while this request ran"))
 
     @staticmethod
-    def _abandon(entries: Iterable[Entry]) -> None:
+    def _refuse(entries: Iterable[Entry]) -> None:
         for entry in entries:
-            entry.fail(StoppedError("the batcher was stopped before it came to this request"))
+            entry.refuse(StoppedError("the batcher was stopped before it came to this request"))
 
     def __enter__(self) -> "DynamicBatcher":
         return self.start()
@@ -240,7 +240,7 @@ class DynamicBatcher:
         if not done:
             future.cancel()
             raise _late(timeout)
-        return _result(future)
+        return future.result()
 
     async def apredict(
         self, *inputs: Any, timeout: float | None = None, caller: Hashable = None, share: float = 1.0
@@ -256,31 +256,38 @@ class DynamicBatcher:
         if not done:
             waiting.cancel()
             raise _late(timeout)
-        with contextlib.suppress(asyncio.CancelledError):
-            return waiting.result()
-        return _result(future)
+        return waiting.result()
 
     # Workers ----------------------------------------------------------------------------------------------------------
 
     def _work(self, model: Callable[..., Any], queue: FairQueue) -> None:
-        finished = 0
-        while batch := queue.take(self.max_batch_size, finished, self.max_wait_ms / 1000):
-            finished = sum(entry.weight for entry in batch)
+        expected = 0
+        while batch := queue.take(self.max_batch_size, expected, self.max_wait_ms / 1000):
+            weight = sum(entry.weight for entry in batch)
             with self._lock:
                 self._running.update(batch)
             start = time.monotonic()
-            self._serve(model, batch)
+            for number, (entry, answer, error) in enumerate(self._results(model, batch)):
+                if number == 0:  # before anybody who is answered can come back
+                    expected = weight + queue.weight
+                if error is None:
+                    entry.answer(answer)
+                else:
+                    entry.fail(error)
+                    self._count(failed=1)
             seconds = time.monotonic() - start
             with self._lock:
                 self._running.difference_update(batch)
-            self._count(calls=1, weight=finished)
+            self._count(calls=1, weight=weight)
             try:
-                self._on_call(Call(len(batch), finished, tuple(start - entry.arrived for entry in batch), seconds))
+                self._on_call(Call(len(batch), weight, tuple(start - entry.arrived for entry in batch), seconds))
             except Exception:
                 log.exception("on_call failed")
 
-    def _serve(self, model: Callable[..., Any], batch: list[Entry]) -> None:
-        """Answer all of a batch, whatever happens."""
+    def _results(
+        self, model: Callable[..., Any], batch: list[Entry]
+    ) -> Iterator[tuple[Entry, Any, BaseException | None]]:
+        """(entry, answer, error) of all in a batch, whatever happens."""
         try:
             inputs, context = self._batcher.batch([entry.request for entry in batch])
             answers = self._batcher.unbatch(model(*inputs), context)
@@ -288,16 +295,15 @@ class DynamicBatcher:
                 raise ArgumentError(f"unbatch made {len(answers)} answers for {len(batch)} requests")
         except BaseException as error:  # whatever a model raises belongs to its callers; the worker goes on
             if len(batch) == 1:
-                self._count(failed=1)
-                batch[0].fail(error)
+                yield batch[0], None, error
                 return
             log.debug("a batch of %d failed (%s); going on one by one", len(batch), error)
             for entry in batch:
-                self._serve(model, [entry])
+                yield from self._results(model, [entry])
             return
         self._count(answered=len(batch))
         for entry, answer in zip(batch, answers, strict=True):
-            entry.answer(answer)
+            yield entry, answer, None
 
     def _count(self, **more: int) -> None:
         with self._lock:
@@ -307,16 +313,9 @@ class DynamicBatcher:
 
 def _leave(queue: FairQueue, entry: Entry, future: "Future[Any]") -> None:
     """A request that was cancelled makes room at once."""
-    if future.cancelled():
-        queue.discard(entry)
+    if future.cancelled() and queue.discard(entry):
+        future.set_running_or_notify_cancel()  # who waits for several futures at once is not told before
 
 
 def _late(timeout: float | None) -> DeadlineError:
     return DeadlineError(f"no answer within {timeout} seconds; allow more, or send fewer requests at a time")
-
-
-def _result(future: "Future[Any]") -> Any:
-    try:
-        return future.result()
-    except CancelledError:
-        raise StoppedError("the request was cancelled") from None

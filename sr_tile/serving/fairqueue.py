@@ -44,15 +44,20 @@ class Entry:
     future: "Future[Any]" = field(default_factory=Future)
     arrived: float = field(default_factory=time.monotonic)
 
-    def fail(self, error: BaseException) -> None:
-        """Answer with an error, unless there is an answer already or nobody waits for one."""
-        with contextlib.suppress(InvalidStateError):  # cancelled, or failed by a stop that waited long enough
-            self.future.set_exception(error)
-
     def answer(self, result: Any) -> None:
-        """Answer, unless there is an answer already."""
+        """Answer a request that runs, unless it was answered already by a `stop` that waited long enough."""
         with contextlib.suppress(InvalidStateError):
             self.future.set_result(result)
+
+    def fail(self, error: BaseException) -> None:
+        """As `answer`, with an error."""
+        with contextlib.suppress(InvalidStateError):
+            self.future.set_exception(error)
+
+    def refuse(self, error: BaseException) -> None:
+        """Answer a request that was taken out of the queue and never ran, or tell who waits that it was cancelled."""
+        if self.future.set_running_or_notify_cancel():
+            self.fail(error)
 
     def late(self, now: float) -> bool:
         """True where nobody wants the answer any more."""
@@ -97,6 +102,11 @@ class FairQueue:
     def __len__(self) -> int:
         return self._count
 
+    @property
+    def weight(self) -> int:
+        """Of all entries together."""
+        return self._weight
+
     def put(self, entries: Sequence[Entry]) -> None:
         """Add entries, all or none.
 
@@ -134,16 +144,16 @@ class FairQueue:
         self._weight += entry.weight
         self._count += 1
 
-    def take(self, most: int, finished: int = 0, patience: float = 0.0) -> list[Entry]:
+    def take(self, most: int, expected: int = 0, patience: float = 0.0) -> list[Entry]:
         """The next batch, waiting for one; its futures are marked as running.
 
-        Callers that were just answered tend to come back at once. So where fewer wait than were answered and waited before,
-        it waits for them, until the batch is full or `patience` seconds have passed since this call began. Whoever comes
-        later than that finds the engine idle and waits for nobody, nor does a caller that is alone.
+        Callers that were just answered tend to come back at once. So while less waits than is expected, it waits for more,
+        until the batch is full or `patience` seconds have passed since this call began. Whoever comes later than that
+        finds the engine idle and waits for nobody, nor does a caller that is alone.
 
         Args:
             most: weight of a batch at most; one entry may be heavier, and goes alone.
-            finished: weight of the batch that the caller of this method has just answered.
+            expected: what was just answered and what waited then, by weight.
             patience: seconds.
 
         Returns:
@@ -154,9 +164,8 @@ class FairQueue:
         while not batch:
             late: list[Entry] = []
             with self._changed:
-                expected = min(most, finished + self._weight)
                 self._changed.wait_for(lambda: self._count or self._closed)
-                while self._count and self._weight < expected and not self._closed:
+                while self._count and self._weight < min(most, expected) and not self._closed:
                     left = until - time.monotonic()
                     if left <= 0 or self._next_class().weight >= most:
                         break
@@ -202,13 +211,10 @@ class FairQueue:
         self._tidy()
         return batch, late
 
-    def discard(self, entry: Entry) -> None:
-        """Take an entry out, if it is still in."""
+    def discard(self, entry: Entry) -> bool:
+        """Take an entry out; False where it was not in any more."""
         with self._changed:
-            group = self._classes.get(entry.key)
-            flow = group.flows.get(entry.caller if entry.caller is not None else entry) if group else None
-            if flow and entry in flow.entries:
-                self._remove(lambda other: other is entry)
+            return bool(self._remove(lambda other: other is entry, [entry.key]))
 
     def clear(self) -> list[Entry]:
         """Take everything out."""
@@ -221,9 +227,11 @@ class FairQueue:
             self._closed = True
             self._changed.notify_all()
 
-    def _remove(self, unwanted: Callable[[Entry], bool]) -> list[Entry]:
+    def _remove(self, unwanted: Callable[[Entry], bool], keys: Sequence[Hashable] | None = None) -> list[Entry]:
         removed: list[Entry] = []
-        for group in self._classes.values():
+        for key, group in self._classes.items():
+            if keys is not None and key not in keys:
+                continue
             for flow in group.flows.values():
                 gone = [entry for entry in flow.entries if unwanted(entry)]
                 for entry in gone:
@@ -254,4 +262,4 @@ class FairQueue:
 def _expire(late: list[Entry]) -> None:
     """Answer what is too late; outside of the lock, for an answer calls back."""
     for entry in late:
-        entry.fail(DeadlineError("the request's time ran out in the queue; allow more, or send fewer at a time"))
+        entry.refuse(DeadlineError("the request's time ran out in the queue; allow more, or send fewer at a time"))

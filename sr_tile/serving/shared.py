@@ -198,7 +198,7 @@ class SharedEngine:
         """Clients that are not closed."""
         return len(self._clients)
 
-    def client(self, name: str = "", *, share: float = 1.0, timeout: float | None = None) -> "TileClient":
+    def client(self, name: str = "image", *, share: float = 1.0, timeout: float | None = None) -> "TileClient":
         """An engine for one caller's pipeline; close it when the pipeline has ended, or to cancel it.
 
         Args:
@@ -282,7 +282,7 @@ class TileClient:
         left = None if self._end is None else self._end - time.monotonic()
         with self._lock:
             if self._closed:
-                raise StoppedError(f"the request {self.name} was cancelled".replace("  ", " "))
+                raise StoppedError(f"{self.name}: was cancelled")
             # Row by row, so that rows of others come between them.
             futures = self._shared.batcher.submit_all(
                 [(tile, exact) for tile in batch_nchw], timeout=left, caller=self, share=self._share
@@ -294,15 +294,15 @@ class TileClient:
                 return [future.result() for future in futures]
             for future in done:
                 future.result()
-            raise DeadlineError(f"the request {self.name} was not done in time; allow more".replace("  ", " "))
+            raise DeadlineError(f"{self.name}: was not done in time; allow more, or send a smaller image")
         except CancelledError:
-            raise StoppedError(f"the request {self.name} was cancelled".replace("  ", " ")) from None
+            raise StoppedError(f"{self.name}: was cancelled") from None
         finally:
             for future in futures:
                 future.cancel()
 
     def cancel(self) -> None:
-        """See `CancellableEngine.cancel`: what waits leaves the queue at once."""
+        """See `Cancellable.cancel`: what waits leaves the queue at once."""
         with self._lock:
             futures = list(self._futures)
         for future in futures:
