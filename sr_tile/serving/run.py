@@ -75,12 +75,13 @@ class _WebSocket(_Impatient, WebSocketsSansIOProtocol):
     pass
 
 
-class _Server(uvicorn.Server):
+class Server(uvicorn.Server):
     """Finishes what is under way at the first signal, and gives it up at the second or after `patience` seconds."""
 
-    def __init__(self, config: uvicorn.Config, app: Any, patience: float) -> None:
+    def __init__(self, config: uvicorn.Config, app: Any, patience: float, failed: list[BaseException]) -> None:
         super().__init__(config)
-        self._app, self._patience, self._since = app, patience, 0.0
+        self.app, self.failed = app, failed
+        self._patience, self._since = patience, 0.0
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Listen, and say where."""
@@ -93,7 +94,7 @@ class _Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """At a signal."""
-        state = getattr(self._app.state, "server", None)
+        state = getattr(self.app.state, "server", None)
         if state is None or self._since:
             self.should_exit = True
             self.force_exit = bool(self._since)
@@ -107,7 +108,7 @@ class _Server(uvicorn.Server):
             return True
         if not self._since:
             return False
-        return not self._app.state.server.admission.active or time.monotonic() - self._since > self._patience
+        return not self.app.state.server.admission.active or time.monotonic() - self._since > self._patience
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -129,6 +130,35 @@ def listen(host: str, port: int) -> socket.socket:
             f"{host}:{port}: cannot listen there: {error.strerror or error}; choose another --host or --port"
         ) from None
     return listener
+
+
+def build(
+    host: Host, *, token: str | None = None, names: Collection[str] = (), patience: float = 60.0, **config: Any
+) -> Server:
+    """A server that is not running yet; the arguments are those of `serve`."""
+    failed: list[BaseException] = []
+
+    def fail(error: BaseException) -> None:
+        failed.append(error)
+        server.should_exit = True
+
+    hosts = None if token else {*LOOPBACK, *(name.lower() for name in names)}
+    app = create_app(host, token=token, hosts=hosts, on_failure=fail)
+    idle = {"idle_seconds": host.limits.idle_seconds}
+    settings = uvicorn.Config(
+        app,
+        http=type("Http", (_Http,), idle),
+        ws=type("WebSocket", (_WebSocket,), idle),
+        ws_max_size=LARGEST + 2**16,
+        ws_per_message_deflate=False,  # images are compressed already
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        **{"proxy_headers": False, **config},
+    )
+    server = Server(settings, app, patience, failed)
+    return server
 
 
 def serve(
@@ -154,36 +184,13 @@ def serve(
         ArgumentError: there is no token, or the address cannot be had.
         SrTileError: a model cannot be used.
     """
-    name, port = address
-    if token is None and name not in LOOPBACK:
+    if token is None and address[0] not in LOOPBACK:
         raise ArgumentError(
-            f"--host {name} lets other machines in; set a token in SR_TILE_TOKEN (--token), or serve on 127.0.0.1"
+            f"--host {address[0]} lets other machines in; set a token in SR_TILE_TOKEN (--token), or serve on 127.0.0.1"
         )
     allow_only_known_formats()
-    failures: list[BaseException] = []
-
-    def fail(error: BaseException) -> None:
-        failures.append(error)
-        server.should_exit = True
-
-    app = create_app(
-        host, token=token, hosts=None if token else {*LOOPBACK, *(name.lower() for name in names)}, on_failure=fail
-    )
-    idle = {"idle_seconds": host.limits.idle_seconds}
-    settings = uvicorn.Config(
-        app,
-        http=type("Http", (_Http,), idle),
-        ws=type("WebSocket", (_WebSocket,), idle),
-        ws_max_size=LARGEST + 2**16,
-        ws_per_message_deflate=False,  # images are compressed already
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=10,
-        **{"proxy_headers": False, **config},
-    )
-    server = _Server(settings, app, patience)
-    with listen(name, port) as listener:
+    server = build(host, token=token, names=names, patience=patience, **config)
+    with listen(*address) as listener:
         server.run(sockets=[listener])
-    if failures:
-        raise failures[0]
+    if server.failed:
+        raise server.failed[0]
