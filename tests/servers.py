@@ -23,11 +23,16 @@ def until(holds, seconds=30.0):
 
 
 class BlockedEngine(ToyEngine):
-    """Repeats pixels, once `open` is set; `entered` says that a call waits."""
+    """Repeats pixels; after `block`, calls wait until `open` is set, and `entered` says that one does."""
 
     def __init__(self):
         super().__init__()
         self.open, self.entered = threading.Event(), threading.Event()
+        self.open.set()
+
+    def block(self):
+        self.open.clear()
+        self.entered.clear()
 
     def answer(self, batch_nchw):
         self.entered.set()

@@ -7,13 +7,14 @@ from typing import Annotated
 
 from fastapi import FastAPI, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
 
 from sr_tile.serving.archive import pack
 from sr_tile.serving.documents import BATCH_BODY, BODY, IMAGES, TIMING, answers
 from sr_tile.serving.host import Done, Task
 from sr_tile.serving.options import Options, read_options
 from sr_tile.serving.refusals import Refusal
-from sr_tile.serving.server import MEDIA, Server, client_of, result_name, timing
+from sr_tile.serving.server import MEDIA, Server, result_name, timing
 from sr_tile.serving.spool import SpooledResponse, is_form, read_form
 
 
@@ -37,27 +38,20 @@ def add_enhance(app: FastAPI) -> None:
         """The body is the file itself, or a multipart form with one file; options in the query or as fields."""
         since = time.perf_counter()
         server: Server = request.app.state.server
-        client = client_of(request)
-        server.admission.enter(client)
-        folder = await run_in_threadpool(server.spool.folder)
-
-        def let_go() -> None:
-            server.spool.remove(folder)
-            server.admission.leave(client)
-
+        place = await server.place(request)
         try:
-            name, path, options = await server.receive(request, options, folder)
-            task = Task(path, folder, name, options)
+            name, path, options = await server.receive(request, options, place.folder)
+            task = Task(path, place.folder, name, options)
             done = await server.run(task, request)
             return SpooledResponse(
                 done.path,
                 media_type=MEDIA[done.format],
                 filename=result_name(name, done.format, done.after[0] // done.before[0]),
                 headers={"Server-Timing": timing(done, since)},
-                on_sent=let_go,
+                on_sent=place.let_go,
             )
         except BaseException:
-            await asyncio.shield(run_in_threadpool(let_go))
+            await asyncio.shield(run_in_threadpool(place.let_go))
             raise
 
 
@@ -79,29 +73,22 @@ def add_batch(app: FastAPI) -> None:
     async def enhance_batch(request: Request, options: Annotated[Options, Query()]) -> Response:
         """The body is a multipart form with any number of files, up to the server's limit; options as for one."""
         server: Server = request.app.state.server
-        client = client_of(request)
-        server.admission.enter(client)  # counted as one client's one place: its images take turns with those of others
-        folder = await run_in_threadpool(server.spool.folder)
-
-        def let_go() -> None:
-            server.spool.remove(folder)
-            server.admission.leave(client)
-
+        place = await server.place(request)  # one place: its images take turns with those of others
         try:
             if not is_form(request):
                 raise Refusal(400, "bad_form", "send the images as multipart/form-data, each in a field of its own")
-            files, fields = await read_form(request, server.host.limits, folder, server.host.limits.files)
+            files, fields = await read_form(request, server.host.limits, place.folder, server.host.limits.files)
             options = read_options(fields, options)
             server.host.find(options)
             tasks = []
             for number, (name, path) in enumerate(files):
-                place = folder / f"{number}"
-                await run_in_threadpool(place.mkdir)
-                tasks.append(Task(path, place, name, options))
-            archive = await _run_batch(server, tasks, request, folder / "results.zip")
-            return SpooledResponse(archive, media_type="application/zip", filename="results.zip", on_sent=let_go)
+                own = place.folder / f"{number}"
+                await run_in_threadpool(own.mkdir)
+                tasks.append(Task(path, own, name, options))
+            archive = await _run_batch(server, tasks, request, place.folder / "results.zip")
+            return SpooledResponse(archive, media_type="application/zip", filename="results.zip", on_sent=place.let_go)
         except BaseException:
-            await asyncio.shield(run_in_threadpool(let_go))
+            await asyncio.shield(run_in_threadpool(place.let_go))
             raise
 
 
@@ -116,8 +103,14 @@ async def _run_batch(server: Server, tasks: list[Task], request: Request, archiv
             except Refusal as refusal:
                 return refusal
 
-    async with asyncio.TaskGroup() as group:
-        work = [group.create_task(one(task)) for task in tasks]
+    gone = False
+    try:
+        async with asyncio.TaskGroup() as group:
+            work = [group.create_task(one(task)) for task in tasks]
+    except* ClientDisconnect:
+        gone = True
+    if gone:
+        raise ClientDisconnect
     results = [(task, item.result()) for task, item in zip(tasks, work, strict=True)]
     await run_in_threadpool(pack, archive, results)
     return archive

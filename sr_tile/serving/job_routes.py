@@ -33,21 +33,18 @@ def add_jobs(app: FastAPI) -> None:
     async def start_job(request: Request, options: Annotated[Options, Query()]) -> documents.Job:
         """As `/v1/enhance`, but answers as soon as the upload is there; ask for progress, then for the result."""
         server: Server = request.app.state.server
-        client = client_of(request)
-        server.admission.enter(client)
-        folder = await run_in_threadpool(server.spool.folder)
+        place = await server.place(request)
         try:
-            name, path, options = await server.receive(request, options, folder)
-            task = Task(path, folder, name, options)
+            name, path, options = await server.receive(request, options, place.folder)
+            task = Task(path, place.folder, name, options)
             try:
                 await run_in_threadpool(lambda: (server.host.find(options), server.host.check(task)))
             except (SrTileError, OSError) as error:
                 raise server.refusal(error, task) from None
         except BaseException:
-            server.admission.leave(client)
-            await asyncio.shield(run_in_threadpool(server.spool.remove, folder))
+            await asyncio.shield(run_in_threadpool(place.let_go))
             raise
-        return documents.Job(**server.shelf.add(task, client).describe())
+        return documents.Job(**server.shelf.add(task, client_of(request)).describe())
 
     @jobs("/v1/jobs/{job}", methods=["GET"], summary="How far an image is", responses=missing)
     async def job_state(request: Request, job: str) -> documents.Job:

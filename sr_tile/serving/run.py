@@ -108,7 +108,10 @@ class Server(uvicorn.Server):
             return True
         if not self._since:
             return False
-        return not self.app.state.server.admission.active or time.monotonic() - self._since > self._patience
+        if time.monotonic() - self._since > self._patience:
+            self.config.timeout_graceful_shutdown = 1  # then it cancels, and what is cancelled is given up
+            return True
+        return not self.app.state.server.admission.active
 
 
 def listen(host: str, port: int) -> socket.socket:

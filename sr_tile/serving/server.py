@@ -3,12 +3,14 @@
 import asyncio
 import logging
 import time
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
-from sr_tile.errors import SrTileError
 from sr_tile.serving.host import Done, Host, Task
 from sr_tile.serving.limits import Admission
 from sr_tile.serving.options import Options, read_options
@@ -23,6 +25,14 @@ _SUFFIXES = {**{name: f".{name}" for name in MEDIA}, "jpeg": ".jpg", "tiff": ".t
 _WATCH_SECONDS = 0.2
 
 
+@dataclass(frozen=True)
+class Place:
+    """What a request holds while it is under way: its folder, and its place in the count."""
+
+    folder: Path
+    let_go: Callable[[], None]
+
+
 class Server:
     """One a process."""
 
@@ -33,6 +43,26 @@ class Server:
         host.metrics.in_flight.set_function(lambda: self.admission.active)
         host.metrics.queued.set_function(lambda: host.queued)
         host.metrics.kept.set_function(lambda: len(self.shelf))
+
+    async def place(self, request: Request) -> Place:
+        """Count a request in, and give it a folder; whoever asks lets go of it.
+
+        Raises:
+            Refusal: there is no place.
+        """
+        client = client_of(request)
+        self.admission.enter(client)
+        try:
+            folder = await run_in_threadpool(self.spool.folder)
+        except BaseException:
+            self.admission.leave(client)
+            raise
+
+        def let_go() -> None:
+            self.spool.remove(folder)
+            self.admission.leave(client)
+
+        return Place(folder, let_go)
 
     async def receive(self, request: Request, options: Options, folder: Path) -> tuple[str, Path, Options]:
         """(name, path, options) of an upload, raw or as a form."""
@@ -56,7 +86,9 @@ class Server:
                 if await request.is_disconnected():
                     raise ClientDisconnect
             return work.result()
-        except (SrTileError, OSError, MemoryError) as error:
+        except ClientDisconnect:
+            raise
+        except Exception as error:
             raise self.refusal(error, task) from None
         finally:
             if not work.done():

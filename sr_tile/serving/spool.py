@@ -22,6 +22,7 @@ from sr_tile.serving.refusals import Refusal
 
 _BLOCK = 2**20
 _FORM_FIELDS = 20
+_FORM_FILES = 4  # files of the largest size that one form may hold
 _FORM_ROOM = 2**20  # for headers and fields of a form
 
 
@@ -87,7 +88,7 @@ async def chunks(request: Request, limits: Limits, files: int = 1) -> AsyncGener
         Refusal: 413 where it is too large, 408 where it is too slow.
         ClientDisconnect: nobody is there any more.
     """
-    most = files * limits.bytes + (_FORM_ROOM if is_form(request) else 0)
+    most = min(files, _FORM_FILES) * limits.bytes + (_FORM_ROOM if is_form(request) else 0)
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > most:
         limits.check_bytes(int(announced))

@@ -235,6 +235,7 @@ def test_jobs(client, reference):
 def test_jobs_that_fail_and_jobs_that_are_given_up(client):
     engine = BlockedEngine()
     server = client({"toy": engine})
+    engine.block()
     shelf, admission = server.app.state.server.shelf, server.app.state.server.admission
     assert is_refusal(server.post("/v1/jobs", content=b"text"), 415, "unknown_format")
     broken = server.post("/v1/jobs", content=encoded()[:3000]).json()["id"]
