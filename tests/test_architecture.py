@@ -83,12 +83,12 @@ def test_onnx_runtime_runs_in_one_file_only_and_its_tools_serve_the_exporter_onl
 def test_help_loads_nothing_heavy():
     code = (
         "import sys; from sr_tile.cli.main import app\n"
-        "commands = ['enhance', 'rebatch', 'inspect', 'models', 'models list', 'models pull', 'models where']\n"
+        "commands = ['enhance', 'rebatch', 'inspect', 'models', 'models list', 'models pull', 'models where', 'serve']\n"
         "for command in commands:\n"
         "    try: app([*command.split(), '--help'])\n"
         "    except SystemExit as stop: assert not stop.code, command\n"
         "print([name for name in sys.modules if name in "
-        "('numpy', 'onnxruntime', 'onnx', 'pyvips', 'PIL', 'torch', 'tqdm', 'psutil', 'ray', 'fastapi')])"
+        "('numpy', 'onnxruntime', 'onnx', 'pyvips', 'PIL', 'torch', 'tqdm', 'psutil', 'ray', 'fastapi', 'starlette', 'uvicorn')])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"
