@@ -9,7 +9,7 @@ from sr_tile.planner import Settings
 from sr_tile.serving.host import Host
 from sr_tile.serving.limits import Limits
 
-SETTINGS = Settings(tile=64, overlap=16)
+SETTINGS = Settings(tile=64, overlap=16, batch=4)
 
 
 def until(holds, seconds=30.0):

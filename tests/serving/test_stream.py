@@ -224,7 +224,6 @@ def test_token_and_site(live):
 
 def test_a_message_that_is_too_large_ends_the_connection(live):
     server = live()
-    with Stream(server) as stream:
-        with pytest.raises(ConnectionClosed):
-            stream.ask(1, bytes(2**24 + 2**17), more=True)
+    with Stream(server) as stream, pytest.raises(ConnectionClosed):
+        stream.ask(1, bytes(2**24 + 2**17), more=True)
     assert until(lambda: server.state.admission.active == 0)
