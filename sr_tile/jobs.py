@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sr_tile.aside import written_aside
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
 from sr_tile.images import READABLE_SUFFIXES, WriteOptions
@@ -59,10 +60,9 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     Raises:
         ImageWriteError: the folder is missing or cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-        temporary.replace(path)
+        with written_aside(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n")
     except OSError as error:
         raise ImageWriteError(
             f"{path}: cannot be written: {error.strerror}; name a file in a folder that exists"

@@ -12,6 +12,7 @@ ORDER = [
     "sr_tile",
     "errors",
     "types",
+    "aside",
     "geometry",
     "blending",
     "batching",
