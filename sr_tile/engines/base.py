@@ -75,6 +75,18 @@ class ExactEngine(Engine, Protocol):
         ...
 
 
+@runtime_checkable
+class ParallelEngine(Engine, Protocol):
+    """An engine that several threads may call at a time, so that the device computes while pixels come and go.
+
+    Attributes:
+        lanes: threads that may be inside `run`; all other methods are called while none is.
+    """
+
+    @property
+    def lanes(self) -> int: ...
+
+
 def warm_up(engine: Engine, kind: str, batch: int, tile: tuple[int, int]) -> None:
     """Run the engine once at the real shape, so that the first real batch is as fast as the others.
 
