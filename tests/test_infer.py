@@ -81,12 +81,13 @@ def test_out_of_memory_at_one_engine_makes_batches_smaller_for_all(failing, whic
 
 def test_a_tile_that_one_of_them_cannot_hold_becomes_smaller_for_all(caplog):
     image = noise_image(150, 140)
-    small = BoxBlurEngine(2, fails=lambda call, shape: max(shape[2:]) > 32)
-    small.device = "cuda:1"
-    pipeline = Pipeline([BoxBlurEngine(2), small, BoxBlurEngine(2)], plan(64, 8, 2))
+    engines = meeting(3)
+    engines[1]._fails = lambda call, shape: max(shape[2:]) > 32
+    engines[1].device = "cuda:1"
+    pipeline = Pipeline(engines, plan(64, 12, 5))  # the receptive field fits the halo: no trace of the tile's size
     with caplog.at_level(logging.WARNING, "sr_tile"):
         (outcome,) = pipeline.run([array_job(image)])
-    assert np.array_equal(outcome.sink.pixels_hwc, run([image], BoxBlurEngine(2), plan(32, 8, 2))[0])
+    assert np.array_equal(outcome.sink.pixels_hwc, run([image], BoxBlurEngine(5), plan(32, 12, 5))[0])
     assert pipeline.plan.tile == (32, 32)
     assert "cuda:1 has no room for a tile" in caplog.text
 
