@@ -14,7 +14,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 import numpy as np
 
 from sr_tile.batching import Batch
-from sr_tile.engines.base import Engine, ExactEngine, ParallelEngine
+from sr_tile.engines.base import Engine, ExactEngine, lanes_of
 from sr_tile.errors import ArgumentError, DeviceError, ModelError, ModelOutputError, OutOfMemoryError, SrTileError
 from sr_tile.stages import BoundedQueue, Cancelled, OrderedQueue, StageClock
 
@@ -60,7 +60,7 @@ class Station:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.lanes = engine.lanes if isinstance(engine, ParallelEngine) else 1
+        self.lanes = lanes_of(engine)
         self.lost: DeviceError | None = None
         self._calling = self._wanting_alone = 0
         self._changed = threading.Condition()

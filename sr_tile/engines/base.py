@@ -87,6 +87,11 @@ class ParallelEngine(Engine, Protocol):
     def lanes(self) -> int: ...
 
 
+def lanes_of(engine: Engine) -> int:
+    """Threads that may call `run` at a time."""
+    return engine.lanes if isinstance(engine, ParallelEngine) else 1
+
+
 def warm_up(engine: Engine, kind: str, batch: int, tile: tuple[int, int]) -> None:
     """Run the engine once at the real shape, so that the first real batch is as fast as the others.
 
