@@ -55,7 +55,7 @@ class Enhancer:
 
     def __init__(  # noqa: PLR0913  # options by keyword, each with a default
         self,
-        model: str | Path | Engine | Sequence[Engine] | None = None,
+        model: str | Path | Engine | list[Engine] | tuple[Engine, ...] | None = None,
         *,
         scale: int | None = None,
         device: str = "auto",
@@ -78,8 +78,10 @@ class Enhancer:
         self.engines: list[Engine]
         if isinstance(model, str | Path | None):
             self.engines = open_engines(zoo.find(model, scale), device)
+        elif isinstance(model, list | tuple):
+            self.engines = list(model)
         else:
-            self.engines = list(model) if isinstance(model, Sequence) else [model]
+            self.engines = [model]
         # Tiles and batches are the same for all, so they must fit into the smallest.
         smallest = min(self.engines, key=lambda engine: engine.memory_free())
         workers = sum(lanes_of(engine) for engine in self.engines)

@@ -75,21 +75,13 @@ class ExactEngine(Engine, Protocol):
         ...
 
 
-@runtime_checkable
-class ParallelEngine(Engine, Protocol):
-    """An engine that several threads may call at a time, so that the device computes while pixels come and go.
-
-    Attributes:
-        lanes: threads that may be inside `run`; all other methods are called while none is.
-    """
-
-    @property
-    def lanes(self) -> int: ...
-
-
 def lanes_of(engine: Engine) -> int:
-    """Threads that may call `run` at a time."""
-    return engine.lanes if isinstance(engine, ParallelEngine) else 1
+    """Threads that may be inside `run` at a time, 1 where the engine has no attribute `lanes` that says more.
+
+    An engine with several computes one batch while it moves the pixels of others. All that is not `run` is called while
+    no thread is inside.
+    """
+    return getattr(engine, "lanes", 1)
 
 
 def warm_up(engine: Engine, kind: str, batch: int, tile: tuple[int, int]) -> None:
