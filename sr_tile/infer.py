@@ -56,11 +56,17 @@ class Piece(NamedTuple, Generic[Key]):
 
 
 class Station:
-    """An engine, the threads that call it, and the reason why nobody does any more."""
+    """An engine and the threads that call it.
+
+    Attributes:
+        threads: call it.
+        lanes: calls that it takes at a time; all threads' at first, one where memory is too tight for more.
+        lost: why it is not called any more.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.lanes = lanes_of(engine)
+        self.threads = self.lanes = lanes_of(engine)
         self.lost: DeviceError | None = None
         self._calling = self._wanting_alone = 0
         self._changed = threading.Condition()
@@ -123,12 +129,12 @@ class Inference(Generic[Key]):
     ) -> None:
         self.batch, self.redone = batch, 0
         self._stations, self._clock, self._batches, self._outputs = stations, clock, batches, outputs
-        self._homes = [station for station in stations for _ in range(station.lanes)]
+        self._homes = [station for station in stations for _ in range(station.threads)]
         self._lock = threading.Lock()
         self._working = len(self._homes)
 
     def work(self) -> None:
-        """Run batches until there are no more; called by as many threads as all engines together have lanes.
+        """Run batches until there are no more; called by as many threads as all stations together have.
 
         Raises:
             TileTooLargeError: a device has no room for a single tile.
@@ -193,6 +199,7 @@ class Inference(Generic[Key]):
         """Smaller batches for all engines after one of `failed` rows, and the memory of the arena given back."""
         with self._lock:
             self.batch = min(self.batch, max(1, failed // 2))
+            station.lanes = 1 if failed == 1 else station.lanes
         log.warning("%s ran out of memory: going on with batches of %d", station.engine.device, self.batch)
         try:
             with station.use(alone=True) as engine:

@@ -124,8 +124,8 @@ class Pipeline:
         self._reset()
 
     def _reset(self) -> None:
-        lanes = sum(station.lanes for station in self.stations)
-        workers = {"decode": self.decoders, "infer": lanes, "encode": self.encoders}
+        callers = sum(station.threads for station in self.stations)
+        workers = {"decode": self.decoders, "infer": callers, "encode": self.encoders}
         self.clocks = {name: StageClock(name, workers.get(name, 1)) for name in STAGES}
         self._computed = self._wanted = self._images = 0
         self.redone = 0

@@ -18,7 +18,7 @@ import numpy as np
 import platformdirs
 
 from sr_tile import memory
-from sr_tile.engines.base import Engine
+from sr_tile.engines.base import Engine, lanes_of
 from sr_tile.errors import ArgumentError, GeometryError, OutOfMemoryError
 from sr_tile.geometry import Axis, TileGrid, equalised_tile
 from sr_tile.spec import ModelSpec
@@ -278,7 +278,7 @@ def make_plan(engine: Engine, settings: Settings, images_under_way: int = 2, wor
         taken = batch * math.prod(plan.tile) * waiting
     else:
         # On a CPU half of the room is for the session, half for rows of pixels.
-        budget = room / 2 if on_cpu else HEADROOM * engine.memory_free()
+        budget = room / 2 if on_cpu else HEADROOM * engine.memory_free() / lanes_of(engine)
         plan, price = _fitting_price(engine, plan, budget, waiting if on_cpu else 0.0, bounded)
         pixels = math.prod(plan.tile)
         fits = int(budget / (price * pixels))

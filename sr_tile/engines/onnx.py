@@ -12,6 +12,7 @@ import numpy as np
 from sr_tile import memory
 from sr_tile.engines.devices import Device
 from sr_tile.engines.files import check_references
+from sr_tile.engines.tensorrt import tensorrt_options
 from sr_tile.engines.twin import float_twin
 from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, SrTileError, one_line
 from sr_tile.spec import METADATA_KEY, ModelSpec
@@ -25,6 +26,12 @@ log = logging.getLogger("sr_tile")
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _OUT_OF_MEMORY = re.compile(
     r"failed to allocate|out of memory|bad.?alloc|BFCArena|ALLOC_FAILED|OUT_OF_MEMORY|8007000E|insufficient memory",
+    re.I,
+)
+# What CUDA and DirectML say once and then for ever: no later call of this process can use the device.
+_DEVICE_LOST = re.compile(
+    r"CUDA failure (?:46|214|700|702|709|71[04-9]|720|999)\b|unspecified launch failure"
+    r"|device (?:was |is )?(?:lost|removed|hung)|887A000[567]",
     re.I,
 )
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
@@ -53,6 +60,9 @@ class OnnxEngine:
         # Of a model in float16; made when first needed, False where the model has none.
         self._twin: Any = None
         self.device = str(self._device)
+        # Calls of two threads run on two streams of CUDA, so one computes while the other's pixels come or go.
+        self.lanes = 2 if self._device.nvidia else 1
+        self._full: dict[tuple[int, int], int] = {}  # the most rows that each shape of tiles came in
         self._dtype, self.spec = self._read_spec()
         self.spec = self._measure(self.spec)
 
@@ -86,8 +96,8 @@ class OnnxEngine:
         fixed = self.spec.fixed_batch
         if fixed and rows > fixed:
             return np.concatenate([self._run(batch_nchw[i : i + fixed], session, dtype) for i in range(0, rows, fixed)])
-        if fixed and rows < fixed:
-            batch_nchw = np.concatenate([batch_nchw, np.repeat(batch_nchw[-1:], fixed - rows, axis=0)])
+        if (missing := (fixed or self._rows_for(rows, (height, width))) - rows) > 0:
+            batch_nchw = np.concatenate([batch_nchw, np.repeat(batch_nchw[-1:], missing, axis=0)])
         output = self._call(np.ascontiguousarray(batch_nchw, dtype), session)[:rows]
         scale = self.spec.scale
         if scale and output.shape != (rows, channels, height * scale, width * scale):
@@ -97,9 +107,21 @@ class OnnxEngine:
             )
         return output.astype(np.float32, copy=False)
 
+    def _rows_for(self, rows: int, tile: tuple[int, int]) -> int:
+        """Rows to run in place of `rows`: a GPU pays for each new shape, so the last rows of a picture get company.
+
+        Up to the full batch where they fill more than half of it, else up to a power of two, so that few are computed
+        for nothing. TensorRT, which builds for minutes, always gets the full batch.
+        """
+        if not self._device.nvidia:
+            return rows
+        full = self._full[tile] = max(rows, self._full.get(tile, 0))
+        return full if 2 * rows > full or self._device.kind == "tensorrt" else 1 << (rows - 1).bit_length()
+
     def rebuild(self) -> None:
         """See `Engine.rebuild`."""
         self.close()
+        self._full.clear()
         self._session = open_session(self._path, self._device)
 
     def memory_free(self) -> int:
@@ -120,18 +142,18 @@ class OnnxEngine:
             raise ModelLoadError(f"model {self._path.name}: its engine was closed; make a new one")
         name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
         try:
-            if not self._device.nvidia:
-                return np.asarray(session.run([output], {name: batch})[0])
-            binding = session.io_binding()
-            binding.bind_cpu_input(name, batch)
-            binding.bind_output(output, "cuda", self._device.index)
-            session.run_with_iobinding(binding)
-            return np.asarray(binding.copy_outputs_to_cpu()[0])
+            # No I/O binding on a GPU: its copies happen outside of the call, on whatever device the thread used last, and
+            # hold the interpreter. Inside they are ordered with the computation, and other threads go on.
+            return np.asarray(session.run([output], {name: batch})[0])
         except MemoryError as error:
             raise OutOfMemoryError(_too_large(self.device, batch.shape)) from error
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             if _OUT_OF_MEMORY.search(str(error)):
                 raise OutOfMemoryError(_too_large(self.device, batch.shape)) from error
+            if self._device.kind != "cpu" and _DEVICE_LOST.search(str(error)):
+                raise DeviceError(
+                    f"device {self.device}: stopped working: {one_line(error)}; restart the program, and look at the driver"
+                ) from error
             raise ModelOutputError(
                 f"model {self._path.name}: failed on (N, C, H, W) = {batch.shape}: {one_line(error)}; "
                 "try another --tile-size, or look at the graph"
@@ -233,7 +255,10 @@ def open_session(
         setattr(options, key, value)
     try:
         content = model if isinstance(model, bytes) else str(model)
-        session = runtime.InferenceSession(content, options, providers=device.provider_options())
+        providers = device.provider_options()
+        if device.kind == "tensorrt":
+            providers[0][1].update(tensorrt_options(model, f"{runtime.__version__}-{memory.gpu_name(device.index)}"))
+        session = runtime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         if device.kind != "cpu" and "rotobuf" not in str(error):
             raise DeviceError(f"device {device}: cannot run {name}: {one_line(error)}") from error
