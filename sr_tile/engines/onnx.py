@@ -12,6 +12,7 @@ import numpy as np
 from sr_tile import memory
 from sr_tile.engines.devices import Device
 from sr_tile.engines.files import check_references
+from sr_tile.engines.graphs import GRAPH_ID, GraphCalls
 from sr_tile.engines.tensorrt import tensorrt_options
 from sr_tile.engines.twin import float_twin
 from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, SrTileError, one_line
@@ -43,25 +44,28 @@ class OnnxEngine:
     Args:
         path: the model: one input (N, C, H, W) of float32 or float16 with 1 or 3 channels; its first output is the picture.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `tensorrt`, `directml`, `coreml`.
+        options: of the device's provider, as ONNX Runtime's manual names them. With `enable_cuda_graph` at `1` calls are
+            recorded and replayed, one at a time.
 
     Raises:
         ModelLoadError: the file is no such model.
         DeviceError: a device named explicitly cannot be had.
     """
 
-    def __init__(self, path: Path | str, device: str = "auto") -> None:
+    def __init__(self, path: Path | str, device: str = "auto", options: dict[str, str] | None = None) -> None:
         self._path = Path(path)
         if not self._path.is_file():
             raise ModelLoadError(
                 f"model {self._path}: there is no such file; `sr-tile models list` names bundled models"
             )
         check_references(self._path)
-        self._device, self._session = _open(self._path, device)
+        self._device, self._session = _open(self._path, device, tuple((options or {}).items()))
         # Of a model in float16; made when first needed, False where the model has none.
         self._twin: Any = None
         self.device = str(self._device)
         # Calls of two threads run on two streams of CUDA, so one computes while the other's pixels come or go.
-        self.lanes = 2 if self._device.nvidia else 1
+        self.lanes = 2 if self._device.nvidia and not self._device.graphs else 1
+        self._graphs: GraphCalls | None = None  # made when first needed
         self._full: dict[tuple[int, int], int] = {}  # the most rows that each shape of tiles came in
         self._dtype, self.spec = self._read_spec()
         self.spec = self._measure(self.spec)
@@ -134,7 +138,9 @@ class OnnxEngine:
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._session = self._twin = None
+        if self._graphs:
+            self._graphs.close()
+        self._session = self._twin = self._graphs = None
 
     def _call(self, batch: np.ndarray, session: Any) -> np.ndarray:
         """One call of a session, whatever shape it returns."""
@@ -144,7 +150,9 @@ class OnnxEngine:
         try:
             # No I/O binding on a GPU: its copies happen outside of the call, on whatever device the thread used last, and
             # hold the interpreter. Inside they are ordered with the computation, and other threads go on.
-            return np.asarray(session.run([output], {name: batch})[0])
+            if not self._device.graphs:
+                return np.asarray(session.run([output], {name: batch})[0])
+            return self._call_graph(batch, session)
         except MemoryError as error:
             raise OutOfMemoryError(_too_large(self.device, batch.shape)) from error
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
@@ -158,6 +166,17 @@ class OnnxEngine:
                 f"model {self._path.name}: failed on (N, C, H, W) = {batch.shape}: {one_line(error)}; "
                 "try another --tile-size, or look at the graph"
             ) from error
+
+    def _call_graph(self, batch: np.ndarray, session: Any) -> np.ndarray:
+        """A recorded call of the main session; a plain one of the twin, and while the scale is not known."""
+        scale = self.spec.scale
+        if session is self._session and scale:
+            self._graphs = self._graphs or GraphCalls(_runtime(), session, self._device.index)
+            rows, channels, height, width = batch.shape
+            return self._graphs.run(batch, (rows, channels, height * scale, width * scale))
+        options = _runtime().RunOptions()
+        options.add_run_config_entry(GRAPH_ID, "-1")
+        return np.asarray(session.run(None, {session.get_inputs()[0].name: batch}, options)[0])
 
     def _read_spec(self) -> tuple[type, ModelSpec]:
         """Number type and spec by what the file and its graph say."""
@@ -273,11 +292,13 @@ def open_session(
     return session
 
 
-def _open(path: Path, wanted: str) -> tuple[Device, "onnxruntime.InferenceSession"]:
-    """The device that `wanted` means on this machine, and a session on it."""
+def _open(
+    path: Path, wanted: str, options: tuple[tuple[str, str], ...] = ()
+) -> tuple[Device, "onnxruntime.InferenceSession"]:
+    """The device that `wanted` means on this machine, and a session on it; `options` are for one that is named."""
     available = _runtime().get_available_providers()
     if wanted != "auto":
-        device = Device.parse(wanted)
+        device = replace(Device.parse(wanted), options=options)
         if device.provider not in available:
             offered = ", ".join(sorted(available))
             raise DeviceError(

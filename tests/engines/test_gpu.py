@@ -154,3 +154,102 @@ def test_the_session_is_opened_with_these_options(tmp_path, monkeypatch):
     assert seen[0][1]["device_id"] == seen[1][1]["device_id"] == "1"
     assert "trt_engine_cache_path" in seen[0][1]
     assert seen[1][1]["cudnn_conv_algo_search"] == "HEURISTIC"
+
+
+class Memory:
+    """A buffer on a device that is none."""
+
+    def __init__(self, pixels):
+        self.pixels = pixels
+
+    @classmethod
+    def ortvalue_from_numpy(cls, pixels, kind, index):
+        assert (kind, index) == ("cuda", 1)
+        return cls(pixels.copy())
+
+    @classmethod
+    def ortvalue_from_shape_and_type(cls, shape, dtype, kind, index):
+        assert (kind, index) == ("cuda", 1)
+        return cls(np.full(shape, np.nan, dtype))
+
+    def update_inplace(self, pixels):
+        self.pixels[:] = pixels
+
+    def numpy(self):
+        return self.pixels
+
+
+class Binding:
+    def bind_ortvalue_input(self, name, value):
+        self.source = (name, value)
+
+    def bind_ortvalue_output(self, name, value):
+        self.target = (name, value)
+
+
+class RunOptions:
+    def add_run_config_entry(self, key, value):
+        assert key == "gpu_graph_id"
+        self.graph = value
+
+
+class Recorder(Session):
+    """A session with CUDA graphs: its calls by recording, each with the thread that made it."""
+
+    io_binding = Binding
+
+    def __init__(self, session):
+        super().__init__(session)
+        self.calls, self.plain = [], []
+
+    def run_with_iobinding(self, binding, options):
+        (name, source), (output, target) = binding.source, binding.target
+        self.calls.append((options.graph, source, target, threading.current_thread()))
+        target.pixels[:] = self.session.run([output], {name: source.pixels})[0]
+
+    def run(self, names, feeds, options=None):
+        self.plain.append(options.graph)
+        return self.session.run(names, feeds)
+
+
+def test_cuda_graphs_keep_addresses_and_thread(tmp_path, monkeypatch):
+    engine = OnnxEngine(identity_model(tmp_path / "m.onnx", 2), "cpu")
+    plain = engine._session
+    engine._device = Device("cuda", 1, (("enable_cuda_graph", "1"),))
+    engine._session = session = Recorder(plain)
+    runtime = type("Runtime", (), {"OrtValue": Memory, "RunOptions": RunOptions})
+    monkeypatch.setattr("sr_tile.engines.onnx._runtime", lambda: runtime)
+    results = []
+    for rows in (4, 4, 3, 2, 4):  # three rows are padded to four
+        batch = np.random.default_rng(len(results)).random((rows, 3, 8, 8), np.float32)
+        results.append((batch, engine.run(batch)))
+    for batch, result in results:  # no result was overwritten by a later call
+        assert np.array_equal(result, batch.repeat(2, axis=2).repeat(2, axis=3))
+    assert [graph for graph, *_ in session.calls] == [
+        "1",
+        "1",
+        "1",
+        "1",
+        "2",
+        "2",
+        "1",
+    ]  # a plain run before each recording
+    assert len({(graph, id(source), id(target)) for graph, source, target, _ in session.calls}) == 2
+    (thread,) = {thread for *_, thread in session.calls}
+    assert thread is not threading.current_thread()
+    engine._twin = Recorder(plain)
+    engine.run_exact(batch)
+    assert engine._twin.plain == ["-1"]
+    assert not engine._twin.calls
+    engine.close()
+    thread.join(5)
+    assert not thread.is_alive()
+
+
+def test_cuda_graphs_are_asked_for_by_an_option_of_the_provider():
+    device = Device("cuda", 0, (("enable_cuda_graph", "1"), ("cudnn_conv_algo_search", "EXHAUSTIVE")))
+    (_, options), _ = device.provider_options()
+    assert device.graphs
+    assert options["enable_cuda_graph"] == "1"
+    assert options["cudnn_conv_algo_search"] == "EXHAUSTIVE"
+    assert not Device("cuda").graphs
