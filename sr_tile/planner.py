@@ -18,7 +18,7 @@ import numpy as np
 import platformdirs
 
 from sr_tile import memory
-from sr_tile.engines.base import Engine
+from sr_tile.engines.base import Engine, lanes_of
 from sr_tile.errors import ArgumentError, GeometryError, OutOfMemoryError
 from sr_tile.geometry import Axis, TileGrid, equalised_tile
 from sr_tile.spec import ModelSpec
@@ -250,13 +250,14 @@ def band_bytes(grid: TileGrid, channels: int, scale: int) -> int:
     return decoded + blended + ENCODED_BYTES
 
 
-def make_plan(engine: Engine, settings: Settings, images_under_way: int = 2) -> Plan:
+def make_plan(engine: Engine, settings: Settings, images_under_way: int = 2, workers: int = 1) -> Plan:
     """Tiles by wish and model, the batch by memory and device, and what is left for rows under way.
 
     Args:
         engine: the model on its device.
         settings: what the user asks for.
         images_under_way: images whose rows are in memory at the same time.
+        workers: threads that call engines; each has a batch in hand, and an output that waits for its turn.
 
     Raises:
         GeometryError: tile, overlap and halo do not fit together.
@@ -271,13 +272,13 @@ def make_plan(engine: Engine, settings: Settings, images_under_way: int = 2) -> 
         room = min(room, HEADROOM * settings.mem_limit - memory.process_ram())
     bounded = settings.mem_limit is not None and on_cpu
     # Beside what the device holds, some batches wait on the host, going in and coming out.
-    waiting = 4.0 * WAITING_BATCHES * values_per_pixel(engine.spec)
+    waiting = 4.0 * (WAITING_BATCHES + 2 * (workers - 1)) * values_per_pixel(engine.spec)
     if settings.batch != "auto" and not bounded:
         batch = settings.batch
         taken = batch * math.prod(plan.tile) * waiting
     else:
         # On a CPU half of the room is for the session, half for rows of pixels.
-        budget = room / 2 if on_cpu else HEADROOM * engine.memory_free()
+        budget = room / 2 if on_cpu else HEADROOM * engine.memory_free() / lanes_of(engine)
         plan, price = _fitting_price(engine, plan, budget, waiting if on_cpu else 0.0, bounded)
         pixels = math.prod(plan.tile)
         fits = int(budget / (price * pixels))

@@ -24,6 +24,7 @@ ORDER = [
     "images",
     "arrays",
     "stages",
+    "infer",
     "work",
     "pipeline",
     "zoo",

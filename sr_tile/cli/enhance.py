@@ -22,7 +22,9 @@ def enhance(
     ],
     model: Annotated[str | None, typer.Option(help="Path of an ONNX file, or name of a bundled model.")] = None,
     scale: Annotated[int | None, typer.Option(min=1, help="Choose the bundled model that enlarges this much.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, tensorrt, directml, coreml.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1.")
+    ] = "auto",
     tile_size: Annotated[
         str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")
     ] = "auto",
