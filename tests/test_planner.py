@@ -226,7 +226,7 @@ def measured(monkeypatch, formula, per_pixel=1000.0):
 
 
 def test_a_cache_that_overflows_asks_for_small_tiles_and_dear_calls_for_large_ones(monkeypatch):
-    measured(monkeypatch, lambda n: n * (1e-6 + 1e-6 * math.log2(n)))
+    measured(monkeypatch, lambda n: n * (1e-6 * math.log2(n) - 8e-6))
     small = make_plan(ToyEngine(LOCAL), Settings())
     measured(monkeypatch, lambda n: 1 + 1e-6 * n)
     large = make_plan(ToyEngine(LOCAL), Settings())

@@ -21,6 +21,7 @@ WAITING_BATCHES = 4  # queued before and behind the engine, or in the hands of t
 PIXELS_PER_CALL = {"cpu": 512 * 512, "gpu": 2048 * 2048}
 ASSUMED_PRICE = 8192.0  # bytes a pixel of a call, where nothing was measured: several times what most networks take
 PHOTOGRAPH = (3000, 4000)  # what plans are weighed by
+BEYOND = 2  # times the pixels that were measured: as far as tiles may go
 LARGE_WORK = 16  # times the pixels of measuring: work that pays for it whatever comes of it
 
 
@@ -90,7 +91,7 @@ def make_plan(
     if costs or room.bounded:
         plan = _shrunk(plan, room, room.price(costs))
     options = candidates(plan, settings, room, costs)
-    plan = best_of(options) if options else _by_rule(plan, settings, room, costs)
+    plan = best_of(options, plan.tile) if options else _by_rule(plan, settings, room, costs)
     fixed = engine.spec.fixed_batch
     if fixed and settings.batch not in ("auto", fixed):
         log.warning(
@@ -138,10 +139,10 @@ def pays(plan: Plan, work: int | None, price: int) -> bool:
 
 
 def candidates(plan: Plan, settings: Settings, room: Room, costs: Costs | None) -> list[Plan]:
-    """Every (side, batch) that was measured and fits into memory; each allows images the sides that fit its batch."""
+    """Every (side, batch) in the range that was measured that fits into memory; each allows images the sides that fit its batch."""
     if not costs or not plan.fitted:
         return []
-    sides = [side for side in plan.sides if side**2 <= costs.largest]
+    sides = [side for side in plan.sides if side**2 <= BEYOND * costs.largest]
     if plan.sides and not sides:
         return []
     most = {side: int(room.call / (room.price(costs) * side**2)) for side in sides}
@@ -162,11 +163,12 @@ def candidates(plan: Plan, settings: Settings, room: Room, costs: Costs | None) 
     return found
 
 
-def best_of(options: list[Plan]) -> Plan:
-    """The one that does a photograph fastest; of those as good as it the one with the smallest call, then tile."""
+def best_of(options: list[Plan], recommended: tuple[int, int]) -> Plan:
+    """Of those that do a photograph as fast as the best: the recommended tile, or else the smallest call."""
     seconds = [_seconds(option) for option in options]
     good = [option for option, time in zip(options, seconds, strict=True) if time <= AS_GOOD * min(seconds)]
-    return min(good, key=lambda option: (option.batch * math.prod(option.tile), option.tile))
+    kept = [option for option in good if option.tile == recommended]
+    return min(kept or good, key=lambda option: (option.batch * math.prod(option.tile), option.tile))
 
 
 def _seconds(option: Plan) -> float:

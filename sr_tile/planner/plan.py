@@ -10,7 +10,7 @@ from sr_tile.planner.costs import Costs
 
 SMALLEST_TILE = 32
 ENCODED_BYTES = 2**25  # blocks of finished rows on their way to the encoder
-AS_GOOD = 1.02  # times the best predicted time: below that, less memory is worth more
+AS_GOOD = 1.03  # times the best predicted time: measuring is no better than that
 
 
 @dataclass(frozen=True)
@@ -53,16 +53,21 @@ class Plan:
         """All that the plan allows for an image: each height of tiles with each width."""
         if not self.sides or self.costs is None:
             return [TileGrid(self._axis(height, self.tile[0]), self._axis(width, self.tile[1]))]
-        columns, rows = ({self._axis(length, side): None for side in self.sides} for length in (height, width))
+        # The plan's own tile comes first.
+        sides = ((self.tile[0], *self.sides), (self.tile[1], *self.sides))
+        columns, rows = (
+            {self._axis(length, side): None for side in tiles}
+            for length, tiles in zip((height, width), sides, strict=True)
+        )
         return [TileGrid(y, x) for y in columns for x in rows]
 
     def _cheapest(self, grids: list[TileGrid]) -> TileGrid:
-        """The one with the smallest tiles, and the lowest, of those whose predicted time is as good as the best."""
+        """The first where it is as fast as the best; else the one of those that are with the smallest tiles."""
         if len(grids) == 1 or self.costs is None:
             return grids[0]
         seconds = [self.costs.seconds_of(grid, self.batch) for grid in grids]
         good = [grid for grid, time in zip(grids, seconds, strict=True) if time <= AS_GOOD * min(seconds)]
-        return min(good, key=lambda grid: (math.prod(grid.tile), grid.tile))
+        return good[0] if good[0] is grids[0] else min(good, key=lambda grid: (math.prod(grid.tile), grid.tile))
 
     def _axis(self, length: int, tile: int) -> Axis:
         if self.equalised:
