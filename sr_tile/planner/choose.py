@@ -139,7 +139,10 @@ def pays(plan: Plan, work: int | None, price: int) -> bool:
 
 
 def candidates(plan: Plan, settings: Settings, room: Room, costs: Costs | None) -> list[Plan]:
-    """Every (side, batch) in the range that was measured that fits into memory; each allows images the sides that fit its batch."""
+    """Every (side, batch) that fits into memory and lies near what was measured.
+
+    `sides` of each are those with room for its batch, for images which they suit better.
+    """
     if not costs or not plan.fitted:
         return []
     sides = [side for side in plan.sides if side**2 <= BEYOND * costs.largest]
