@@ -2,12 +2,17 @@
 
 import json
 import re
+from contextlib import ExitStack
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sr_tile.cli.options import image_sizes, number_or_auto, settings_of
+
+if TYPE_CHECKING:
+    from sr_tile.engines.base import Engine
+    from sr_tile.planner import Settings
 
 EVERYTHING = 2**62  # pixels: work that pays for measuring
 
@@ -19,7 +24,9 @@ def plan(  # the options of `enhance` that decide how it cuts
     ] = None,
     model: Annotated[str | None, typer.Option(help="Path of an ONNX file, or name of a bundled model.")] = None,
     scale: Annotated[int | None, typer.Option(min=1, help="Choose the bundled model that enlarges this much.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, tensorrt, directml, coreml.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1.")
+    ] = "auto",
     tile_size: Annotated[
         str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")
     ] = "auto",
@@ -45,38 +52,49 @@ def plan(  # the options of `enhance` that decide how it cuts
         raise typer.BadParameter("give images (IN...), or --size 4000x3000")
 
     from sr_tile import zoo
-    from sr_tile.engines.onnx import OnnxEngine
+    from sr_tile.engines.several import open_engines
     from sr_tile.errors import ImageReadError
     from sr_tile.jobs import find_images
-    from sr_tile.planner import make_plan
-    from sr_tile.planner.explain import alternatives, reasons, weigh
 
     if paths:
         sizes += image_sizes(find_images(paths, recursive))
     if not sizes:
         raise ImageReadError(f"{', '.join(paths or ())}: none of the files can be read as an image")
     settings = settings_of(tile_size, overlap, halo, batch_size, mem_limit)
-    engine = OnnxEngine(zoo.find(model, scale), device)
-    try:
-        # Images that are read and written at the same time: two and one more, as in `enhance`.
-        chosen = make_plan(engine, settings, 3, work=EVERYTHING, fresh=fresh)
-        others = [option for _, option in alternatives(engine, chosen, settings, sizes)]
-        found = {
-            "model": engine.spec.name,
-            "device": engine.device,
-            "images": len(sizes),
-            "megapixels": sum(height * width for height, width in sizes) / 1e6,
-            "choice": asdict(weigh(chosen, sizes, chosen.costs)),
-            "overlap": chosen.overlap,
-            "halo": chosen.halo,
-            "multiple": chosen.multiple,
-            "why": reasons(engine, chosen, settings),
-            "alternatives": [asdict(option) for option in others],
-            "measured": [point._asdict() for point in chosen.costs.points] if chosen.costs else [],
-        }
-    finally:
-        engine.close()
+    with ExitStack() as opened:
+        engines = open_engines(zoo.find(model, scale), device)
+        for engine in engines:
+            opened.callback(engine.close)
+        found = _weighed(engines, settings, sizes, fresh)
     print(json.dumps(found, indent=2) if as_json else _text(found))
+
+
+def _weighed(
+    engines: "list[Engine]", settings: "Settings", sizes: list[tuple[int, int]], fresh: bool
+) -> dict[str, Any]:
+    """The choice, its alternatives and the reasons, ready for JSON."""
+    from sr_tile.engines.base import lanes_of
+    from sr_tile.planner import make_plan
+    from sr_tile.planner.explain import alternatives, reasons, weigh
+
+    # As `Enhancer` does it: the smallest engine counts, and two images are read and one more written at a time.
+    engine = min(engines, key=lambda engine: engine.memory_free())
+    workers = sum(lanes_of(engine) for engine in engines)
+    chosen = make_plan(engine, settings, 3, workers, work=EVERYTHING, fresh=fresh)
+    others = alternatives(engine, chosen, settings, sizes)
+    return {
+        "model": engine.spec.name,
+        "device": engine.device,
+        "images": len(sizes),
+        "megapixels": sum(height * width for height, width in sizes) / 1e6,
+        "choice": asdict(weigh(chosen, sizes, chosen.costs)),
+        "overlap": chosen.overlap,
+        "halo": chosen.halo,
+        "multiple": chosen.multiple,
+        "why": reasons(engine, chosen, settings),
+        "alternatives": [asdict(option) for option in others],
+        "measured": [point._asdict() for point in chosen.costs.points] if chosen.costs else [],
+    }
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -87,6 +87,8 @@ def make_plan(
     room = Room.of(engine, settings, workers)
     if not room.on_cpu:
         plan = replace(plan, equalised=False)  # a GPU pays for each new shape
+    if engine.device.startswith("tensorrt"):
+        plan, work = replace(plan, sides=()), None  # each new shape is built for minutes
     costs = find_costs(engine, plan, settings, room, work=work, fresh=fresh)
     if costs or room.bounded:
         plan = _shrunk(plan, room, room.price(costs))

@@ -48,9 +48,7 @@ def weigh(plan: Plan, sizes: Sequence[tuple[int, int]], costs: Costs | None) -> 
     )
 
 
-def alternatives(
-    engine: Engine, plan: Plan, settings: Settings, sizes: Sequence[tuple[int, int]]
-) -> list[tuple[Plan, Option]]:
+def alternatives(engine: Engine, plan: Plan, settings: Settings, sizes: Sequence[tuple[int, int]]) -> list[Option]:
     """Each square tile with each batch that `make_plan` weighed, fastest first.
 
     Args:
@@ -60,10 +58,9 @@ def alternatives(
         sizes: (height, width) of the images.
     """
     start = replace(plan_tiles(engine.spec, settings), equalised=plan.equalised)
-    room = Room.of(engine, settings)
-    found = [replace(option, sides=()) for option in candidates(start, settings, room, plan.costs)]
-    weighed = [(option, weigh(option, sizes, plan.costs)) for option in found]
-    return sorted(weighed, key=lambda pair: pair[1].seconds or 0.0)
+    found = candidates(start, settings, Room.of(engine, settings), plan.costs)
+    weighed = [weigh(replace(option, sides=()), sizes, plan.costs) for option in found]
+    return sorted(weighed, key=lambda option: option.seconds or 0.0)
 
 
 def reasons(engine: Engine, plan: Plan, settings: Settings) -> list[str]:

@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
+from sr_tile.aside import written_aside
 from sr_tile.engines.base import Engine
 from sr_tile.errors import OutOfMemoryError
 from sr_tile.planner.costs import Costs, Point
@@ -165,8 +165,7 @@ def _read(path: Path) -> dict[Shape, Point]:
 def _write(path: Path, known: dict[Shape, Point]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}.{threading.get_ident()}.part")
-        temporary.write_text(json.dumps({"points": list(known.values())}))
-        temporary.replace(path)
+        with written_aside(path) as temporary:
+            temporary.write_text(json.dumps({"points": list(known.values())}))
     except OSError as error:
         log.debug("what was measured is not remembered: %s", error)
