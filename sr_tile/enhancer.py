@@ -41,6 +41,8 @@ class Enhancer:
             in `cuda:0,cuda:1`, and should be about as fast as each other. Only `auto` falls back.
         settings: tile, overlap, halo, batch and memory; `auto` where nothing is said.
         batch_size: rows a call, in place of `settings.batch`.
+        work: pixels of all images to come, as far as is known. Where that pays for it, and nothing is remembered of the
+            model on this device, some calls are measured first; tiles and batch are what was fastest.
         alpha: `bicubic` enlarges an alpha channel by interpolation, `model` runs it through the model.
         warmup: `off`, `zeros` or `random`: run once before the first image, as `warm_up` does.
         decoders: files read at the same time.
@@ -61,6 +63,7 @@ class Enhancer:
         device: str = "auto",
         settings: Settings | None = None,
         batch_size: int | Auto | None = None,
+        work: int | None = None,
         alpha: Alpha = "bicubic",
         warmup: str = "off",
         decoders: int = 2,
@@ -85,7 +88,7 @@ class Enhancer:
         # Tiles and batches are the same for all, so they must fit into the smallest.
         smallest = min(self.engines, key=lambda engine: engine.memory_free())
         workers = sum(lanes_of(engine) for engine in self.engines)
-        plan = make_plan(smallest, settings, images_under_way=decoders + 1, workers=workers)
+        plan = make_plan(smallest, settings, images_under_way=decoders + 1, workers=workers, work=work)
         self._pipeline = Pipeline(
             self.engines, plan, alpha=alpha, decoders=decoders, encoders=encoders, on_pixels=on_pixels
         )

@@ -113,9 +113,30 @@ def pair_files(
             if other is pair:
                 pairs.append(pair)
     if not pairs:
-        hint = "" if recursive else "; --recursive also looks into folders below"
-        raise ImageReadError(f"{', '.join(inputs)}: holds no image ({', '.join(sorted(READABLE_SUFFIXES))}){hint}")
+        raise ImageReadError(_nothing(inputs, recursive))
     return pairs
+
+
+def find_images(inputs: Sequence[str], recursive: bool = False) -> list[Path]:
+    """All files that `inputs` name, each once; inputs are as for `pair_files`.
+
+    Raises:
+        ImageReadError: an input does not exist, or nothing was found.
+    """
+    found: dict[Path, None] = {}
+    for item in inputs:
+        for source, relative in _find(item, recursive):
+            if relative is None:
+                raise ImageReadError(f"{source}: there is no such file or folder")
+            found[source] = None
+    if not found:
+        raise ImageReadError(_nothing(inputs, recursive))
+    return list(found)
+
+
+def _nothing(inputs: Sequence[str], recursive: bool) -> str:
+    hint = "" if recursive else "; --recursive also looks into folders below"
+    return f"{', '.join(inputs)}: holds no image ({', '.join(sorted(READABLE_SUFFIXES))}){hint}"
 
 
 def _find(item: str, recursive: bool) -> Iterator[tuple[Path, Path | None]]:
