@@ -37,8 +37,8 @@ class Enhancer:
         model: path of an ONNX file, name of a bundled model, an `Engine`, or several engines of one model, which work
             side by side; None is the bundled model for `scale`.
         scale: chooses the bundled model where `model` is None.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `tensorrt`, `directml`, `coreml`; several work side by side, as
-            in `cuda:0,cuda:1`, and should be about as fast as each other. Only `auto` falls back.
+        device: `auto`, `cpu`, `openvino`, `cuda`, `cuda:1`, `tensorrt`, `directml`, `coreml`; several work side by
+            side, as in `cuda:0,cuda:1`, and should be about as fast as each other. Only `auto` falls back.
         settings: tile, overlap, halo, batch and memory; `auto` where nothing is said.
         batch_size: rows a call, in place of `settings.batch`.
         alpha: `bicubic` enlarges an alpha channel by interpolation, `model` runs it through the model.
@@ -46,6 +46,7 @@ class Enhancer:
         decoders: files read at the same time.
         encoders: files written at the same time.
         on_pixels: called with (job, input pixels just finished), from another thread.
+        pixels: of all images to come, where that is known: for much work `auto` may measure which runtime is faster.
 
     Raises:
         ModelLoadError: no such model, or not one that sr-tile can run.
@@ -66,6 +67,7 @@ class Enhancer:
         decoders: int = 2,
         encoders: int = 2,
         on_pixels: Callable[[Job, int], None] | None = None,
+        pixels: int = 0,
     ) -> None:
         if alpha not in ("bicubic", "model"):
             raise ArgumentError(f"alpha {alpha!r} is not known; choose bicubic or model")
@@ -77,7 +79,7 @@ class Enhancer:
         self._owned = isinstance(model, str | Path | None)
         self.engines: list[Engine]
         if isinstance(model, str | Path | None):
-            self.engines = open_engines(zoo.find(model, scale), device)
+            self.engines = open_engines(zoo.find(model, scale), device, pixels)
         elif isinstance(model, list | tuple):
             self.engines = list(model)
         else:

@@ -18,7 +18,7 @@ import numpy as np
 import platformdirs
 
 from sr_tile import memory
-from sr_tile.engines.base import Engine, lanes_of
+from sr_tile.engines.base import Engine, lanes_of, on_host
 from sr_tile.errors import ArgumentError, GeometryError, OutOfMemoryError
 from sr_tile.geometry import Axis, TileGrid, equalised_tile
 from sr_tile.spec import ModelSpec
@@ -264,7 +264,7 @@ def make_plan(engine: Engine, settings: Settings, images_under_way: int = 2, wor
         OutOfMemoryError: there is no room for one tile, however small.
     """
     plan = plan_tiles(engine.spec, settings)
-    on_cpu = engine.device == "cpu"
+    on_cpu = on_host(engine)
     if not on_cpu:
         plan = replace(plan, equalised=False)  # a GPU pays for each new shape
     room = HEADROOM * memory.free_ram()

@@ -11,6 +11,7 @@ from sr_tile.cli.options import as_number, number_or_auto, parse_parallel
 from sr_tile.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from sr_tile.enhancer import Enhancer
     from sr_tile.jobs import Report
     from sr_tile.work import Stats
 
@@ -23,7 +24,7 @@ def enhance(
     model: Annotated[str | None, typer.Option(help="Path of an ONNX file, or name of a bundled model.")] = None,
     scale: Annotated[int | None, typer.Option(min=1, help="Choose the bundled model that enlarges this much.")] = None,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1.")
+        str, typer.Option(help="auto, cpu, openvino, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1.")
     ] = "auto",
     tile_size: Annotated[
         str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")
@@ -98,6 +99,7 @@ def enhance(
             decoders=workers["decode"],
             encoders=workers["encode"],
             on_pixels=lambda job, pixels: progress.add(pixels),
+            pixels=total_pixels(waiting) if device == "auto" else 0,
         )
         enhancer.warm_up(warmup, image_size(waiting))
         with enhancer:
@@ -108,21 +110,22 @@ def enhance(
                     result.files.append(done)
             finally:
                 progress.close()
-                _show(result, enhancer.stats, report, stats)
+                _show(result, enhancer, report, stats)
     if result.failed:
         raise typer.Exit(1)
 
 
-def _show(result: "Report", figures: "Stats", report: Path | None, stats: str | None) -> None:
+def _show(result: "Report", enhancer: "Enhancer", report: Path | None, stats: str | None) -> None:
     """Write what was asked for, and name what failed."""
     from sr_tile import memory
     from sr_tile.jobs import write_json
 
-    content = {**asdict(figures), "peak_ram_bytes": memory.peak_ram()}
+    figures, device = enhancer.stats, enhancer.engine.device
+    content = {**asdict(figures), "device": device, "peak_ram_bytes": memory.peak_ram()}
     if report:
         result.write(report, content)
     if stats == "-":
-        print(_table(figures, memory.format_size(memory.peak_ram())), file=sys.stderr)
+        print(_table(figures, device, memory.format_size(memory.peak_ram())), file=sys.stderr)
     elif stats:
         write_json(Path(stats), content)
     if len(result.files) > 1:
@@ -134,7 +137,7 @@ def _show(result: "Report", figures: "Stats", report: Path | None, stats: str | 
         print(f"sr-tile: error: {result.failed[0].error}", file=sys.stderr)
 
 
-def _table(figures: "Stats", peak: str) -> str:
+def _table(figures: "Stats", device: str, peak: str) -> str:
     lines = [
         f"{'stage':8}{'workers':>8}{'in':>8}{'out':>8}{'shortest':>10}{'mean':>10}{'longest':>10}{'busy':>10}{'items/s':>10}"
     ]
@@ -149,7 +152,7 @@ def _table(figures: "Stats", peak: str) -> str:
         f"{figures.megapixels:.2f} MP in {figures.seconds:.2f} s = {speed:.2f} MP/s"
     )
     lines.append(
-        f"tile {figures.tile[0]} x {figures.tile[1]}, batch {figures.batch}; "
+        f"device {device}, tile {figures.tile[0]} x {figures.tile[1]}, batch {figures.batch}; "
         f"redundancy {figures.redundancy:.3f}; peak memory {peak}"
     )
     if figures.redone:
@@ -193,8 +196,13 @@ class _Progress:
         """All there is to do, by the headers; unknown for more files than are quickly opened."""
         if len(self._sources) > MOST_HEADERS:
             return None
-        sizes = [image_size([source]) or (0, 0) for source in self._sources]
-        return sum(height * width for height, width in sizes) / 1e6
+        return total_pixels(self._sources) / 1e6
+
+
+def total_pixels(sources: list[Path]) -> int:
+    """Pixels of the first images, as many as are quickly opened, by their headers."""
+    sizes = [image_size([source]) or (0, 0) for source in sources[:MOST_HEADERS]]
+    return sum(height * width for height, width in sizes)
 
 
 def image_size(sources: list[Path]) -> tuple[int, int] | None:
