@@ -60,6 +60,7 @@ class OpenVinoEngine:
         else:
             with closing(OnnxEngine(path, "cpu")) as opened:
                 self.spec, self._dtype = opened.spec, opened.number_type
+        self.settings = _settings()
         self._requests: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._model: Any = None
         self.rebuild()
@@ -121,7 +122,7 @@ class OpenVinoEngine:
             self._requests.popitem(last=False)
         shape = [self.spec.fixed_batch or 1, self.spec.channels, height, width]
         try:
-            self._requests[height, width] = _compile(self._model, shape)
+            self._requests[height, width] = _compile(self._model, shape, self.settings)
         except Exception as error:  # OpenVINO's exceptions are RuntimeError and others
             raise self._failure(error, shape) from error
         return self._requests[height, width]
@@ -159,12 +160,8 @@ def _read(path: Path) -> Any:
         raise ModelLoadError(f"model {path}: OpenVINO cannot read it: {one_line(error)}; try --device cpu") from error
 
 
-def _compile(model: Any, shape: list[int]) -> Any:
-    """An infer request for a copy of the model with its input fixed to `shape`."""
-    import openvino
-
-    fixed = model.clone()
-    fixed.reshape({fixed.inputs[0]: shape})
+def _settings() -> dict[str, Any]:
+    """Properties of OpenVINO's CPU plugin."""
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         # Where the processor has matrix units for bfloat16, OpenVINO would use them: 1e-2 off, and not what was asked for.
@@ -174,4 +171,13 @@ def _compile(model: Any, shape: list[int]) -> Any:
     }
     if threads := allowed_threads():
         settings["INFERENCE_NUM_THREADS"] = threads
+    return settings
+
+
+def _compile(model: Any, shape: list[int], settings: dict[str, Any]) -> Any:
+    """An infer request for a copy of the model with its input fixed to `shape`."""
+    import openvino
+
+    fixed = model.clone()
+    fixed.reshape({fixed.inputs[0]: shape})
     return openvino.Core().compile_model(fixed, "CPU", settings).create_infer_request()
