@@ -24,7 +24,10 @@ def enhance(
     model: Annotated[str | None, typer.Option(help="Path of an ONNX file, or name of a bundled model.")] = None,
     scale: Annotated[int | None, typer.Option(min=1, help="Choose the bundled model that enlarges this much.")] = None,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, openvino, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1.")
+        str,
+        typer.Option(
+            help="auto, cpu, openvino, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1."
+        ),
     ] = "auto",
     tile_size: Annotated[
         str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")
