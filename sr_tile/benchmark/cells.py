@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -173,6 +174,9 @@ def measure(cells: list[Cell], repeat: int, progress: Progress = lambda done, to
     try:
         for subject in _subjects(cells):
             _inspect([cell for cell in cells if cell.subject is subject], step)
+            subject.engine.close()  # the next one's memory is counted without it
+        for subject in _subjects(cells):
+            subject.engine.rebuild()
         rates = _matrix_rates(cells)
         for key in rates:
             result.limits[key] = []
@@ -239,10 +243,12 @@ def _inspect(cells: list[Cell], step: Callable[[str], None]) -> None:
 def _count(cells: list[Cell]) -> None:
     """The multiplications of each cell, where its model is a file."""
     path, channels = cells[0].subject.path, cells[0].subject.engine.spec.channels
+    if path is None:
+        return
     counted: dict[tuple[int, int], int | None] = {}
-    for cell in cells if path else ():
+    for cell in cells:
         if cell.tile not in counted:
-            counted[cell.tile] = or_none(lambda tile=cell.tile: count_macs(path, channels, tile))  # type: ignore[misc]
+            counted[cell.tile] = or_none(partial(count_macs, path, channels, cell.tile))
         one = counted[cell.tile]
         cell.macs = one and one * cell.batch
 
@@ -270,8 +276,7 @@ def _matrix_rates(cells: list[Cell]) -> dict[tuple[str, str], MatrixRate]:
     """The limit of each device and number type that has cells whose arithmetic is known."""
     wanted = {limit_key(cell.subject): cell.subject for cell in cells if cell.macs and not cell.failure}
     made = {
-        key: or_none(lambda subject=subject: MatrixRate(subject.engine.device, subject.number_type))  # type: ignore[misc]
-        for key, subject in wanted.items()
+        key: or_none(partial(MatrixRate, subject.engine.device, subject.number_type)) for key, subject in wanted.items()
     }
     return {key: rate for key, rate in made.items() if rate}
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from sr_tile import zoo
 from sr_tile.benchmark.cells import Measurement, Progress, Subject, lay_out, measure, open_subject
 from sr_tile.benchmark.seams import Seam, measure_seams
-from sr_tile.errors import ArgumentError, PrecisionLossError
+from sr_tile.errors import ArgumentError, GeometryError, OutOfMemoryError, PrecisionLossError
 
 log = logging.getLogger("sr_tile")
 
@@ -66,7 +66,6 @@ def run(wish: Wish, progress: Progress = lambda done, total, text: None) -> tupl
         ModelLoadError: no such model.
         DeviceError: a device cannot be had.
         ArgumentError: a model cannot run one of the tiles.
-        OutOfMemoryError: the whole picture has no room on the device.
     """
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -84,7 +83,10 @@ def run(wish: Wish, progress: Progress = lambda done, total, text: None) -> tupl
         try:
             for subject in subjects if wish.overlaps is not None and not measurement.interrupted else ():
                 progress(0, 0, f"seams: {subject.name} {subject.precision} {subject.engine.device}")
-                seams += measure_seams(subject, max(wish.tiles), wish.overlaps or ())
+                try:
+                    seams += measure_seams(subject, max(wish.tiles), wish.overlaps or ())
+                except (GeometryError, OutOfMemoryError) as error:  # the figures at hand are worth more than these
+                    log.warning("seams are left out: %s", error)
         except KeyboardInterrupt:
             measurement.interrupted = True
     return measurement, seams

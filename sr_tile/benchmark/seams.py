@@ -46,10 +46,10 @@ def measure_seams(subject: Subject, tile: int, overlaps: Iterable[int]) -> list[
     Args:
         subject: the model on its device; without a fixed tile.
         tile: side of the tiles; two in each direction.
-        overlaps: what tiles share; the model's default is measured too.
+        overlaps: what tiles share, of which those above half a tile are left out; the model's default is measured too.
 
     Raises:
-        GeometryError: the model runs tiles of one size only, or an overlap is too large.
+        GeometryError: the model runs tiles of one size only.
         OutOfMemoryError: the device has no room for the whole picture.
     """
     engine = subject.engine
@@ -58,7 +58,8 @@ def measure_seams(subject: Subject, tile: int, overlaps: Iterable[int]) -> list[
             f"model {engine.spec.name} runs tiles of {engine.spec.fixed_tile} only, so there is no whole to compare with"
         )
     default = Enhancer(engine, settings=Settings(tile=tile, batch=1)).plan.overlap
-    return [_measure(subject, tile, overlap) for overlap in sorted({*overlaps, default})]
+    wanted = {overlap for overlap in overlaps if overlap <= tile // 2}  # more than half a tile is never sensible
+    return [_measure(subject, tile, overlap) for overlap in sorted({*wanted, default})]
 
 
 def _measure(subject: Subject, tile: int, overlap: int) -> Seam:
