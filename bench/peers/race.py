@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import psutil
@@ -66,22 +67,24 @@ def race(name: str, folder: Path, quick: bool) -> str:
         size = FULL if megapixels >= 12 else size_of(megapixels)
         entries.append(Entry(contender, size, factor=_factor(contender, path, size)))
     _errors(name, path, picture, entries, folder)
-    files, redundancy = Entry(FILES, FULL), 0.0
+    files, chosen = Entry(FILES, FULL), ""
     for number in range(2 if quick else 3):
         for entry in entries:
             note(f"{name}, round {number + 1}: {entry.name} on {entry.size[0]} x {entry.size[1]}")
             done = _run(entry.name, name, path, picture[: entry.size[0], : entry.size[1]], folder)
             entry.seconds.append(done["seconds"])
             entry.peaks.append(done["peak_bytes"])
+            if "plan" in done:
+                chosen = f"sr-tile ran on {done['plan']}; redundancy {done['redundancy']:.3f}."
         if not (quick and (number or name != "x2")):
             note(f"{name}, round {number + 1}: {FILES}")
             command = enhance_command(folder / "full.png", folder / "out.png", "--model", path, "--overwrite")
             files.seconds.append(command.seconds)
             files.peaks.append(command.peak_bytes)
-            redundancy = command.stats["redundancy"]
     _plot(name, entries, quick)
-    text = _table(name, entries, [files] if files.seconds else [])
-    return text + (f"\n\nRedundancy of the file-to-file run: {redundancy:.3f}.\n" if redundancy else "\n")
+    return "\n\n".join(
+        [_table(name, entries, [files] if files.seconds else []), chosen, f"![{name}](peers_{name}.png)"]
+    )
 
 
 def _factor(contender: str, path: Path, size: tuple[int, int]) -> float:
@@ -115,7 +118,7 @@ def _errors(name: str, path: Path, picture: np.ndarray, entries: list[Entry], fo
 
 def _run(
     contender: str, name: str, path: Path, image: np.ndarray, folder: Path, output: Path | None = None
-) -> dict[str, float]:
+) -> dict[str, Any]:
     np.save(folder / "image.npy", image)
     command = [sys.executable, "-m", "peers.worker", contender, name, str(path), str(folder / "image.npy")]
     command += ["--output", str(output)] if output else []
@@ -190,5 +193,5 @@ def section(folder: Path, quick: bool) -> str:
         "smaller than 12 MP, its time is scaled by the exact number of tiles (whole image: of pixels). Errors are against "
         f"the whole image in one call, in steps of 1/255, on {ERROR_MEGAPIXELS['x2']} and {ERROR_MEGAPIXELS['nafnet']} MP."
     )
-    races = [race(name, folder, quick) + f"\n![{name}](peers_{name}.png)" for name in NAMES]
+    races = [race(name, folder, quick) for name in NAMES]
     return "\n\n".join(["## Against the usual ways", intro, *races])

@@ -38,7 +38,13 @@ def main() -> None:
     peak = peak_bytes()
     if arguments.output:
         np.save(arguments.output, output)
-    print(json.dumps({"seconds": seconds, "peak_bytes": peak}))
+    figures = {"seconds": seconds, "peak_bytes": peak}
+    enhancer = getattr(run, "__self__", None)  # ours is a method of an Enhancer
+    if enhancer:
+        stats = enhancer.stats
+        plan = f"{enhancer.engine.device}, tile {stats.tile[0]} x {stats.tile[1]}, batch {stats.batch}"
+        figures |= {"redundancy": stats.redundancy, "plan": plan}
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
