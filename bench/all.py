@@ -2,13 +2,14 @@
 
     python bench/all.py [--quick] [PART ...]
 
-Parts: redundancy, startup, cells, peers, encode, folder, large; all where none is named. Parts that were measured before
-and are not named stay in RESULTS.md as they are. `--quick` takes smaller pictures and fewer rounds, 20 minutes in all on
+Parts: redundancy, startup, cells, x2 and nafnet (the races of peers/), encode, folder, large; all where none is named.
+Parts that were measured before and are not named stay in RESULTS.md as they are. `--quick` takes smaller pictures and fewer rounds, 20 minutes in all on
 two cores. Needs the extras `bench` and `export` and MONAI (`pip install --no-deps monai`).
 """
 
 import argparse
 import datetime
+import functools
 import re
 import tempfile
 import time
@@ -25,13 +26,13 @@ from peers import race
 
 RESULTS = ROOT / "bench" / "RESULTS.md"
 PARTS = {
-    "redundancy": redundancy,
-    "startup": prompt,
-    "cells": cells,
-    "peers": race,
-    "encode": encode,
-    "folder": folder,
-    "large": large,
+    "redundancy": redundancy.section,
+    "startup": prompt.section,
+    "cells": cells.section,
+    **{name: functools.partial(race.section, name) for name in race.TITLES},
+    "encode": encode.section,
+    "folder": folder.section,
+    "large": large.section,
 }
 
 
@@ -66,7 +67,7 @@ def main() -> None:
         start = time.perf_counter()
         note(name)
         with tempfile.TemporaryDirectory() as scratch:
-            text = PARTS[name].section(Path(scratch), arguments.quick)
+            text = PARTS[name](Path(scratch), arguments.quick)
         kind = "quick run" if arguments.quick else "full run"
         took = f"*{datetime.date.today()}, {kind}, {time.perf_counter() - start:.0f} s. {here}.*"
         write({**earlier(), name: f"{text}\n\n{took}"})

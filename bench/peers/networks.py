@@ -16,7 +16,6 @@ from sr_tile.export.to_onnx import export
 
 ROOT = Path(__file__).parents[2]
 RESIDUAL = 0.05  # of NAFNet's last layer: a restoration changes a picture a little, random weights would replace it
-NAMES = ("x2", "nafnet")
 SCALES = {"x2": 2, "nafnet": 1}
 
 
