@@ -21,8 +21,8 @@ import cells
 import encode
 import folder
 import large
-import redundancy
 import prompt
+import redundancy
 from common import ROOT, machine, note
 from peers import race
 

@@ -23,7 +23,7 @@ def ours(name: str, path: Path, size: tuple[int, int]) -> Contender:
     """The `Enhancer` as it comes, with nothing set; warmed up at the shape of the picture to come."""
     from sr_tile import Enhancer
 
-    enhancer = Enhancer(path)
+    enhancer = Enhancer(path, work=size[0] * size[1])  # as the command line says it
     enhancer.warm_up("random", size)
     return enhancer.enhance
 

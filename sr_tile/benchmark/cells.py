@@ -21,6 +21,7 @@ from sr_tile.export.locality import natural_like
 from sr_tile.planner import Settings
 
 DIFFERENT_TILES = 4  # rows of a batch repeat them, so that what one row alone gives is known for every row
+PHOTOGRAPH = 3000 * 4000  # pixels, for which `enhance` is asked what it would choose
 SAMPLING = 0.003  # seconds between two looks at the memory
 Progress = Callable[[int, int, str], None]
 
@@ -119,7 +120,7 @@ class Measurement:
 
 def open_subject(path: Path, device: str) -> Subject:
     """A model file on a device, with what `enhance` would choose for it."""
-    enhancer = Enhancer(path, device=device)
+    enhancer = Enhancer(path, device=device, work=PHOTOGRAPH)
     plan, engine = enhancer.plan, enhancer.engine
     half = getattr(engine, "number_type", np.float32) == np.float16
     precision = str(engine.spec.details.get("precision") or ("fp16" if half else "fp32"))
