@@ -21,15 +21,15 @@ import cells
 import encode
 import folder
 import large
-import prompt
 import redundancy
+import startup
 from common import ROOT, machine, note
 from peers import race
 
 RESULTS = ROOT / "bench" / "RESULTS.md"
 PARTS = {
     "redundancy": redundancy.section,
-    "startup": prompt.section,
+    "startup": startup.section,
     "cells": cells.section,
     **{name: functools.partial(race.section, name) for name in race.TITLES},
     "encode": encode.section,

@@ -22,7 +22,7 @@ import numpy as np
 import onnxruntime
 import psutil
 from common import machine
-from networks import random_network
+from random_networks import random_network
 
 from sr_tile import zoo
 from sr_tile.engines.openvino import OpenVinoEngine, version

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from common import machine, photograph
+from common import machine, photograph, yes_no
 
 from sr_tile.engines.openvino import version
 
@@ -31,6 +31,56 @@ def slowest_imports(command: list[str], environment: dict[str, str], most: int =
     return sorted(found, reverse=True)[:most]
 
 
+BOUND = 1.2
+FIRST, AGAIN, OPENVINO = "enhance, first run", "enhance", "enhance --device openvino"
+
+
+def commands_of(folder: Path, side: int, model: str) -> dict[str, list[str]]:
+    """What is timed, by name."""
+    source = photograph(folder / "in.png", side, side)
+    tool = [sys.executable, "-m", "sr_tile"]
+    enhance = [*tool, "enhance", str(source), str(folder / "out.png"), "--model", model, "--overwrite", "--quiet"]
+    commands = {
+        "python": [sys.executable, "-c", "pass"],
+        "sr-tile --version": [*tool, "--version"],
+        AGAIN: enhance,
+        FIRST: enhance,
+    }
+    return {**commands, OPENVINO: [*enhance, "--device", "openvino"]} if version() else commands
+
+
+def measure(commands: dict[str, list[str]], folder: Path, repeat: int) -> dict[str, list[float]]:
+    """Seconds of each command, all in turn; the first round, which fills the caches, does not count."""
+    warm = {**os.environ, "XDG_CACHE_HOME": f"{folder}/cache"}
+    times: dict[str, list[float]] = {name: [] for name in commands}
+    for number in range(-1, repeat):
+        for name, command in commands.items():
+            cold = {**os.environ, "XDG_CACHE_HOME": f"{folder}/cache{number}"}
+            start = time.perf_counter()
+            subprocess.run(command, env=cold if name == FIRST else warm, check=True, stdout=subprocess.DEVNULL)
+            if number >= 0:
+                times[name].append(time.perf_counter() - start)
+    return times
+
+
+def table(times: dict[str, list[float]]) -> str:
+    """Median, shortest and longest of each."""
+    return "\n".join(
+        f"{name:28}{statistics.median(values):6.2f} s   ({min(values):.2f} to {max(values):.2f})"
+        for name, values in times.items()
+    )
+
+
+def section(folder: Path, quick: bool) -> str:
+    """The part of RESULTS.md."""
+    times = measure(commands_of(folder, 256, "x2"), folder, 5 if quick else 15)
+    again, first = (statistics.median(times[name]) for name in (AGAIN, FIRST))
+    return (
+        f"## Start-up\n\n256 x 256 pixels through `x2`, the whole process, under {BOUND} s: {yes_no(again < BOUND)} "
+        f"({again:.2f} s), on a user's first run {yes_no(first < BOUND)} ({first:.2f} s).\n\n```\n{table(times)}\n```"
+    )
+
+
 def main() -> None:
     """Parse, run, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -40,31 +90,13 @@ def main() -> None:
     parser.add_argument("--imports", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        source, target = photograph(Path(folder) / "in.png", arguments.side, arguments.side), Path(folder) / "out.png"
-        tool = [sys.executable, "-m", "sr_tile"]
-        enhance = [*tool, "enhance", str(source), str(target), "--model", arguments.model, "--overwrite", "--quiet"]
-        commands = {
-            "python": [sys.executable, "-c", "pass"],
-            "sr-tile --version": [*tool, "--version"],
-            "enhance": enhance,
-            "enhance, first run": enhance,
-        }
-        if version():
-            commands["enhance --device openvino"] = [*enhance, "--device", "openvino"]
-        warm = {**os.environ, "XDG_CACHE_HOME": f"{folder}/cache"}
-        times: dict[str, list[float]] = {name: [] for name in commands}
-        for number in range(-1, arguments.repeat):  # the first round fills the caches
-            for name, command in commands.items():
-                cold = {**os.environ, "XDG_CACHE_HOME": f"{folder}/cache{number}"}
-                start = time.perf_counter()
-                subprocess.run(command, env=cold if "first" in name else warm, check=True, stdout=subprocess.DEVNULL)
-                if number >= 0:
-                    times[name].append(time.perf_counter() - start)
+        commands = commands_of(Path(folder), arguments.side, arguments.model)
         print(machine())
-        for name, values in times.items():
-            print(f"{name:28}{statistics.median(values):6.2f} s   ({min(values):.2f} to {max(values):.2f})")
-        for milliseconds, module in slowest_imports(enhance, warm) if arguments.imports else []:
-            print(f"{milliseconds:8.1f} ms  {module}")
+        print(table(measure(commands, Path(folder), arguments.repeat)))
+        if arguments.imports:
+            warm = {**os.environ, "XDG_CACHE_HOME": f"{folder}/cache"}
+            for milliseconds, module in slowest_imports(commands[AGAIN], warm):
+                print(f"{milliseconds:8.1f} ms  {module}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import numpy as np
 from peers.networks import SCALES, in_torch
 
 TILE, OVERLAP = 256, 64
+WORK = 12_000_000  # pixels of the picture that all figures are for
 Contender = Callable[[np.ndarray], np.ndarray]
 Call = Callable[[np.ndarray], np.ndarray]
 
@@ -23,7 +24,7 @@ def ours(name: str, path: Path, size: tuple[int, int]) -> Contender:
     """The `Enhancer` as it comes, with nothing set; warmed up at the shape of the picture to come."""
     from sr_tile import Enhancer
 
-    enhancer = Enhancer(path, work=size[0] * size[1])  # as the command line says it
+    enhancer = Enhancer(path, work=WORK)  # the command line says it of the full picture
     enhancer.warm_up("random", size)
     return enhancer.enhance
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from random_networks import reference
 
 from sr_tile import zoo
 from sr_tile.export.to_onnx import export
@@ -23,17 +23,18 @@ def prepare(name: str, folder: Path) -> Path:
     """The ONNX file of a network; NAFNet's random weights lie beside it as `nafnet.pth`."""
     if name == "x2":
         return zoo.find("x2")
-    reference = _load(ROOT / "tests/export/reference.py")
-    network = reference.randomise(reference.NAFNet(), 1)  # the sizes of NAFNet-GoPro-width32
+    source = reference()
+    network = source.randomise(source.NAFNet(), 1)  # the sizes of NAFNet-GoPro-width32
     network.ending.weight.data *= RESIDUAL
     network.ending.bias.data *= RESIDUAL
     torch.save({"params": network.state_dict()}, folder / "nafnet.pth")
-    export(folder / "nafnet.pth", folder / "nafnet.onnx")
+    # As published for deblurring: what a pixel becomes does not depend on the size of the tile.
+    export(folder / "nafnet.pth", folder / "nafnet.onnx", pooling="local")
     return folder / "nafnet.onnx"
 
 
 def in_torch(name: str, path: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """The same network in PyTorch, (N, 3, h, w) to (N, 3, h * scale, w * scale): our own x2, spandrel's NAFNet."""
+    """The same network in PyTorch, (N, 3, h, w) to (N, 3, h * scale, w * scale)."""
     module = _enlarger(path) if name == "x2" else _nafnet(path.with_suffix(".pth"))
 
     def run(batch_nchw: np.ndarray) -> np.ndarray:
@@ -55,21 +56,9 @@ def _enlarger(path: Path) -> torch.nn.Module:
 
 
 def _nafnet(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    try:
-        from spandrel import ModelLoader
+    from sr_tile.export.architectures import detect
+    from sr_tile.export.architectures.plain import plain_network
+    from sr_tile.export.checkpoints import load_state
 
-        return ModelLoader("cpu").load_from_file(path).model.eval()
-    except (ImportError, RuntimeError):  # its torchvision does not fit the installed torch: the paper's form, as plain
-        from sr_tile.export.architectures import detect
-        from sr_tile.export.architectures.plain import plain_network
-        from sr_tile.export.checkpoints import load_state
-
-        state = load_state(path)
-        return plain_network(detect(state), state)
-
-
-def _load(path: Path):
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    state = load_state(path)
+    return plain_network(detect(state, "local"), state)

@@ -19,10 +19,10 @@ from peers.networks import prepare
 from sr_tile import Enhancer
 
 FULL = (3000, 4000)
-TITLES = {"x2": "Bundled x2", "nafnet": "NAFNet-GoPro-w32, random weights"}
+TITLES = {"x2": "Bundled x2", "nafnet": "NAFNet-GoPro-w32, random weights, local pooling"}
 # Megapixels of the picture for the slow ones; their time is scaled by the exact number of tiles. Others take all 12.
-QUICK = {"x2": {"sr-tile": 12, "whole image": 2, "PyTorch loop": 1}, "nafnet": {"sr-tile": 3, "PyTorch loop": 0.3}}
-QUICK_OTHERS = {"x2": 2.0, "nafnet": 1.0}
+QUICK = {"x2": {"PyTorch loop": 1}, "nafnet": {"PyTorch loop": 0.3}}
+QUICK_OTHERS = {"x2": 4.0, "nafnet": 2.0}
 THOROUGH = {"x2": {}, "nafnet": {"PyTorch loop": 2}}
 ERROR_MEGAPIXELS = {"x2": 1.0, "nafnet": 0.6}
 SAME_ANSWER = {"MONAI, batch 4": "MONAI, batch 1", "MONAI, batch 8": "MONAI, batch 1"}  # the same tiles, in other calls
