@@ -250,11 +250,11 @@ class DynamicBatcher:
         waiting = asyncio.wrap_future(future)
         try:
             done, _ = await asyncio.wait([waiting], timeout=timeout)
-        except asyncio.CancelledError:
-            waiting.cancel()
-            raise
+        finally:
+            if not waiting.done():
+                future.cancel()  # at once; that of `waiting` would reach it in the loop's next turn
+                waiting.cancel()
         if not done:
-            waiting.cancel()
             raise _late(timeout)
         return waiting.result()
 

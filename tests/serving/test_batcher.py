@@ -57,14 +57,19 @@ def test_what_came_meanwhile_is_one_batch():
 
 def test_32_clients_need_a_twelfth_of_the_calls():
     """With a model whose time per call is fixed, the throughput is the requests per call."""
-    gate = Gate(is_open=True)
+    gate = Gate()
 
     def client(host):
         for number in range(20):
             assert value(host.predict(row(number))) == 2 * number
 
-    with DynamicBatcher(gate, max_batch_size=32, max_wait_ms=50) as host:
-        Threads(*[lambda: client(host)] * 32).get()
+    with DynamicBatcher(gate, max_batch_size=32, max_wait_ms=1000) as host:
+        clients = Threads(*[lambda: client(host)] * 32)
+        gate.wait_for_call()
+        while host.depth + len(gate.batches[0]) < 32:  # all are there
+            threading.Event().wait(0.001)
+        gate.open()
+        clients.get()
     assert len(gate.batches) <= 32 * 20 / 12
 
 
@@ -262,8 +267,9 @@ def test_stop_under_load_resolves_every_future():
         host = DynamicBatcher(Poisoned(is_open=True), max_batch_size=8, max_queue=50).start()
         begun = threading.Barrier(9)
         seen: list[Future] = []
+        enough, pause = threading.Event(), threading.Event()
 
-        def client(seed, host=host, begun=begun, seen=seen):
+        def client(seed, host=host, begun=begun, seen=seen, enough=enough, pause=pause):
             rng = np.random.default_rng(seed)
             begun.wait(PATIENCE)
             while True:
@@ -271,13 +277,15 @@ def test_stop_under_load_resolves_every_future():
                     seen.append(host.submit(row(rng.integers(-1, 9))))
                 except Overloaded:
                     seen[-1].cancel()
+                    pause.wait(0.001)
                 except StoppedError:
                     return
+                if len(seen) > 500:
+                    enough.set()
 
         clients = Threads(*[lambda seed=seed: client(seed) for seed in range(8)])
         begun.wait(PATIENCE)
-        while len(seen) < 500:
-            pass
+        assert enough.wait(PATIENCE)
         host.stop(drain=drain)
         clients.get()
         assert all(future.done() for future in seen)
@@ -285,7 +293,7 @@ def test_stop_under_load_resolves_every_future():
 
 def test_several_models_run_at_the_same_time():
     gates = [Gate(), Gate()]
-    with DynamicBatcher(gates) as host:
+    with DynamicBatcher(gates, max_batch_size=1) as host:
         futures = [host.submit(row(number)) for number in range(2)]
         for gate in gates:
             gate.wait_for_call()
