@@ -77,7 +77,8 @@ class _Task:
     accumulator: BandAccumulator = field(init=False)
 
     def fail(self, error: SrTileError) -> None:
-        self.error = self.error or error
+        # Without its traceback, whose frames know this task: no circle may keep bands until the collector comes.
+        self.error = self.error or error.with_traceback(None)
         self.bands.cancel()
         self.rows.cancel()
 
@@ -215,7 +216,10 @@ class _Attempt:
             while not self._done.empty():
                 if isinstance(item := self._done.get(), Outcome):
                     yield item
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure, item  # it knows this frame, and would keep all tiles until the collector comes
 
     def unfinished(self) -> list[tuple[int, Job]]:
         """Jobs that were begun and have no outcome, once nobody asks the iterator of jobs any more."""

@@ -240,6 +240,7 @@ class TileClient:
     def __init__(self, shared: SharedEngine, name: str, share: float, timeout: float | None) -> None:
         self._shared, self.name, self._share = shared, name, share
         self._end = None if timeout is None else time.monotonic() + timeout
+        self._caller = object()  # the queue remembers it for a while, and must not hold on to tiles
         self._lock = threading.Lock()
         self._futures: list[Future[Any]] = []
         self._closed = False
@@ -285,13 +286,16 @@ class TileClient:
                 raise StoppedError(f"{self.name}: was cancelled")
             # Row by row, so that rows of others come between them.
             futures = self._shared.batcher.submit_all(
-                [(tile, exact) for tile in batch_nchw], timeout=left, caller=self, share=self._share
+                [(tile, exact) for tile in batch_nchw], timeout=left, caller=self._caller, share=self._share
             )
             self._futures = futures
         try:
             done, waiting = wait(futures, left, return_when=FIRST_EXCEPTION)
             if not waiting:
-                return [future.result() for future in futures]
+                answers = []
+                for future in futures:
+                    answers.append(future.result())  # a comprehension is a frame, see below
+                return answers
             for future in done:
                 future.result()
             raise DeadlineError(f"{self.name}: was not done in time; allow more, or send a smaller image")
@@ -300,6 +304,11 @@ class TileClient:
         finally:
             for future in futures:
                 future.cancel()
+            with self._lock:
+                self._futures = []
+            # An error knows this frame: without them there is no circle that keeps tiles until the collector comes.
+            del futures, batch_nchw
+            done = waiting = future = None  # type: ignore[assignment]
 
     def cancel(self) -> None:
         """See `Cancellable.cancel`: what waits leaves the queue at once."""

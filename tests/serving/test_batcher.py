@@ -327,11 +327,11 @@ def test_the_enhancer_as_a_model():
     from sr_tile.spec import ModelSpec
 
     images = [noise_image(10 + number, 30 - number, seed=number) for number in range(12)]
-    with Enhancer(ToyEngine(ModelSpec("toy", scale=2, multiple=1)), batch_size=4) as enhancer:
-        with DynamicBatcher(enhancer.enhance_batch, ListBatcher(), max_batch_size=8) as host:
-            answers = Threads(*[lambda image=image: host.predict(image) for image in images]).get()
-            with pytest.raises(ArgumentError):
-                host.predict("no image")
+    enhancer = Enhancer(ToyEngine(ModelSpec("toy", scale=2, multiple=1)), batch_size=4)
+    with DynamicBatcher(enhancer.enhance_batch, ListBatcher(), max_batch_size=8) as host:
+        answers = Threads(*[lambda image=image: host.predict(image) for image in images]).get()
+        with pytest.raises(ArgumentError):
+            host.predict("no image")
     for image, answer in zip(images, answers, strict=True):
         assert np.array_equal(answer, repeat(image, 2))
 
@@ -416,7 +416,7 @@ def test_a_model_for_each_device_and_workers():
     made, threads = [], set()
     together = threading.Barrier(4)
 
-    @batching(devices=("cpu:0", "cpu:1"), workers=2)
+    @batching(devices=("cpu:0", "cpu:1"), workers=2, max_batch_size=1)
     class Model:
         def __init__(self, device):
             made.append(device)

@@ -1,4 +1,6 @@
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -185,6 +187,32 @@ def test_errors_reach_their_own_client_alone():
             assert np.array_equal(served.results[number], enhance(BoxBlurEngine(1), plan(), image))
 
 
+def test_tiles_and_failures_wait_for_no_garbage_collector():
+    kept = []
+
+    class Noting(PoisonedEngine):
+        def answer(self, batch_nchw):
+            kept.append(weakref.ref(batch_nchw))
+            answers = super().answer(batch_nchw)
+            kept.append(weakref.ref(answers))
+            return answers
+
+    good, bad = noise_image(40, 40), np.full((40, 40, 3), 255, np.uint8)
+    gc.disable()
+    try:
+        with SharedEngine(Noting(1), plan()) as shared:
+            for image in (good, bad):
+                Threads(lambda image=image: serve(shared, image)).join()
+        for _ in range(1000):  # threads that end give back their last
+            if not any(reference() is not None for reference in kept):
+                break
+            threading.Event().wait(0.01)
+        assert kept
+        assert not any(reference() is not None for reference in kept)
+    finally:
+        gc.enable()
+
+
 def test_nan_without_exact_arithmetic_fails_its_image_alone():
     class NanEngine(ToyEngine):
         def answer(self, batch_nchw):
@@ -240,9 +268,10 @@ def test_a_pipeline_that_is_closed_does_not_wait_for_its_tiles():
     first = noise_image(16, 16)
     with SharedEngine(engine, plan()) as shared, shared.client() as client:
         engine.opened.set()
-        jobs = iter([Job("first", lambda: ArraySource(first), ArraySink)] + [
-            Job("later", lambda: ArraySource(noise_image(80, 80)), ArraySink)
-        ] * 3)
+        jobs = iter(
+            [Job("first", lambda: ArraySource(first), ArraySink)]
+            + [Job("later", lambda: ArraySource(noise_image(80, 80)), ArraySink)] * 3
+        )
         pipeline = Pipeline(client, shared.plan).run(jobs)
         assert np.array_equal(next(pipeline).sink.pixels_hwc, enhance(BoxBlurEngine(1), plan(), first))
         before = threading.active_count()
