@@ -103,9 +103,9 @@ class DynamicBatcher:
     # Life -------------------------------------------------------------------------------------------------------------
 
     def start(self) -> "DynamicBatcher":
-        """Start the workers; harmless where they run already. After `stop` it starts afresh."""
+        """Start the workers; harmless where they run already. After `stop`, or during it, it starts afresh."""
         with self._lock:
-            if not self._threads:
+            if self._queue.closed:
                 # A queue of its own: a worker that an impatient stop left behind must never meet the new requests.
                 self._queue = FairQueue(self.max_queue)
                 self._threads = [
@@ -125,7 +125,7 @@ class DynamicBatcher:
         """
         end = None if timeout is None else time.monotonic() + timeout
         with self._lock:
-            queue, threads, self._threads = self._queue, self._threads, []
+            queue, threads = self._queue, self._threads
         queue.close()
         if not drain:
             self._refuse(queue.clear())
@@ -163,7 +163,7 @@ class DynamicBatcher:
     @property
     def running(self) -> bool:
         """True between `start` and `stop`."""
-        return bool(self._threads)
+        return not self._queue.closed
 
     @property
     def depth(self) -> int:

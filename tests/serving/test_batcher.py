@@ -211,6 +211,22 @@ def test_stop_answers_what_waits():
         host.predict(row(0))
 
 
+def test_stopping_twice_at_once_answers_what_waits_too():
+    gate = Gate()
+    host = DynamicBatcher(gate).start()
+    futures = [host.submit(row(0))]
+    gate.wait_for_call()
+    futures.append(host.submit(row(1)))
+    stopping = Threads(host.stop, host.stop)
+    while host.running:
+        threading.Event().wait(0.001)
+    with host:  # a new start need not wait for that
+        others = [host.submit(row(2))]
+        gate.open()
+        stopping.get()
+    assert [value(future.result(0)) for future in futures + others] == [0, 2, 4]
+
+
 def test_stop_without_draining_fails_what_waits():
     gate = Gate()
     host = DynamicBatcher(gate, max_batch_size=2).start()
