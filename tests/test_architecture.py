@@ -12,6 +12,7 @@ ORDER = [
     "sr_tile",
     "errors",
     "types",
+    "aside",
     "geometry",
     "blending",
     "batching",
@@ -23,6 +24,7 @@ ORDER = [
     "images",
     "arrays",
     "stages",
+    "infer",
     "work",
     "pipeline",
     "zoo",
@@ -83,7 +85,7 @@ def test_onnx_runtime_runs_in_one_file_only_and_its_tools_serve_the_exporter_onl
 def test_help_loads_nothing_heavy():
     code = (
         "import sys; from sr_tile.cli.main import app\n"
-        "commands = ['enhance', 'rebatch', 'inspect', 'models', 'models list', 'models pull', 'models where']\n"
+        "commands = ['enhance', 'rebatch', 'inspect', 'plan', 'models', 'models list', 'models pull', 'models where']\n"
         "for command in commands:\n"
         "    try: app([*command.split(), '--help'])\n"
         "    except SystemExit as stop: assert not stop.code, command\n"

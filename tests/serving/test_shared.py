@@ -10,7 +10,7 @@ from toys import BoxBlurEngine, ToyEngine, conv_model, noise_image, repeat
 from sr_tile.arrays import ArraySink, ArraySource
 from sr_tile.engines.base import Cancellable, Engine, ExactEngine
 from sr_tile.engines.onnx import OnnxEngine
-from sr_tile.errors import ArgumentError, DeadlineError, ModelOutputError, Overloaded, StoppedError
+from sr_tile.errors import ArgumentError, DeadlineError, DeviceError, ModelOutputError, Overloaded, StoppedError
 from sr_tile.pipeline import Pipeline
 from sr_tile.planner import Plan
 from sr_tile.serving import SharedEngine
@@ -371,6 +371,35 @@ def test_several_devices_share_the_work():
         assert np.array_equal(result, enhance(BoxBlurEngine(1), plan(), image))
 
 
+def test_a_device_that_is_gone_is_done_without():
+    class Gone(ToyEngine):
+        def answer(self, batch_nchw):
+            raise DeviceError("cuda:1: fell off the bus")
+
+    engines = [Gone(), ToyEngine()]
+    images = [noise_image(80, 80, seed=seed) for seed in range(6)]
+    with SharedEngine(engines, plan()) as shared:
+        results = Threads(*[lambda image=image: serve(shared, image) for image in images]).get()
+    for image, result in zip(images, results, strict=True):
+        assert np.array_equal(image, result)
+    assert len(engines[0].shapes) <= 1
+    with SharedEngine(Gone(), plan()) as shared, pytest.raises(DeviceError, match="fell off"):
+        serve(shared, images[0])
+
+
+def test_an_engine_with_lanes_is_called_by_as_many_threads():
+    engine = GateEngine()
+    engine.lanes = 3
+    image = noise_image(80, 80)
+    with SharedEngine(engine, plan(batch=1)) as shared:
+        served = Threads(lambda: serve(shared, image))  # one client keeps all of them busy
+        for _ in range(3):
+            assert engine.entered.acquire(timeout=PATIENCE)
+        engine.opened.set()
+        assert np.array_equal(served.get()[0], enhance(BoxBlurEngine(1), plan(), image))
+    assert len(engine.threads) == 3
+
+
 def test_a_client_is_an_engine():
     engine = PoisonedEngine(1, spec=ModelSpec("blur", scale=2, multiple=1))
     with SharedEngine(engine, plan()) as shared, shared.client() as client:
@@ -392,8 +421,8 @@ def test_a_client_is_an_engine():
 
 def test_what_cannot_be_shared_is_refused():
     other = ToyEngine(ModelSpec("other", scale=2))
-    for engines in ([], [ToyEngine(), other]):
-        with pytest.raises(ArgumentError, match="same model"):
+    for engines, message in (([], "engines is empty"), ([ToyEngine(), other], "different models")):
+        with pytest.raises(ArgumentError, match=message):
             SharedEngine(engines, plan())
     with pytest.raises(ArgumentError, match="max_clients"):
         SharedEngine(other, plan(), max_clients=0)
