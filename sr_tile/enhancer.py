@@ -37,8 +37,8 @@ class Enhancer:
         model: path of an ONNX file, name of a bundled model, an `Engine`, or several engines of one model, which work
             side by side; None is the bundled model for `scale`.
         scale: chooses the bundled model where `model` is None.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `tensorrt`, `directml`, `coreml`; several work side by side, as
-            in `cuda:0,cuda:1`, and should be about as fast as each other. Only `auto` falls back.
+        device: `auto`, `cpu`, `openvino`, `cuda`, `cuda:1`, `tensorrt`, `directml`, `coreml`; several work side by
+            side, as in `cuda:0,cuda:1`, and should be about as fast as each other. Only `auto` falls back.
         settings: tile, overlap, halo, batch and memory; `auto` where nothing is said.
         batch_size: rows a call, in place of `settings.batch`.
         work: pixels of all images to come, as far as is known. Where that pays for it, and nothing is remembered of the
@@ -80,7 +80,7 @@ class Enhancer:
         self._owned = isinstance(model, str | Path | None)
         self.engines: list[Engine]
         if isinstance(model, str | Path | None):
-            self.engines = open_engines(zoo.find(model, scale), device)
+            self.engines = open_engines(zoo.find(model, scale), device, work)
         elif isinstance(model, list | tuple):
             self.engines = list(model)
         else:

@@ -33,6 +33,7 @@ ORDER = [
     "export",
     "serving",
     "distributed",
+    "benchmark",
     "cli",
     "__main__",
 ]
@@ -78,6 +79,7 @@ def test_every_module_has_its_place():
 def test_onnx_runtime_runs_in_one_file_only_and_its_tools_serve_the_exporter_only():
     importers = [path.name for path in PACKAGE.rglob("*.py") if "import onnxruntime" in path.read_text()]
     assert importers == ["onnx.py"]
+    assert {path.name for path in PACKAGE.rglob("*.py") if "    import openvino" in path.read_text()} == {"openvino.py"}
     tools = {path.parent.name for path in PACKAGE.rglob("*.py") if "from onnxruntime" in path.read_text()}
     assert tools <= {"precision"}
 
@@ -85,12 +87,13 @@ def test_onnx_runtime_runs_in_one_file_only_and_its_tools_serve_the_exporter_onl
 def test_help_loads_nothing_heavy():
     code = (
         "import sys; from sr_tile.cli.main import app\n"
-        "commands = ['enhance', 'rebatch', 'inspect', 'plan', 'models', 'models list', 'models pull', 'models where']\n"
+        "commands = ['bench', 'enhance', 'rebatch', 'inspect', 'plan', 'models', 'models list', 'models pull', "
+        "'models where']\n"
         "for command in commands:\n"
         "    try: app([*command.split(), '--help'])\n"
         "    except SystemExit as stop: assert not stop.code, command\n"
         "print([name for name in sys.modules if name in "
-        "('numpy', 'onnxruntime', 'onnx', 'pyvips', 'PIL', 'torch', 'tqdm', 'psutil', 'ray', 'fastapi')])"
+        "('numpy', 'onnxruntime', 'onnx', 'pyvips', 'PIL', 'openvino', 'torch', 'tqdm', 'psutil', 'ray', 'fastapi')])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"

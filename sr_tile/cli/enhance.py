@@ -11,6 +11,7 @@ from sr_tile.cli.options import image_sizes, number_or_auto, parse_parallel, set
 from sr_tile.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from sr_tile.enhancer import Enhancer
     from sr_tile.jobs import Report
     from sr_tile.work import Stats
 
@@ -23,7 +24,10 @@ def enhance(
     model: Annotated[str | None, typer.Option(help="Path of an ONNX file, or name of a bundled model.")] = None,
     scale: Annotated[int | None, typer.Option(min=1, help="Choose the bundled model that enlarges this much.")] = None,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1.")
+        str,
+        typer.Option(
+            help="auto, cpu, openvino, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1."
+        ),
     ] = "auto",
     tile_size: Annotated[
         str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")
@@ -102,21 +106,22 @@ def enhance(
                     result.files.append(done)
             finally:
                 progress.close()
-                _show(result, enhancer.stats, report, stats)
+                _show(result, enhancer, report, stats)
     if result.failed:
         raise typer.Exit(1)
 
 
-def _show(result: "Report", figures: "Stats", report: Path | None, stats: str | None) -> None:
+def _show(result: "Report", enhancer: "Enhancer", report: Path | None, stats: str | None) -> None:
     """Write what was asked for, and name what failed."""
     from sr_tile import memory
     from sr_tile.jobs import write_json
 
-    content = {**asdict(figures), "peak_ram_bytes": memory.peak_ram()}
+    figures, device = enhancer.stats, enhancer.engine.device
+    content = {**asdict(figures), "device": device, "peak_ram_bytes": memory.peak_ram()}
     if report:
         result.write(report, content)
     if stats == "-":
-        print(_table(figures, memory.format_size(memory.peak_ram())), file=sys.stderr)
+        print(_table(figures, device, memory.format_size(memory.peak_ram())), file=sys.stderr)
     elif stats:
         write_json(Path(stats), content)
     if len(result.files) > 1:
@@ -128,7 +133,7 @@ def _show(result: "Report", figures: "Stats", report: Path | None, stats: str | 
         print(f"sr-tile: error: {result.failed[0].error}", file=sys.stderr)
 
 
-def _table(figures: "Stats", peak: str) -> str:
+def _table(figures: "Stats", device: str, peak: str) -> str:
     lines = [
         f"{'stage':8}{'workers':>8}{'in':>8}{'out':>8}{'shortest':>10}{'mean':>10}{'longest':>10}{'busy':>10}{'items/s':>10}"
     ]
@@ -143,7 +148,7 @@ def _table(figures: "Stats", peak: str) -> str:
         f"{figures.megapixels:.2f} MP in {figures.seconds:.2f} s = {speed:.2f} MP/s"
     )
     lines.append(
-        f"tile {figures.tile[0]} x {figures.tile[1]}, batch {figures.batch}; "
+        f"device {device}, tile {figures.tile[0]} x {figures.tile[1]}, batch {figures.batch}; "
         f"redundancy {figures.redundancy:.3f}; peak memory {peak}"
     )
     if figures.redone:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sr_tile import __version__
-from sr_tile.cli import enhance, export_onnx, inspect, models, plan, rebatch
+from sr_tile.cli import bench, enhance, export_onnx, inspect, models, plan, rebatch
 from sr_tile.errors import SrTileError
 
 app = typer.Typer(
@@ -19,6 +19,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command("bench")(bench.bench)
 app.command("enhance")(enhance.enhance)
 app.command("export-onnx")(export_onnx.export_onnx)
 app.command("inspect")(inspect.inspect)

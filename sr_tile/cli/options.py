@@ -61,3 +61,18 @@ def image_sizes(sources: Iterable[Path]) -> list[tuple[int, int]]:
         except ImageError:
             continue
     return sizes
+
+
+def numbers(text: str) -> str:
+    """Check for whole numbers with commas between."""
+    if not all(item.isdecimal() for item in text.split(",")):
+        raise typer.BadParameter(f"{text!r} is not a list of whole numbers such as 1,2,4")
+    return text
+
+
+def words(text: str) -> tuple[str, ...]:
+    """What stands between commas."""
+    found = tuple(item.strip() for item in text.split(",") if item.strip())
+    if not found:
+        raise typer.BadParameter("an empty list; give at least one, with commas between several")
+    return found

@@ -25,7 +25,10 @@ def plan(  # the options of `enhance` that decide how it cuts
     model: Annotated[str | None, typer.Option(help="Path of an ONNX file, or name of a bundled model.")] = None,
     scale: Annotated[int | None, typer.Option(min=1, help="Choose the bundled model that enlarges this much.")] = None,
     device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1.")
+        str,
+        typer.Option(
+            help="auto, cpu, openvino, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1."
+        ),
     ] = "auto",
     tile_size: Annotated[
         str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")
@@ -62,7 +65,7 @@ def plan(  # the options of `enhance` that decide how it cuts
         raise ImageReadError(f"{', '.join(paths or ())}: none of the files can be read as an image")
     settings = settings_of(tile_size, overlap, halo, batch_size, mem_limit)
     with ExitStack() as opened:
-        engines = open_engines(zoo.find(model, scale), device)
+        engines = open_engines(zoo.find(model, scale), device, sum(height * width for height, width in sizes))
         for engine in engines:
             opened.callback(engine.close)
         found = _weighed(engines, settings, sizes, fresh)

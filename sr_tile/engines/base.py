@@ -93,6 +93,11 @@ def lanes_of(engine: Engine) -> int:
     return getattr(engine, "lanes", 1)
 
 
+def on_host(engine: Engine) -> bool:
+    """True where the engine computes on the processor, in the memory of this process."""
+    return engine.device in ("cpu", "openvino")
+
+
 def warm_up(engine: Engine, kind: str, batch: int, tile: tuple[int, int]) -> None:
     """Run the engine once at the real shape, so that the first real batch is as fast as the others.
 

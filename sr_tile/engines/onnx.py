@@ -14,6 +14,7 @@ from sr_tile.engines.devices import Device
 from sr_tile.engines.files import check_references
 from sr_tile.engines.graphs import GRAPH_ID, GraphCalls
 from sr_tile.engines.tensorrt import tensorrt_options
+from sr_tile.engines.threads import allowed_threads
 from sr_tile.engines.twin import float_twin
 from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, SrTileError, one_line
 from sr_tile.spec import METADATA_KEY, ModelSpec
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("sr_tile")
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-_OUT_OF_MEMORY = re.compile(
+OUT_OF_MEMORY = re.compile(
     r"failed to allocate|out of memory|bad.?alloc|BFCArena|ALLOC_FAILED|OUT_OF_MEMORY|8007000E|insufficient memory",
     re.I,
 )
@@ -154,10 +155,10 @@ class OnnxEngine:
                 return np.asarray(session.run([output], {name: batch})[0])
             return self._call_graph(batch, session)
         except MemoryError as error:
-            raise OutOfMemoryError(_too_large(self.device, batch.shape)) from error
+            raise OutOfMemoryError(too_large(self.device, batch.shape)) from error
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-            if _OUT_OF_MEMORY.search(str(error)):
-                raise OutOfMemoryError(_too_large(self.device, batch.shape)) from error
+            if OUT_OF_MEMORY.search(str(error)):
+                raise OutOfMemoryError(too_large(self.device, batch.shape)) from error
             if self._device.kind != "cpu" and _DEVICE_LOST.search(str(error)):
                 raise DeviceError(
                     f"device {self.device}: stopped working: {one_line(error)}; restart the program, and look at the driver"
@@ -237,7 +238,8 @@ class OnnxEngine:
         return scale
 
 
-def _too_large(device: str, shape: tuple[int, ...]) -> str:
+def too_large(device: str, shape: tuple[int, ...]) -> str:
+    """What to say where the device has no room for a batch."""
     return f"{device} has no memory left for a batch of shape {shape}; use a smaller --tile-size or --batch-size"
 
 
@@ -270,6 +272,7 @@ def open_session(
         runtime.preload_dlls()
     options = runtime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = allowed_threads() or 0  # 0: one a core, which is left to ONNX Runtime
     for key, value in settings.items():
         setattr(options, key, value)
     try:

@@ -4,16 +4,17 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from sr_tile.engines.base import Engine
-from sr_tile.engines.onnx import OnnxEngine
+from sr_tile.engines.opening import open_engine
 from sr_tile.errors import ArgumentError
 
 
-def open_engines(path: Path | str, devices: str) -> list[Engine]:
+def open_engines(path: Path | str, devices: str, work: int | None = None) -> list[Engine]:
     """Open one model on each of the devices; all of them or none.
 
     Args:
         path: the model.
-        devices: names as `OnnxEngine` takes them, with commas between; a name may come twice.
+        devices: names as `open_engine` takes them, with commas between; a name may come twice.
+        work: pixels of all images to come, None where that is not known.
 
     Raises:
         ModelLoadError: the file is no such model.
@@ -26,7 +27,7 @@ def open_engines(path: Path | str, devices: str) -> list[Engine]:
     with ExitStack() as opened:
         engines: list[Engine] = []
         for name in names:
-            engines.append(OnnxEngine(path, name))
+            engines.append(open_engine(path, name, work))
             opened.callback(engines[-1].close)
         opened.pop_all()  # nothing failed: they stay open
     return engines

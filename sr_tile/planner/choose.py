@@ -5,7 +5,7 @@ import math
 from dataclasses import dataclass, replace
 
 from sr_tile import memory
-from sr_tile.engines.base import Engine, lanes_of
+from sr_tile.engines.base import Engine, lanes_of, on_host
 from sr_tile.errors import OutOfMemoryError
 from sr_tile.planner.costs import Costs
 from sr_tile.planner.plan import AS_GOOD, Plan
@@ -46,7 +46,7 @@ class Room:
     @classmethod
     def of(cls, engine: Engine, settings: Settings, workers: int = 1) -> "Room":
         """What is free now, or the limit leaves."""
-        on_cpu = engine.device == "cpu"
+        on_cpu = on_host(engine)
         room = HEADROOM * memory.free_ram()
         if settings.mem_limit is not None:
             room = min(room, HEADROOM * settings.mem_limit - memory.process_ram())
@@ -113,7 +113,7 @@ def find_costs(
 ) -> Costs | None:
     """Costs remembered, or measured where that pays or nothing may be assumed of the memory; None without either."""
     largest = max(plan.sides, default=0)
-    shapes = shapes_to_measure(engine.spec, engine.device, (largest, largest) if largest else plan.tile)
+    shapes = shapes_to_measure(engine, (largest, largest) if largest else plan.tile)
     if fresh or pays(plan, work, pixels_to_measure(shapes)):
         return measure(engine, shapes, room.call, fresh=fresh)
     known = remembered(engine, shapes)

@@ -14,7 +14,7 @@ import numpy as np
 import platformdirs
 
 from sr_tile.aside import written_aside
-from sr_tile.engines.base import Engine
+from sr_tile.engines.base import Engine, on_host
 from sr_tile.errors import OutOfMemoryError
 from sr_tile.planner.costs import Costs, Point
 from sr_tile.spec import ModelSpec
@@ -32,19 +32,19 @@ WATCH_SECONDS = 0.003
 FORMAT = 1  # of the files in the cache
 
 
-def shapes_to_measure(spec: ModelSpec, device: str, largest: tuple[int, int]) -> list[Shape]:
+def shapes_to_measure(engine: Engine, largest: tuple[int, int]) -> list[Shape]:
     """Shapes from small to large, in multiples that the model takes.
 
     Args:
-        spec: a fixed size leaves that one.
-        device: as the engine names it.
+        engine: a fixed size of its model leaves that one.
         largest: (height, width) of the largest tile that may be run.
     """
+    spec = engine.spec
     if spec.fixed_tile:
         return [(spec.fixed_batch or 1, *spec.fixed_tile)]
     multiple = spec.multiple or 1
     shapes: dict[Shape, None] = {}
-    for rows, side in SHAPES["cpu" if device == "cpu" else "gpu"]:
+    for rows, side in SHAPES["cpu" if on_host(engine) else "gpu"]:
         height, width = (min(-(-side // multiple) * multiple, most) for most in largest)
         rows = spec.fixed_batch or max(1, round(rows * side * side / (height * width)))
         shapes[rows, height, width] = None
