@@ -13,6 +13,10 @@
     ├── DownloadError        a file of the zoo could not be had, or is not the one that was published
     ├── DeviceError          the device asked for cannot be had
     ├── OutOfMemoryError     the device ran out of memory, smaller work may fit
+    ├── ServingError         a request to a shared model got no answer
+    │   ├── Overloaded       its queue is full: try again later
+    │   ├── DeadlineError    its time ran out  (also a TimeoutError)
+    │   └── StoppedError     the server stopped, or the request was cancelled
     └── CoverageError        a pixel was left without a tile: a defect of ours
 
 A message is one line: what happened, where, the bound that was broken, what to do next.
@@ -69,6 +73,22 @@ class DeviceError(SrTileError):
 
 class OutOfMemoryError(SrTileError):
     """The device ran out of memory; a smaller batch or tile may fit."""
+
+
+class ServingError(SrTileError):
+    """A request to a shared model got no answer."""
+
+
+class Overloaded(ServingError):  # noqa: N818  # what a server is, and what it says to its callers
+    """The queue is full; the same request may succeed later."""
+
+
+class DeadlineError(ServingError, TimeoutError):
+    """The request's time ran out before its answer came."""
+
+
+class StoppedError(ServingError):
+    """The server is not running, or the request was cancelled."""
 
 
 class CoverageError(SrTileError):

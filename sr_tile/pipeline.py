@@ -24,7 +24,7 @@ import numpy as np
 from sr_tile.batching import Batch, BatchBuilder
 from sr_tile.blending import BandAccumulator, quantise
 from sr_tile.channels import Alpha, Part, enlarge_bicubic, parts_of
-from sr_tile.engines.base import Engine
+from sr_tile.engines.base import Cancellable, Engine
 from sr_tile.errors import ImageReadError, SrTileError
 from sr_tile.geometry import Region, TileGrid
 from sr_tile.images import ImageInfo
@@ -87,7 +87,8 @@ class _Task:
     accumulator: BandAccumulator = field(init=False)
 
     def fail(self, error: SrTileError) -> None:
-        self.error = self.error or error
+        # Without its traceback, whose frames know this task: no circle may keep bands until the collector comes.
+        self.error = self.error or error.with_traceback(None)
         self.bands.cancel()
         self.rows.cancel()
 
@@ -240,7 +241,10 @@ class _Attempt:
             while not self._done.empty():
                 if isinstance(item := self._done.get(), Outcome):
                     yield item
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure, item  # it knows this frame, and would keep all tiles until the collector comes
 
     def unfinished(self) -> list[tuple[int, Job]]:
         """Jobs that were begun and have no outcome, once nobody asks the iterator of jobs any more."""
@@ -251,6 +255,9 @@ class _Attempt:
         """End all threads, wherever they are, and leave no half-written output."""
         for shared in (self._to_decode, self._to_tile, self._to_encode, self._batches, self._outputs):
             shared.cancel()
+        for station in self._pipeline.stations:
+            if isinstance(station.engine, Cancellable):
+                station.engine.cancel()
         with self._lock:
             tasks = list(self._tasks)
         for task in tasks:

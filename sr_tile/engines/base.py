@@ -75,6 +75,15 @@ class ExactEngine(Engine, Protocol):
         ...
 
 
+@runtime_checkable
+class Cancellable(Protocol):
+    """What an engine has beside its protocol where its calls wait for those of others."""
+
+    def cancel(self) -> None:
+        """End the call under way, from another thread: it raises a `ServingError`. Later calls run as ever."""
+        ...
+
+
 def lanes_of(engine: Engine) -> int:
     """Threads that may be inside `run` at a time, 1 where the engine has no attribute `lanes` that says more.
 
