@@ -1,11 +1,20 @@
 """What the benchmarks share: photographs of any size, tiny models, the machine's description."""
 
-import platform
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sr_tile.images import ImageInfo, ImageWriter
+
+ROOT = Path(__file__).parents[1]
 
 
 def photograph(path: Path, height: int, width: int, rows: int = 256) -> Path:
@@ -54,13 +63,54 @@ def tiny_model(path: Path, scale: int = 2) -> Path:
 
 def machine() -> str:
     """Processor, cores and versions, for tables."""
-    import onnxruntime
-    import psutil
+    from sr_tile.benchmark.machine import describe, sentence
 
-    name = platform.processor() or platform.machine()
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        names = [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        name = names[0] if names else name
-    memory = psutil.virtual_memory().total / 2**30
-    return f"{name}, {psutil.cpu_count()} cores, {memory:.0f} GiB, ONNX Runtime {onnxruntime.__version__}"
+    return sentence(describe())
+
+
+@dataclass(frozen=True)
+class CommandRun:
+    """One `sr-tile enhance` in a process of its own.
+
+    Attributes:
+        seconds: from start to end of the process.
+        peak_bytes: the most memory it held.
+        stats: what `--stats` wrote.
+    """
+
+    seconds: float
+    peak_bytes: int
+    stats: dict[str, Any]
+
+    @property
+    def rate(self) -> float:
+        """Seconds per megapixel of input, without start-up, which would flatter large images."""
+        return self.stats["seconds"] / self.stats["megapixels"]
+
+
+def enhance_command(*arguments: str | Path) -> CommandRun:
+    """Run `sr-tile enhance` with the given arguments."""
+    with tempfile.TemporaryDirectory() as folder:
+        stats = Path(folder) / "stats.json"
+        command = [sys.executable, "-m", "sr_tile", "enhance", *map(str, arguments), "--stats", str(stats), "--quiet"]
+        start = time.perf_counter()
+        subprocess.run(command, check=True, cwd=ROOT)
+        seconds = time.perf_counter() - start
+        content = json.loads(stats.read_text())
+    return CommandRun(seconds, content["peak_ram_bytes"], content)
+
+
+def markdown(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A table."""
+    lines = [heads, ["---"] * len(heads), *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def yes_no(reached: bool) -> str:
+    """Whether a bound is kept."""
+    return "yes" if reached else "**no**"
+
+
+def note(text: str) -> None:
+    """Progress, on stderr."""
+    print(f"{time.strftime('%H:%M:%S')} {text}", file=sys.stderr, flush=True)

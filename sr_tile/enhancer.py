@@ -12,8 +12,8 @@ import numpy as np
 from sr_tile import zoo
 from sr_tile.arrays import ArraySink, ArraySource, as_array, is_pil
 from sr_tile.channels import Alpha
-from sr_tile.engines.base import Engine, warm_up
-from sr_tile.engines.onnx import OnnxEngine
+from sr_tile.engines.base import Engine, lanes_of, warm_up
+from sr_tile.engines.several import open_engines
 from sr_tile.errors import ArgumentError, OutOfMemoryError
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
 from sr_tile.pipeline import Pipeline
@@ -34,11 +34,15 @@ class Enhancer:
     ...     large = enhancer.enhance(image)
 
     Args:
-        model: path of an ONNX file, name of a bundled model, or an `Engine`; None is the bundled model for `scale`.
+        model: path of an ONNX file, name of a bundled model, an `Engine`, or several engines of one model, which work
+            side by side; None is the bundled model for `scale`.
         scale: chooses the bundled model where `model` is None.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `tensorrt`, `directml`, `coreml`; only `auto` falls back.
+        device: `auto`, `cpu`, `openvino`, `cuda`, `cuda:1`, `tensorrt`, `directml`, `coreml`; several work side by
+            side, as in `cuda:0,cuda:1`, and should be about as fast as each other. Only `auto` falls back.
         settings: tile, overlap, halo, batch and memory; `auto` where nothing is said.
         batch_size: rows a call, in place of `settings.batch`.
+        work: pixels of all images to come, as far as is known. Where that pays for it, and nothing is remembered of the
+            model on this device, some calls are measured first; tiles and batch are what was fastest.
         alpha: `bicubic` enlarges an alpha channel by interpolation, `model` runs it through the model.
         warmup: `off`, `zeros` or `random`: run once before the first image, as `warm_up` does.
         decoders: files read at the same time.
@@ -53,12 +57,13 @@ class Enhancer:
 
     def __init__(  # noqa: PLR0913  # options by keyword, each with a default
         self,
-        model: str | Path | Engine | None = None,
+        model: str | Path | Engine | list[Engine] | tuple[Engine, ...] | None = None,
         *,
         scale: int | None = None,
         device: str = "auto",
         settings: Settings | None = None,
         batch_size: int | Auto | None = None,
+        work: int | None = None,
         alpha: Alpha = "bicubic",
         warmup: str = "off",
         decoders: int = 2,
@@ -73,12 +78,19 @@ class Enhancer:
         if batch_size is not None:
             settings = replace(settings, batch=batch_size)
         self._owned = isinstance(model, str | Path | None)
-        self.engine: Engine = (
-            OnnxEngine(zoo.find(model, scale), device) if isinstance(model, str | Path | None) else model
-        )
-        plan = make_plan(self.engine, settings, images_under_way=decoders + 1)
+        self.engines: list[Engine]
+        if isinstance(model, str | Path | None):
+            self.engines = open_engines(zoo.find(model, scale), device, work)
+        elif isinstance(model, list | tuple):
+            self.engines = list(model)
+        else:
+            self.engines = [model]
+        # Tiles and batches are the same for all, so they must fit into the smallest.
+        smallest = min(self.engines, key=lambda engine: engine.memory_free())
+        workers = sum(lanes_of(engine) for engine in self.engines)
+        plan = make_plan(smallest, settings, images_under_way=decoders + 1, workers=workers, work=work)
         self._pipeline = Pipeline(
-            self.engine, plan, alpha=alpha, decoders=decoders, encoders=encoders, on_pixels=on_pixels
+            self.engines, plan, alpha=alpha, decoders=decoders, encoders=encoders, on_pixels=on_pixels
         )
         self.warm_up(warmup)
 
@@ -94,14 +106,16 @@ class Enhancer:
             ArgumentError: another kind.
             OutOfMemoryError: not even the smallest tile fits.
         """
-        while True:
-            plan = self._pipeline.plan
-            tile = plan.grid(*image_size).tile if image_size else plan.tile
-            try:
-                return warm_up(self.engine, kind, plan.batch, tile)
-            except OutOfMemoryError:
-                self.engine.rebuild()
-                self._pipeline.plan = replace(plan, batch=plan.batch // 2) if plan.batch > 1 else plan.smaller()
+        for engine in self.engines:
+            while True:
+                plan = self._pipeline.plan
+                tile = plan.grid(*image_size).tile if image_size else plan.tile
+                try:
+                    warm_up(engine, kind, plan.batch, tile)
+                    break
+                except OutOfMemoryError:
+                    engine.rebuild()
+                    self._pipeline.plan = replace(plan, batch=plan.batch // 2) if plan.batch > 1 else plan.smaller()
 
     def __enter__(self) -> "Enhancer":
         return self
@@ -115,9 +129,15 @@ class Enhancer:
         self.close()
 
     def close(self) -> None:
-        """Give back the session and its memory; an engine that was passed in stays open."""
+        """Give back sessions and their memory; engines that were passed in stay open."""
         if self._owned:
-            self.engine.close()
+            for engine in self.engines:
+                engine.close()
+
+    @property
+    def engine(self) -> Engine:
+        """The first of the engines, where one is as good as another."""
+        return self.engines[0]
 
     @property
     def scale(self) -> int:

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from sr_tile.aside import written_aside
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
 from sr_tile.images import READABLE_SUFFIXES, WriteOptions
 from sr_tile.work import Job, Outcome
@@ -59,10 +60,9 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
     Raises:
         ImageWriteError: the folder is missing or cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.part")
     try:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-        temporary.replace(path)
+        with written_aside(path) as temporary:
+            temporary.write_text(json.dumps(content, indent=2) + "\n")
     except OSError as error:
         raise ImageWriteError(
             f"{path}: cannot be written: {error.strerror}; name a file in a folder that exists"
@@ -113,9 +113,30 @@ def pair_files(
             if other is pair:
                 pairs.append(pair)
     if not pairs:
-        hint = "" if recursive else "; --recursive also looks into folders below"
-        raise ImageReadError(f"{', '.join(inputs)}: holds no image ({', '.join(sorted(READABLE_SUFFIXES))}){hint}")
+        raise ImageReadError(_nothing(inputs, recursive))
     return pairs
+
+
+def find_images(inputs: Sequence[str], recursive: bool = False) -> list[Path]:
+    """All files that `inputs` name, each once; inputs are as for `pair_files`.
+
+    Raises:
+        ImageReadError: an input does not exist, or nothing was found.
+    """
+    found: dict[Path, None] = {}
+    for item in inputs:
+        for source, relative in _find(item, recursive):
+            if relative is None:
+                raise ImageReadError(f"{source}: there is no such file or folder")
+            found[source] = None
+    if not found:
+        raise ImageReadError(_nothing(inputs, recursive))
+    return list(found)
+
+
+def _nothing(inputs: Sequence[str], recursive: bool) -> str:
+    hint = "" if recursive else "; --recursive also looks into folders below"
+    return f"{', '.join(inputs)}: holds no image ({', '.join(sorted(READABLE_SUFFIXES))}){hint}"
 
 
 def _find(item: str, recursive: bool) -> Iterator[tuple[Path, Path | None]]:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -60,35 +61,48 @@ def peak_ram() -> int:
     return peak if psutil.MACOS else peak * 1024
 
 
-def _cgroup_room(root: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")) -> int:
-    """Bytes that the tightest cgroup limit above this process leaves, page cache counted as free; 2^62 without one.
+def cgroup_folders(
+    controller: str, root: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")
+) -> Iterator[tuple[Path, bool]]:
+    """Folders of the cgroups that bound this process, innermost first, each with True where they are of version 2.
 
-    Version 2 keeps its files in the process's own folder, version 1 below `memory/`; inside a container the process's
-    folder is mounted as the root, so every folder from its own up to the root is asked.
+    Version 2 keeps its files in the process's own folder, version 1 below the controller's name; inside a container the
+    process's folder is mounted as the root, so every folder from its own up to the root is asked.
+
+    Args:
+        controller: `memory`, `cpu`.
+        root: where the cgroups are mounted.
+        own: the file that lists those of this process.
     """
     try:
         paths = [line.split(":", 2)[1:] for line in own.read_text().splitlines()]
     except OSError:  # no cgroups on this system
-        return 2**62
-    room = 2**62
+        return
     for controllers, path in paths:
-        if controllers == "":
-            top, limit, usage, cache_key = root, "memory.max", "memory.current", "inactive_file"
-        elif controllers == "memory":
-            top, limit, usage = root / "memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-            cache_key = "total_inactive_file"
-        else:
+        unified = controllers == ""
+        if not unified and controller not in controllers.split(","):
             continue
-        own_folder = top / path.strip("/")
-        for folder in (own_folder, *(parent for parent in own_folder.parents if parent.is_relative_to(top))):
-            try:
-                allowed, used = int((folder / limit).read_text()), int((folder / usage).read_text())
-                cache = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines()).get(
-                    cache_key, "0"
-                )
-            except (OSError, ValueError):  # not there, or the word "max"
-                continue
-            room = min(room, max(0, allowed - used + int(cache)))
+        top = root if unified else root / controller
+        folder = top / path.strip("/")
+        for parent in (folder, *(parent for parent in folder.parents if parent.is_relative_to(top))):
+            yield parent, unified
+
+
+def _cgroup_room(root: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")) -> int:
+    """Bytes that the tightest cgroup limit above this process leaves, page cache counted as free; 2^62 without one."""
+    room = 2**62
+    for folder, unified in cgroup_folders("memory", root, own):
+        limit, usage, cache_key = (
+            ("memory.max", "memory.current", "inactive_file")
+            if unified
+            else ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+        )
+        try:
+            allowed, used = int((folder / limit).read_text()), int((folder / usage).read_text())
+            cache = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines()).get(cache_key, "0")
+        except (OSError, ValueError):  # not there, or the word "max"
+            continue
+        room = min(room, max(0, allowed - used + int(cache)))
     return room
 
 

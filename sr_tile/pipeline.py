@@ -4,8 +4,8 @@ Images go through in order, and so do their tiles; several images are decoded an
 share batches. Every queue is bounded, so memory follows the width of a band, not the number or the size of the images.
 
 An image that fails is dropped and reported, and the others go on. A device that runs out of memory gets the same tiles in
-smaller batches; when one tile is too large, everything under way stops, and the images that are not finished start again
-from their first row with smaller tiles, so that no picture is ever made of two sizes.
+smaller batches (see `infer`); when one tile is too large, everything under way stops, and the images that are not finished
+start again from their first row with smaller tiles, so that no picture is ever made of two sizes.
 """
 
 import itertools
@@ -14,32 +14,29 @@ import math
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sr_tile.batching import Batch, BatchBuilder
 from sr_tile.blending import BandAccumulator, quantise
 from sr_tile.channels import Alpha, Part, enlarge_bicubic, parts_of
-from sr_tile.engines.base import Cancellable, Engine, ExactEngine
-from sr_tile.errors import DeviceError, ImageReadError, ModelError, ModelOutputError, OutOfMemoryError, SrTileError
+from sr_tile.engines.base import Cancellable, Engine
+from sr_tile.errors import ImageReadError, SrTileError
 from sr_tile.geometry import Region, TileGrid
 from sr_tile.images import ImageInfo
+from sr_tile.infer import Inference, Numbered, Piece, TileTooLargeError, stations_of
 from sr_tile.planner import Plan
-from sr_tile.stages import BoundedQueue, Cancelled, StageClock, start_thread
+from sr_tile.stages import BoundedQueue, Cancelled, OrderedQueue, StageClock, start_thread
 from sr_tile.work import Job, Outcome, Sink, Source, Stats
 
 log = logging.getLogger("sr_tile")
 
 STAGES = ("decode", "tile", "infer", "blend", "encode")
 PATIENCE = 0.2  # seconds that an unfinished batch waits for the next image
-
-
-class _TileTooLargeError(Exception):
-    """Not even one tile fits on the device."""
 
 
 class _Band(NamedTuple):
@@ -57,6 +54,19 @@ class _Key(NamedTuple):
     column: int
     part: Part
     alpha_chw: np.ndarray | None
+
+    @property
+    def dropped(self) -> bool:
+        """See `Owner.dropped`."""
+        return self.task.error is not None
+
+    def fail(self, error: SrTileError) -> None:
+        """See `Owner.fail`."""
+        self.task.fail(error)
+
+    def __str__(self) -> str:
+        y, x = self.task.grid.y.starts[self.row], self.task.grid.x.starts[self.column]
+        return f"{self.task.job.name}: tile at y = {y}, x = {x}"
 
 
 @dataclass(eq=False)
@@ -77,16 +87,18 @@ class _Task:
     accumulator: BandAccumulator = field(init=False)
 
     def fail(self, error: SrTileError) -> None:
-        self.error = self.error or error
+        # Without its traceback, whose frames know this task: no circle may keep bands until the collector comes.
+        self.error = self.error or error.with_traceback(None)
         self.bands.cancel()
         self.rows.cancel()
 
 
 class Pipeline:
-    """Runs jobs through one engine.
+    """Runs jobs through one engine, or several side by side.
 
     Args:
-        engine: runs the tiles; only one thread calls it.
+        engines: run the tiles; several must be of one model. Each is called by as many threads as it has `lanes`, by
+            one where it says nothing of them.
         plan: tiles and batch; `self.plan` becomes smaller when the device runs out of memory.
         alpha: how an alpha channel is enlarged, see `channels`.
         decoders: images read at the same time.
@@ -96,7 +108,7 @@ class Pipeline:
 
     def __init__(
         self,
-        engine: Engine,
+        engines: Engine | Sequence[Engine],
         plan: Plan,
         *,
         alpha: Alpha = "bicubic",
@@ -104,14 +116,17 @@ class Pipeline:
         encoders: int = 2,
         on_pixels: Callable[[Job, int], None] | None = None,
     ) -> None:
-        self.engine, self.plan, self.alpha = engine, plan, alpha
+        self.stations = stations_of(engines)
+        self.spec = self.stations[0].engine.spec
+        self.plan, self.alpha = plan, alpha
         self.decoders, self.encoders = decoders, encoders
         self.on_pixels = on_pixels or (lambda job, pixels: None)
         self._lock = threading.Lock()
         self._reset()
 
     def _reset(self) -> None:
-        workers = {"decode": self.decoders, "encode": self.encoders}
+        callers = sum(station.threads for station in self.stations)
+        workers = {"decode": self.decoders, "infer": callers, "encode": self.encoders}
         self.clocks = {name: StageClock(name, workers.get(name, 1)) for name in STAGES}
         self._computed = self._wanted = self._images = 0
         self.redone = 0
@@ -124,7 +139,8 @@ class Pipeline:
         Closing the iterator early stops everything and leaves no half-written output.
 
         Raises:
-            OutOfMemoryError: the device has no room for the smallest tile.
+            OutOfMemoryError: a device has no room for the smallest tile.
+            DeviceError: no device is left.
         """
         self._reset()
         pending: Iterator[tuple[int, Job]] = enumerate(jobs)
@@ -134,18 +150,23 @@ class Pipeline:
                 try:
                     yield from attempt.outcomes()
                     return
-                except _TileTooLargeError:
+                except TileTooLargeError as error:
                     self.plan = self.plan.smaller()
                     again = attempt.unfinished()
                     log.warning(
                         "%s has no room for a tile: starting %d images again with tiles of %d x %d pixels",
-                        self.engine.device,
+                        error,
                         len(again),
                         *self.plan.tile,
                     )
                     pending = itertools.chain(again, pending)
         finally:
             self._end = time.perf_counter()
+
+    def learn(self, inference: Inference[Any]) -> None:
+        """Keep what an attempt found out for the next one."""
+        self.plan = replace(self.plan, batch=inference.batch)
+        self.redone += inference.redone
 
     def count(self, grid: TileGrid, pixels: int) -> None:
         """Add a finished image to the figures."""
@@ -176,7 +197,7 @@ class _Attempt:
     """One try at a list of jobs with one size of tile: the threads, and the queues between them."""
 
     def __init__(self, pipeline: Pipeline, jobs: Iterator[tuple[int, Job]]) -> None:
-        self._pipeline, self._engine, self._plan = pipeline, pipeline.engine, pipeline.plan
+        self._pipeline, self._spec, self._plan = pipeline, pipeline.spec, pipeline.plan
         self._clocks = pipeline.clocks
         self._jobs = jobs
         self._tasks: list[_Task] = []  # those not finished
@@ -185,8 +206,12 @@ class _Attempt:
         self._to_tile: BoundedQueue[_Task] = BoundedQueue(pipeline.decoders)
         # As many images as a batch has rows may wait for it to fill: each must find its place here.
         self._to_encode: BoundedQueue[_Task] = BoundedQueue(pipeline.decoders + pipeline.plan.batch)
-        self._batches: BoundedQueue[Batch[_Key]] = BoundedQueue(2)
-        self._outputs: BoundedQueue[tuple[tuple[_Key, ...], np.ndarray]] = BoundedQueue(2)
+        self._batches: BoundedQueue[Numbered[_Key]] = BoundedQueue(2)
+        # Each thread that infers may be one batch ahead of the slowest.
+        self._outputs: OrderedQueue[list[Piece[_Key]]] = OrderedQueue(self._clocks["infer"].workers + 1)
+        self._inference = Inference(
+            pipeline.stations, pipeline.plan.batch, self._clocks["infer"], self._batches, self._outputs
+        )
         self._done: queue.SimpleQueue[Outcome | BaseException | None] = queue.SimpleQueue()
         self._encoders_left = pipeline.encoders
 
@@ -194,9 +219,9 @@ class _Attempt:
         """Start, and hand out what is done until all is."""
         work: list[tuple[str, Callable[[], None]]] = [
             ("tile", self._tile),
-            ("infer", self._infer),
             ("blend", self._blend),
         ]
+        work += [("infer", self._inference.work)] * self._clocks["infer"].workers
         work += [("decode", self._decode)] * self._pipeline.decoders
         work += [("encode", self._encode)] * self._pipeline.encoders
         threads: list[threading.Thread] = []
@@ -211,11 +236,15 @@ class _Attempt:
                 yield item
         finally:
             self._stop(threads)
+            self._pipeline.learn(self._inference)
         if failure:
             while not self._done.empty():
                 if isinstance(item := self._done.get(), Outcome):
                     yield item
-            raise failure
+            try:
+                raise failure
+            finally:
+                del failure, item  # it knows this frame, and would keep all tiles until the collector comes
 
     def unfinished(self) -> list[tuple[int, Job]]:
         """Jobs that were begun and have no outcome, once nobody asks the iterator of jobs any more."""
@@ -226,8 +255,9 @@ class _Attempt:
         """End all threads, wherever they are, and leave no half-written output."""
         for shared in (self._to_decode, self._to_tile, self._to_encode, self._batches, self._outputs):
             shared.cancel()
-        if isinstance(self._engine, Cancellable):
-            self._engine.cancel()
+        for station in self._pipeline.stations:
+            if isinstance(station.engine, Cancellable):
+                station.engine.cancel()
         with self._lock:
             tasks = list(self._tasks)
         for task in tasks:
@@ -269,7 +299,7 @@ class _Attempt:
 
     def _prepare(self, task: _Task, info: ImageInfo) -> None:
         """Lay out the tiles and open the output, so that what cannot work fails before it costs anything."""
-        spec, scale = self._engine.spec, self._engine.spec.scale or 1
+        spec, scale = self._spec, self._spec.scale or 1
         separate_alpha = info.has_alpha and self._pipeline.alpha == "bicubic"
         # Bicubic interpolation looks two pixels around: the same context for every tile, or alpha would show seams.
         plan = self._plan.with_halo(2) if separate_alpha and scale > 1 else self._plan
@@ -297,25 +327,25 @@ class _Attempt:
 
     def _tile(self) -> None:
         builder: BatchBuilder[_Key] = BatchBuilder(self._plan.batch)
+        numbers = itertools.count()
 
-        def flush() -> None:
-            for batch in builder.flush():
-                self._batches.put(batch)
+        def send(batches: list[Batch[_Key]]) -> None:
+            for batch in batches:
+                self._batches.put(Numbered(next(numbers), batch))
 
         # Where the next image is long in coming, the tiles at hand do not wait for it.
-        for task in self._to_tile.items(patience=PATIENCE, on_wait=flush):
+        for task in self._to_tile.items(patience=PATIENCE, on_wait=lambda: send(builder.flush())):
             try:
                 for band in task.bands:
                     for column in range(len(task.grid.x.starts)):
                         with self._clocks["tile"].working(taken=column == 0, made=len(task.parts)):
                             rows = list(self._cut(task, band, column))
                             batches = [batch for key, tile in rows for batch in builder.add(key, tile)]
-                        for batch in batches:
-                            self._batches.put(batch)
+                        send(batches)
             except Cancelled:
                 if not task.error:
                     raise
-        flush()
+        send(builder.flush())
         self._batches.close()
 
     def _cut(self, task: _Task, band: _Band, column: int) -> Iterator[tuple[_Key, np.ndarray]]:
@@ -326,88 +356,29 @@ class _Attempt:
         largest = 1 if tile.dtype == np.float32 else np.iinfo(tile.dtype).max
         unit = np.divide(tile.transpose(2, 0, 1), np.float32(largest), dtype=np.float32, order="C")
         alpha = unit[-1:] if task.info.has_alpha and self._pipeline.alpha == "bicubic" else None
-        low, high = self._engine.spec.value_range
+        low, high = self._spec.value_range
         for number, part in enumerate(task.parts):
             pixels = part.gather(unit)
             if (low, high) != (0.0, 1.0):
                 pixels = pixels * np.float32(high - low) + np.float32(low)
             yield _Key(task, band.row, column, part, alpha if number == 0 else None), pixels
 
-    def _infer(self) -> None:
-        for batch in self._batches:
-            first, rows = 0, len(batch.keys)
-            single_failed = False
-            while first < rows:
-                count = min(rows - first, self._pipeline.plan.batch)
-                keys = batch.keys[first : first + count]
-                first += count
-                try:
-                    pixels = batch.pixels_nchw[first - count : first]
-                    with self._clocks["infer"].working(taken=count, made=count):
-                        output = self._engine.run(pixels)
-                    self._check(keys, pixels, output)
-                except OutOfMemoryError as error:
-                    # One row may fail for what the arena still holds of larger batches: it gets a second try.
-                    if count == 1 and single_failed:
-                        raise _TileTooLargeError from error
-                    single_failed = count == 1
-                    self._engine.rebuild()
-                    smaller = max(1, count // 2)
-                    self._pipeline.plan = replace(self._pipeline.plan, batch=smaller)
-                    log.warning("%s ran out of memory: going on with batches of %d", self._engine.device, smaller)
-                    first -= count
-                except ModelOutputError as error:
-                    for key in keys:
-                        key.task.fail(error)
-                else:
-                    single_failed = False
-                    self._outputs.put((keys, output))
-        self._outputs.close()
-
-    def _check(self, keys: tuple[_Key, ...], pixels_nchw: np.ndarray, output_nchw: np.ndarray) -> None:
-        """Redo tiles that hold a NaN or an infinity where the engine has a wider arithmetic; fail the images of others.
-
-        Here and not in blending, because only this thread may call the engine.
-        """
-        redone = 0
-        for row, key in enumerate(keys):
-            if _finite(output_nchw[row]) or key.task.error:
-                continue
-            if isinstance(self._engine, ExactEngine):
-                try:
-                    with self._clocks["infer"].working():
-                        exact = self._engine.run_exact(pixels_nchw[row : row + 1])
-                except (ModelError, DeviceError):
-                    exact = None  # what went wrong first is what counts
-                if exact is not None and _finite(exact):
-                    output_nchw[row] = exact[0]
-                    redone += 1
-                    continue
-            y, x = key.task.grid.y.starts[key.row], key.task.grid.x.starts[key.column]
-            key.task.fail(
-                ModelOutputError(
-                    f"{key.task.job.name}: model {self._engine.spec.name} returned values that are no numbers for the "
-                    f"tile at y = {y}, x = {x}; use another precision or tile size"
-                )
-            )
-        self._pipeline.redone += redone
-
     def _blend(self) -> None:
-        for keys, output in self._outputs:
-            for key, tile in zip(keys, output, strict=True):
-                if key.task.error:
+        for pieces in self._outputs:
+            for key, tile in (pair for keys, output in pieces for pair in zip(keys, output, strict=True)):
+                if key.dropped:
                     continue
                 try:
                     self._blend_tile(key, tile)
                 except SrTileError as error:
-                    key.task.fail(error)
+                    key.fail(error)
                 except Cancelled:
-                    if not key.task.error:
+                    if not key.dropped:
                         raise
 
     def _blend_tile(self, key: _Key, output_chw: np.ndarray) -> None:
         """Add one tile to its image, and pass on the rows that it finished."""
-        task, spec = key.task, self._engine.spec
+        task, spec = key.task, self._spec
         assert task.sink is not None  # opened before the first band
         with self._clocks["blend"].working(taken=1):
             low, high = spec.value_range
@@ -470,11 +441,6 @@ class _Attempt:
         else:
             self._pipeline.count(task.grid, pixels)
         self._done.put(Outcome(task.job, task.index, task.error, pixels, task.sink))
-
-
-def _finite(pixels: np.ndarray) -> bool:
-    """No NaN and no infinity: one pass and no temporary, for either anywhere makes the sum one."""
-    return math.isfinite(float(pixels.sum(dtype=np.float64)))
 
 
 def pad(tile_hwc: np.ndarray, height: int, width: int) -> np.ndarray:

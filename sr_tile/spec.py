@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sr_tile.aside import written_aside
 from sr_tile.errors import ModelLoadError
 
 METADATA_KEY = "sr_tile"
@@ -83,6 +84,5 @@ def write_spec(path: Path, spec: ModelSpec) -> None:
     model = onnx.load(path)
     kept = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, {**kept, METADATA_KEY: spec.to_metadata()})
-    temporary = path.with_suffix(".part")
-    onnx.save(model, temporary)
-    temporary.replace(path)
+    with written_aside(path) as temporary:
+        onnx.save(model, temporary)

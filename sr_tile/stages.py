@@ -79,6 +79,66 @@ class BoundedQueue(Generic[Item]):
                 on_wait()
 
 
+class OrderedQueue(Generic[Item]):
+    """A bounded queue of numbered items that several threads fill in any order and one reads in that of the numbers.
+
+    Args:
+        size: how far an item may be ahead of the one that is read next. It is never waited for with a later one in
+            hand, so that threads which take numbers in turn cannot block each other.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._items: dict[int, Item] = {}
+        self._size, self._next = size, 0
+        self._changed = threading.Condition()
+        self._closed = False
+        self.cancelled = False
+
+    def put(self, number: int, item: Item) -> None:
+        """Add item `number`, each from 0 up once, waiting until its turn is near.
+
+        Raises:
+            Cancelled: nobody will read it.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.cancelled or number < self._next + self._size)
+            if self.cancelled:
+                raise Cancelled
+            self._items[number] = item
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """No more items will come."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def cancel(self) -> None:
+        """Drop everything; whoever waits here stops."""
+        with self._changed:
+            self.cancelled = True
+            self._items.clear()
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[Item]:
+        """Items by their numbers until the queue is closed and empty.
+
+        Raises:
+            Cancelled: the queue was cancelled.
+        """
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self.cancelled or self._closed or self._next in self._items)
+                if self.cancelled:
+                    raise Cancelled
+                if self._next not in self._items:
+                    return
+                item = self._items.pop(self._next)
+                self._next += 1
+                self._changed.notify_all()
+            yield item
+
+
 @dataclass(frozen=True)
 class StageReport:
     """What one stage did; seconds are those of work, without waiting for its neighbours.

@@ -76,7 +76,8 @@ class Stats:
     Attributes:
         stages: one report a stage, in the order of the pipeline.
         bottleneck: the stage whose workers had the least time to spare.
-        engine_idle: share of the time from the first call to the end of the last in which the engine did nothing.
+        engine_idle: share of the time from the first call to the end of the last in which an engine's thread had no call
+            to make; with several threads their average.
         seconds: from the start to the end.
         images: finished images.
         megapixels: of the input.

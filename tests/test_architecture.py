@@ -12,6 +12,7 @@ ORDER = [
     "sr_tile",
     "errors",
     "types",
+    "aside",
     "geometry",
     "blending",
     "batching",
@@ -23,6 +24,7 @@ ORDER = [
     "images",
     "arrays",
     "stages",
+    "infer",
     "work",
     "pipeline",
     "zoo",
@@ -31,6 +33,7 @@ ORDER = [
     "export",
     "serving",
     "distributed",
+    "benchmark",
     "cli",
     "__main__",
 ]
@@ -76,6 +79,7 @@ def test_every_module_has_its_place():
 def test_onnx_runtime_runs_in_one_file_only_and_its_tools_serve_the_exporter_only():
     importers = [path.name for path in PACKAGE.rglob("*.py") if "import onnxruntime" in path.read_text()]
     assert importers == ["onnx.py"]
+    assert {path.name for path in PACKAGE.rglob("*.py") if "    import openvino" in path.read_text()} == {"openvino.py"}
     tools = {path.parent.name for path in PACKAGE.rglob("*.py") if "from onnxruntime" in path.read_text()}
     assert tools <= {"precision"}
 
@@ -83,12 +87,14 @@ def test_onnx_runtime_runs_in_one_file_only_and_its_tools_serve_the_exporter_onl
 def test_help_loads_nothing_heavy():
     code = (
         "import sys; from sr_tile.cli.main import app\n"
-        "commands = ['enhance', 'rebatch', 'inspect', 'models', 'models list', 'models pull', 'models where', 'serve']\n"
+        "commands = ['bench', 'enhance', 'rebatch', 'inspect', 'plan', 'models', 'models list', 'models pull', "
+        "'models where', 'serve']\n"
         "for command in commands:\n"
         "    try: app([*command.split(), '--help'])\n"
         "    except SystemExit as stop: assert not stop.code, command\n"
         "print([name for name in sys.modules if name in "
-        "('numpy', 'onnxruntime', 'onnx', 'pyvips', 'PIL', 'torch', 'tqdm', 'psutil', 'ray', 'fastapi', 'starlette', 'uvicorn')])"
+        "('numpy', 'onnxruntime', 'onnx', 'pyvips', 'PIL', 'openvino', 'torch', 'tqdm', 'psutil', 'ray', 'fastapi', "
+        "'starlette', 'uvicorn')])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"

@@ -6,7 +6,7 @@ from toys import ToyEngine, conv_model, identity_model, noise_image, repeat
 
 from sr_tile.engines.onnx import OnnxEngine
 from sr_tile.enhancer import Enhancer
-from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, ModelLoadError, ModelOutputError
+from sr_tile.errors import ArgumentError, DeviceError, ImageReadError, ImageWriteError, ModelLoadError, ModelOutputError
 from sr_tile.images import ImageReader
 from sr_tile.planner import Settings
 
@@ -234,3 +234,51 @@ def test_bits_that_a_format_cannot_hold_are_said_to_go(identity, tmp_path, caplo
     assert not caplog.text
     identity.enhance_file(tmp_path / "in.png", tmp_path / "cut.jpg")
     assert "8 bits" in caplog.text
+
+
+def test_several_devices_give_what_one_gives(tmp_path):
+    path = conv_model(tmp_path / "m.onnx")
+    image = noise_image(150, 170)
+    settings = Settings(tile=48, overlap=16, batch=2)
+    with (
+        Enhancer(path, device="cpu", settings=settings) as one,
+        Enhancer(path, device="cpu,cpu", settings=settings) as two,
+    ):
+        assert len(two.engines) == 2
+        two.warm_up("zeros")
+        assert np.array_equal(one.enhance(image), two.enhance(image))
+        assert {stage.name: stage.workers for stage in two.stats.stages}["infer"] == 2
+    with pytest.raises(ModelLoadError, match="closed"):
+        two.engines[1].run(np.zeros((1, 3, 8, 8), np.float32))
+
+
+def test_engines_that_are_passed_in_share_the_plan_of_the_smallest_and_stay_open():
+    class Sized(ToyEngine):
+        def __init__(self, free):
+            super().__init__()
+            self.free = free
+
+        def memory_free(self):
+            return self.free
+
+        def close(self):
+            raise AssertionError("closed")
+
+    large, small = Sized(2**34), Sized(2**20)
+    image = noise_image(300, 300)
+    with Enhancer([large, small]) as both, Enhancer([small]) as alone:
+        assert both.plan.batch == alone.plan.batch
+        assert np.array_equal(both.enhance(image), image)
+
+
+def test_a_list_of_devices_is_opened_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = conv_model(tmp_path / "m.onnx")
+    closed = []
+    monkeypatch.setattr(OnnxEngine, "close", lambda self: closed.append(self.device))
+    with pytest.raises(DeviceError, match="cuda"):
+        Enhancer(path, device="cpu,cuda:0")
+    assert closed == ["cpu"]
+    with pytest.raises(ArgumentError, match="auto"):
+        Enhancer(path, device="cpu,auto")
+    with pytest.raises(ArgumentError, match="not known"):
+        Enhancer(path, device="cpu,")

@@ -1,11 +1,19 @@
 import math
+import time
+from dataclasses import replace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from toys import ToyEngine
 
 from sr_tile import memory
 from sr_tile.errors import ArgumentError, GeometryError, OutOfMemoryError
-from sr_tile.planner import Plan, Settings, band_bytes, cached_probe, make_plan, plan_tiles, probe_memory
+from sr_tile.planner import Plan, Settings, band_bytes, choose, make_plan
+from sr_tile.planner.costs import Costs, Point
+from sr_tile.planner.plan import AS_GOOD
+from sr_tile.planner.probe import measure, remembered
+from sr_tile.planner.tiles import is_local, plan_tiles
 from sr_tile.spec import ModelSpec
 
 GIB = 2**30
@@ -113,35 +121,209 @@ def test_default_redundancy_of_a_12_megapixel_photograph():
     assert grid.redundancy <= 1.15
 
 
-def test_the_probe_finds_the_price_of_a_pixel():
+SHAPES = [(1, 128, 128), (1, 256, 256), (4, 256, 256)]
+
+
+def test_measuring_finds_the_price_of_a_pixel(tmp_path):
     engine = HungryEngine(per_pixel=1234)
-    assert probe_memory(engine, plan_tiles(spec(), Settings())) == pytest.approx(1234)
-    assert probe_memory(engine, plan_tiles(spec(), Settings())) == pytest.approx(1234)  # of a used session, too
+    for fresh in (False, True):  # a used session tells the same
+        costs = measure(engine, SHAPES, 1e12, fresh=fresh, folder=tmp_path)
+        assert costs.bytes_per_pixel == pytest.approx(1234)
+        assert costs.largest == 4 * 256 * 256
 
 
-def test_the_probe_is_remembered_by_engine_and_tile(tmp_path):
+def test_what_a_call_gave_back_when_it_ended_is_counted_too(tmp_path):
+    class Passing(HungryEngine):
+        def answer(self, batch_nchw):
+            super().answer(batch_nchw)
+            time.sleep(0.1)
+            taken, self.used = self.used, 0
+            assert taken
+            return ToyEngine.answer(self, batch_nchw)
+
+    assert measure(Passing(per_pixel=777), SHAPES[:1], 1e12, folder=tmp_path).bytes_per_pixel == pytest.approx(777)
+
+
+def test_a_price_is_never_less_than_input_and_output(tmp_path):
+    assert measure(ToyEngine(spec()), SHAPES, 1e12, folder=tmp_path).bytes_per_pixel >= 4 * 3 * (1 + 4)
+
+
+def test_what_was_measured_is_remembered_by_engine_and_measured_once(tmp_path):
     engine = HungryEngine()
-    plan = plan_tiles(spec(), Settings())
-    first = cached_probe(engine, plan, tmp_path)
+    first = measure(engine, SHAPES[:2], 1e12, folder=tmp_path)
     calls = len(engine.shapes)
-    assert cached_probe(engine, plan, tmp_path) == first
+    assert measure(engine, SHAPES[:2], 1e12, folder=tmp_path).points == first.points
+    assert remembered(engine, SHAPES, tmp_path).points == first.points
     assert len(engine.shapes) == calls
+    more = measure(engine, SHAPES, 1e12, folder=tmp_path)  # goes on where the last one ended
+    assert set(engine.shapes[calls:]) == {(4, 3, 256, 256)}
+    assert more.points[:2] == first.points
     engine.identity = "another"
-    cached_probe(engine, plan, tmp_path)
-    assert len(engine.shapes) > calls
+    assert remembered(engine, SHAPES, tmp_path) is None
+
+
+@pytest.mark.parametrize("text", ["{broken", "[]", '{"points": [[1, 2]]}', '{"points": [[1, 128, 128, -1, 5]]}'])
+def test_a_broken_cache_is_measured_again(tmp_path, text):
+    engine = HungryEngine()
+    measure(engine, SHAPES, 1e12, folder=tmp_path)
     for path in tmp_path.iterdir():
-        path.write_text("{broken")
-    engine.rebuild()
-    assert cached_probe(engine, plan, tmp_path) == first
+        path.write_text(text)
+    assert measure(engine, SHAPES, 1e12, folder=tmp_path).bytes_per_pixel == pytest.approx(1000)
+
+
+def test_measuring_stops_before_what_does_not_fit(tmp_path):
+    engine = HungryEngine(per_pixel=1000)
+    costs = measure(engine, SHAPES, 1000 * 256 * 256, folder=tmp_path)
+    assert costs.largest == 256 * 256
+    assert (4, 3, 256, 256) not in engine.shapes
+    full = HungryEngine(per_pixel=1000, free=1000 * 128 * 128)
+    assert measure(full, SHAPES, 1e12, fresh=True, folder=tmp_path).largest == 128 * 128
+    assert measure(HungryEngine(free=1), SHAPES, 1e12, fresh=True, folder=tmp_path) is None
+
+
+def costs_of(formula, per_pixel=1000.0):
+    """Costs as if they had been measured, without noise."""
+    shapes = [*SHAPES, (1, 512, 512), (1, 1024, 1024), (4, 1024, 1024)]
+    pixels = [math.prod(shape) for shape in shapes]
+    return Costs([Point(*shape, formula(n), per_pixel * n) for shape, n in zip(shapes, pixels, strict=True)])
+
+
+@pytest.mark.parametrize(
+    "formula",
+    [
+        lambda n: 2e-6 * n,
+        lambda n: 0.01 + 2e-6 * n,
+        lambda n: n * (1e-6 + 1e-7 * math.log2(n)),
+        lambda n: n * (4e-6 - 1e-7 * math.log2(n)),
+    ],
+)
+def test_the_formula_is_found_again(formula):
+    costs = costs_of(formula)
+    for pixels in (100_000, 400_000, 2_000_000):
+        assert costs.seconds(pixels) == pytest.approx(formula(pixels), rel=1e-6)
+
+
+@given(st.lists(st.floats(1e-3, 10), min_size=1, max_size=6))
+def test_whatever_was_measured_more_pixels_never_take_less_time(seconds):
+    shapes = [*SHAPES, (1, 512, 512), (1, 1024, 1024), (4, 1024, 1024)]
+    costs = Costs([Point(*shape, time, 1.0) for shape, time in zip(shapes, seconds, strict=False)])
+    times = [costs.seconds(pixels) for pixels in range(128**2, costs.largest + 1, 9973)]
+    assert times[0] > 0
+    assert times == sorted(times)
+
+
+def test_the_time_of_an_image_is_that_of_its_calls():
+    costs = costs_of(lambda n: 0.5 + 1e-6 * n)
+    grid = Plan((256, 256), 0, 0, 1).grid(512, 1280)
+    assert costs.seconds_of(grid, 4) == pytest.approx(3 * 0.5 + 10 * 256**2 * 1e-6)
+
+
+LOCAL = spec(halo=10, tile=512)
+
+
+def measured(monkeypatch, formula, per_pixel=1000.0):
+    monkeypatch.setattr(choose, "remembered", lambda engine, shapes: costs_of(formula, per_pixel))
+
+
+def test_a_cache_that_overflows_asks_for_small_tiles_and_dear_calls_for_large_ones(monkeypatch):
+    measured(monkeypatch, lambda n: n * (1e-6 * math.log2(n) - 8e-6))
+    small = make_plan(ToyEngine(LOCAL), Settings())
+    measured(monkeypatch, lambda n: 1 + 1e-6 * n)
+    large = make_plan(ToyEngine(LOCAL), Settings())
+    assert small.tile == (256, 256)
+    assert large.tile == (1024, 1024)
+    assert small.overlap == large.overlap == 20
+
+
+@pytest.mark.parametrize("size", [(3000, 4000), (700, 90), (256, 256), (4000, 3000), (530, 2100)])
+def test_no_other_tile_is_faster_by_the_formula_than_the_one_an_image_gets(monkeypatch, size):
+    formula = lambda n: 0.02 + n * (1e-6 + 1e-8 * math.log2(n))  # noqa: E731
+    measured(monkeypatch, formula)
+    plan = make_plan(ToyEngine(LOCAL), Settings())
+    chosen = plan.costs.seconds_of(plan.grid(*size), plan.batch)
+    for side in plan.sides:
+        other = replace(plan, tile=(side, side), sides=()).grid(*size)
+        assert chosen <= AS_GOOD * plan.costs.seconds_of(other, plan.batch)
+
+
+def test_what_the_user_says_wins_over_what_was_measured(monkeypatch):
+    measured(monkeypatch, lambda n: 1 + 1e-6 * n)
+    for device in ("cpu", "cuda:0"):
+        engine = HungryEngine(spec=LOCAL, device=device)
+        plan = make_plan(engine, Settings(tile=300, overlap=50, halo=7, batch=3))
+        assert (plan.tile, plan.overlap, plan.halo, plan.batch) == ((300, 300), 50, 7, 3)
+        assert plan.grid(3000, 4000).tile == (300, 300)
+        assert make_plan(engine, Settings(batch=3)).batch == 3
+        assert make_plan(engine, Settings(overlap=40)).overlap == 40
+
+
+@pytest.mark.parametrize(
+    ("details", "halo", "local"),
+    [
+        ({}, 10, True),
+        ({}, None, False),
+        ({"receptive_field": 61}, 10, True),
+        ({"receptive_field": None}, 96, False),
+        ({"receptive_field": None, "seam": 0.5}, 96, False),
+        ({"receptive_field": None, "seam": 0.001}, 96, True),
+        ({"receptive_field": None, "seam": 0.5, "pooling": "local"}, 96, True),
+        ({"receptive_field": 61, "seam": 0.0, "pooling": "global"}, 10, False),
+    ],
+)
+def test_only_a_local_network_may_have_another_tile_than_recommended(monkeypatch, details, halo, local):
+    model = spec(halo=halo, tile=256, details=details)
+    assert is_local(model) == local
+    measured(monkeypatch, lambda n: 1 + 1e-6 * n)
+    plan = make_plan(ToyEngine(model), Settings())
+    assert (max(plan.grid(3000, 4000).tile) > 256) == local
+    assert (plan.overlap, plan.halo) == (plan_tiles(model, Settings()).overlap, plan_tiles(model, Settings()).halo)
+
+
+def test_a_side_that_gives_up_the_halo_is_no_choice():
+    far = plan_tiles(spec(halo=100, tile=512, details={"receptive_field": 201}), Settings())
+    assert min(far.sides) == 512
+    assert plan_tiles(spec(fixed_tile=(128, 128), halo=4), Settings()).sides == ()
+    assert plan_tiles(spec(fixed_batch=2, halo=4), Settings()).sides == ()
+    assert plan_tiles(spec(halo=4), Settings(tile=256)).sides == ()
+
+
+def test_small_work_measures_nothing_and_large_work_does():
+    engine = HungryEngine(spec=LOCAL)
+    engine.identity = "work"
+    for work in (None, 256 * 256, 12_000_000):
+        assert make_plan(engine, Settings(), work=work).tile == (512, 512)
+    assert engine.shapes == []
+    make_plan(engine, Settings(), work=10**9)
+    assert engine.shapes
+    calls = len(engine.shapes)
+    make_plan(engine, Settings(), work=10**9)
+    assert len(engine.shapes) == calls
+
+
+def test_work_pays_where_it_saves_more_pixels_than_measuring_takes():
+    plan = plan_tiles(spec(halo=40, tile=256, details={"receptive_field": 201}), Settings())
+    assert plan.grid(3000, 4000).redundancy > 1.5
+    assert choose.pays(plan, 12_000_000, 4_000_000)
+    assert not choose.pays(plan_tiles(LOCAL, Settings()), 12_000_000, 4_000_000)
+
+
+def test_a_little_less_memory_changes_nothing(monkeypatch):
+    measured(monkeypatch, lambda n: 0.01 + 1e-6 * n)
+    plans = [make_plan(HungryEngine(spec=LOCAL, free=int(free)), Settings()) for free in (8e9, 7.9e9, 7.5e9)]
+    assert len({(plan.tile, plan.batch, plan.sides) for plan in plans}) == 1
 
 
 @pytest.mark.parametrize("free", [GIB // 4, GIB, 4 * GIB, 100 * GIB])
-def test_batch_fills_the_free_memory_but_for_the_headroom(free):
-    engine = HungryEngine(per_pixel=4000, free=free, spec=spec())
+@pytest.mark.parametrize("known", [False, True])
+def test_a_call_fits_into_the_free_memory_but_for_the_headroom(monkeypatch, free, known):
+    if known:
+        measured(monkeypatch, lambda n: 0.01 + 1e-6 * n, per_pixel=4000.0)
+    engine = HungryEngine(per_pixel=4000, free=free, spec=LOCAL)
     engine.identity = f"hungry-{free}"
     plan = make_plan(engine, Settings())
-    price = 4000 * math.prod(plan.tile)
-    assert plan.batch == max(1, min(int(0.9 * free / price), 64))
+    assert plan.batch & (plan.batch - 1) == 0
+    for size in ((3000, 4000), (500, 9000)):
+        assert 4000 * plan.batch * math.prod(plan.grid(*size).tile) <= 0.9 * free
 
 
 def test_a_tile_that_does_not_fit_is_halved_before_the_first_image():
@@ -181,7 +363,3 @@ def test_smaller_plans_end_in_an_error():
         smallest.smaller()
     with pytest.raises(OutOfMemoryError, match="cannot become smaller"):
         Plan((256, 256), 16, 8, 1, fitted=False).smaller()
-
-
-def test_the_models_price_is_never_less_than_its_input_and_output():
-    assert probe_memory(ToyEngine(spec()), plan_tiles(spec(), Settings())) >= 4 * 3 * (1 + 4)

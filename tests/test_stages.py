@@ -1,8 +1,10 @@
+import random
 import threading
+import time
 
 import pytest
 
-from sr_tile.stages import BoundedQueue, Cancelled, StageClock, start_thread
+from sr_tile.stages import BoundedQueue, Cancelled, OrderedQueue, StageClock, start_thread
 
 
 def test_items_come_in_order_and_a_closed_queue_is_read_to_its_end():
@@ -79,3 +81,42 @@ def test_the_clock_adds_up():
     assert (report.items_in, report.items_out) == (3, 6)
     assert report.shortest <= report.mean <= report.longest <= report.busy
     assert 0 <= clock.idle <= 1
+
+
+def test_an_ordered_queue_gives_numbers_in_their_order_whoever_is_faster():
+    queue = OrderedQueue(3)
+    numbers = iter(range(200))
+    lock = threading.Lock()
+    rng = random.Random(0)
+
+    def work():
+        while True:
+            with lock:
+                number = next(numbers, None)
+            if number is None:
+                return
+            time.sleep(rng.random() * 1e-3)
+            queue.put(number, number)
+
+    threads = [start_thread("writer", work, pytest.fail) for _ in range(3)]
+    closer = start_thread("closer", lambda: ([thread.join() for thread in threads], queue.close()), pytest.fail)
+    assert list(queue) == list(range(200))
+    closer.join()
+
+
+def test_an_ordered_queue_holds_back_what_is_far_ahead():
+    queue = OrderedQueue(2)
+    done = threading.Event()
+    queue.put(1, "b")
+    thread = start_thread("writer", lambda: (queue.put(2, "c"), done.set()), pytest.fail)
+    assert not done.wait(0.05)
+    queue.put(0, "a")  # the next in turn always finds room
+    items = iter(queue)
+    assert next(items) == "a"
+    assert done.wait(5)
+    thread.join()
+    queue.cancel()
+    with pytest.raises(Cancelled):
+        next(items)
+    with pytest.raises(Cancelled):
+        queue.put(3, "d")

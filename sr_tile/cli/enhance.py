@@ -5,14 +5,15 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sr_tile.cli.options import as_number, number_or_auto, parse_parallel
+from sr_tile.cli.options import image_sizes, number_or_auto, parse_parallel, settings_of
 from sr_tile.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from sr_tile.enhancer import Enhancer
     from sr_tile.jobs import Report
     from sr_tile.work import Stats
 
@@ -24,7 +25,12 @@ def enhance(
     ],
     model: Annotated[str | None, typer.Option(help="Path of an ONNX file, or name of a bundled model.")] = None,
     scale: Annotated[int | None, typer.Option(min=1, help="Choose the bundled model that enlarges this much.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, tensorrt, directml, coreml.")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option(
+            help="auto, cpu, openvino, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1."
+        ),
+    ] = "auto",
     tile_size: Annotated[
         str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")
     ] = "auto",
@@ -67,13 +73,14 @@ def enhance(
         raise typer.BadParameter("give at least one input and one output: IN... OUT")
     workers = parse_parallel(parallel)
 
-    from sr_tile import memory
     from sr_tile.enhancer import Enhancer
     from sr_tile.images import WriteOptions
     from sr_tile.jobs import Report, pair_files, run_files
-    from sr_tile.planner import Settings
     from sr_tile.serving.client import RemoteEnhancer
 
+    if server:
+        mine = {"device": device, "batch-size": batch_size, "warmup": warmup, "parallel": parallel}
+        _refuse_with_server({**mine, "mem-limit": mem_limit, "stats": stats})
     if overwrite and skip_existing:
         raise ArgumentError("--overwrite and --skip-existing contradict each other; give one of them")
     *inputs, output = paths
@@ -83,44 +90,38 @@ def enhance(
     for file in (report, Path(stats) if stats and stats != "-" else None):
         if file and not file.parent.is_dir():  # known before hours of work, not after
             raise ArgumentError(f"{file}: the folder {file.parent} does not exist; create it first")
-    wish: Any = {
-        name: as_number(value) for name, value in (("tile", tile_size), ("overlap", overlap), ("batch", batch_size))
-    }
+    settings = settings_of(tile_size, overlap, halo, batch_size, mem_limit)
     result = Report()
     waiting = [pair.source for pair in pairs if not pair.problem and not (skip_existing and pair.target.exists())]
-    with _Progress(waiting, quiet) as progress, contextlib.ExitStack() as stack:
+    sizes = image_sizes(waiting[:MOST_HEADERS])
+    work = sum(height * width for height, width in sizes)
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(_Progress(None if len(waiting) > MOST_HEADERS else work, quiet))
         enhancer: Enhancer | RemoteEnhancer
         if server:
-            mine = {"device": device, "batch-size": batch_size, "warmup": warmup, "parallel": parallel}
-            _refuse_with_server({**mine, "mem-limit": mem_limit, "stats": stats})
             wanted = {"model": model, "scale": scale, "alpha": alpha, **_said(tile_size, overlap, halo)}
             token = os.environ.get("SR_TILE_TOKEN")
             enhancer = RemoteEnhancer(server, token, options=wanted, on_pixels=lambda job, pixels: progress.add(pixels))
         else:
-            settings = Settings(
-                **wish,
-                halo=None if halo == "auto" else int(halo),
-                mem_limit=memory.parse_size(mem_limit) if mem_limit else None,
+            enhancer = Enhancer(
+                model,
+                scale=scale,
+                device=device,
+                settings=settings,
+                work=work,
+                alpha=alpha,  # type: ignore[arg-type]
+                decoders=workers["decode"],
+                encoders=workers["encode"],
+                on_pixels=lambda job, pixels: progress.add(pixels),
             )
-            enhancer = stack.enter_context(
-                Enhancer(
-                    model,
-                    scale=scale,
-                    device=device,
-                    settings=settings,
-                    alpha=alpha,  # type: ignore[arg-type]
-                    decoders=workers["decode"],
-                    encoders=workers["encode"],
-                    on_pixels=lambda job, pixels: progress.add(pixels),
-                )
-            )
-            enhancer.warm_up(warmup, image_size(waiting))
+            enhancer.warm_up(warmup, sizes[0] if sizes else None)
+            stack.enter_context(enhancer)
         try:
             for done in run_files(enhancer, pairs, overwrite=overwrite, skip_existing=skip_existing, options=options):
                 result.files.append(done)
         finally:
             progress.close()
-            _show(result, enhancer.stats if isinstance(enhancer, Enhancer) else None, report, stats)
+            _show(result, enhancer if isinstance(enhancer, Enhancer) else None, report, stats)
     if result.failed:
         raise typer.Exit(1)
 
@@ -138,18 +139,21 @@ def _said(tile_size: str, overlap: str, halo: str) -> dict[str, str]:
     return {name: value for name, value in values.items() if value != "auto"}
 
 
-def _show(result: "Report", figures: "Stats | None", report: Path | None, stats: str | None) -> None:
+def _show(result: "Report", enhancer: "Enhancer | None", report: Path | None, stats: str | None) -> None:
     """Write what was asked for, and name what failed."""
     from sr_tile import memory
     from sr_tile.jobs import write_json
 
-    content = {**asdict(figures), "peak_ram_bytes": memory.peak_ram()} if figures else {}
+    content = {}
+    if enhancer:
+        figures, device = enhancer.stats, enhancer.engine.device
+        content = {**asdict(figures), "device": device, "peak_ram_bytes": memory.peak_ram()}
+        if stats == "-":
+            print(_table(figures, device, memory.format_size(memory.peak_ram())), file=sys.stderr)
+        elif stats:
+            write_json(Path(stats), content)
     if report:
         result.write(report, content)
-    if stats == "-" and figures:
-        print(_table(figures, memory.format_size(memory.peak_ram())), file=sys.stderr)
-    elif stats:
-        write_json(Path(stats), content)
     if len(result.files) > 1:
         for file in result.failed:
             print(f"sr-tile: failed: {file.error}", file=sys.stderr)
@@ -159,7 +163,7 @@ def _show(result: "Report", figures: "Stats | None", report: Path | None, stats:
         print(f"sr-tile: error: {result.failed[0].error}", file=sys.stderr)
 
 
-def _table(figures: "Stats", peak: str) -> str:
+def _table(figures: "Stats", device: str, peak: str) -> str:
     lines = [
         f"{'stage':8}{'workers':>8}{'in':>8}{'out':>8}{'shortest':>10}{'mean':>10}{'longest':>10}{'busy':>10}{'items/s':>10}"
     ]
@@ -174,7 +178,7 @@ def _table(figures: "Stats", peak: str) -> str:
         f"{figures.megapixels:.2f} MP in {figures.seconds:.2f} s = {speed:.2f} MP/s"
     )
     lines.append(
-        f"tile {figures.tile[0]} x {figures.tile[1]}, batch {figures.batch}; "
+        f"device {device}, tile {figures.tile[0]} x {figures.tile[1]}, batch {figures.batch}; "
         f"redundancy {figures.redundancy:.3f}; peak memory {peak}"
     )
     if figures.redone:
@@ -183,17 +187,17 @@ def _table(figures: "Stats", peak: str) -> str:
 
 
 class _Progress:
-    """A bar on stderr in input megapixels, where stderr is a terminal."""
+    """A bar on stderr in input megapixels, where stderr is a terminal; `work` is all there is to do, where that is known."""
 
-    def __init__(self, sources: list[Path], quiet: bool) -> None:
-        self._sources = sources
+    def __init__(self, work: int | None, quiet: bool) -> None:
+        self._work = work
         self._shown = not quiet and sys.stderr.isatty()
 
     def __enter__(self) -> "_Progress":
         if self._shown:
             from tqdm import tqdm
 
-            total = self._megapixels()
+            total = None if self._work is None else self._work / 1e6
             # tqdm forgets a total that is exceeded, so the last digit must not be lost.
             layout = _BAR if total is None else _BAR_WITH_TOTAL.replace("TOTAL", f"{total:.1f}")
             self._bar = tqdm(
@@ -214,28 +218,7 @@ class _Progress:
         if self._shown:
             self._bar.update(pixels / 1e6)
 
-    def _megapixels(self) -> float | None:
-        """All there is to do, by the headers; unknown for more files than are quickly opened."""
-        if len(self._sources) > MOST_HEADERS:
-            return None
-        sizes = [image_size([source]) or (0, 0) for source in self._sources]
-        return sum(height * width for height, width in sizes) / 1e6
 
-
-def image_size(sources: list[Path]) -> tuple[int, int] | None:
-    """(height, width) of the first of the images that can be read."""
-    from sr_tile.errors import ImageError
-    from sr_tile.images import ImageReader
-
-    for source in sources:
-        try:
-            with ImageReader(source) as reader:
-                return reader.info.height, reader.info.width
-        except ImageError:
-            continue
-    return None
-
-
-MOST_HEADERS = 500
+MOST_HEADERS = 500  # files are quickly opened, but not any number of them
 _BAR = "{n:.1f} MP, {rate_fmt}, {elapsed} so far"
 _BAR_WITH_TOTAL = "{percentage:3.0f}%|{bar}| {n:.1f}/TOTAL MP, {rate_fmt}, {remaining} left"

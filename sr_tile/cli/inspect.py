@@ -8,7 +8,7 @@ import typer
 
 def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Path of an ONNX file, or name of a model.")],
-    device: Annotated[str, typer.Option(help="Where `enhance` would run: auto, cpu, cuda, ...")] = "auto",
+    device: Annotated[str, typer.Option(help="Where `enhance` would run: auto, cpu, openvino, cuda, ...")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print inputs, outputs, scale, metadata and size of a model, and the tiles and batch that `enhance` will use."""

@@ -32,6 +32,9 @@ def pull_model(
     sha256: Annotated[
         str | None, typer.Option(help="Hash of the checkpoint, for models whose hash is not known here.")
     ] = None,
+    pooling: Annotated[
+        str | None, typer.Option(help="For NAFNet: global, or local (TLC) for tiles beyond 384 pixels.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Export again what is here already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
@@ -42,7 +45,7 @@ def pull_model(
     from sr_tile.export.pull import pull
 
     with _Progress(name, shown=not quiet and sys.stderr.isatty()) as progress:
-        path = pull(name, sha256=sha256, overwrite=overwrite, on_bytes=progress.show)
+        path = pull(name, sha256=sha256, pooling=pooling, overwrite=overwrite, on_bytes=progress.show)
     print(path)
 
 

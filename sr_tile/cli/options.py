@@ -1,6 +1,13 @@
 """Values of options that several commands share."""
 
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import typer
+
+if TYPE_CHECKING:
+    from sr_tile.planner import Settings
 
 
 def number_or_auto(text: str) -> str:
@@ -24,3 +31,48 @@ def parse_parallel(text: str) -> dict[str, int]:
             raise typer.BadParameter(f"{item!r} is not decode=N or encode=N with N from 1 up")
         workers[name.strip()] = int(number)
     return workers
+
+
+def settings_of(tile_size: str, overlap: str, halo: str, batch_size: str, mem_limit: str | None) -> "Settings":
+    """The five options of tiles and memory as settings."""
+    from sr_tile import memory
+    from sr_tile.planner import Settings
+
+    wish: Any = {
+        name: as_number(value) for name, value in (("tile", tile_size), ("overlap", overlap), ("batch", batch_size))
+    }
+    return Settings(
+        **wish,
+        halo=None if halo == "auto" else int(halo),
+        mem_limit=memory.parse_size(mem_limit) if mem_limit else None,
+    )
+
+
+def image_sizes(sources: Iterable[Path]) -> list[tuple[int, int]]:
+    """(height, width) of those of the images that can be read, by their headers."""
+    from sr_tile.errors import ImageError
+    from sr_tile.images import ImageReader
+
+    sizes = []
+    for source in sources:
+        try:
+            with ImageReader(source) as reader:
+                sizes.append((reader.info.height, reader.info.width))
+        except ImageError:
+            continue
+    return sizes
+
+
+def numbers(text: str) -> str:
+    """Check for whole numbers with commas between."""
+    if not all(item.isdecimal() for item in text.split(",")):
+        raise typer.BadParameter(f"{text!r} is not a list of whole numbers such as 1,2,4")
+    return text
+
+
+def words(text: str) -> tuple[str, ...]:
+    """What stands between commas."""
+    found = tuple(item.strip() for item in text.split(",") if item.strip())
+    if not found:
+        raise typer.BadParameter("an empty list; give at least one, with commas between several")
+    return found

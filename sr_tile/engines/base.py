@@ -84,6 +84,20 @@ class Cancellable(Protocol):
         ...
 
 
+def lanes_of(engine: Engine) -> int:
+    """Threads that may be inside `run` at a time, 1 where the engine has no attribute `lanes` that says more.
+
+    An engine with several computes one batch while it moves the pixels of others. All that is not `run` is called while
+    no thread is inside.
+    """
+    return getattr(engine, "lanes", 1)
+
+
+def on_host(engine: Engine) -> bool:
+    """True where the engine computes on the processor, in the memory of this process."""
+    return engine.device in ("cpu", "openvino")
+
+
 def warm_up(engine: Engine, kind: str, batch: int, tile: tuple[int, int]) -> None:
     """Run the engine once at the real shape, so that the first real batch is as fast as the others.
 

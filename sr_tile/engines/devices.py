@@ -22,7 +22,7 @@ _INSTALL = {
 
 @dataclass(frozen=True)
 class Device:
-    """A device by kind and number.
+    """A device by kind and number, with options of its provider beyond our own, as ONNX Runtime's manual names them.
 
     >>> str(Device.parse("cuda:1")), str(Device.parse("cuda")), str(Device.parse("cpu"))
     ('cuda:1', 'cuda:0', 'cpu')
@@ -30,6 +30,7 @@ class Device:
 
     kind: str
     index: int = 0
+    options: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> "Device":
@@ -40,7 +41,7 @@ class Device:
         """
         match = re.fullmatch(r"([a-z]+)(?::(\d+))?", text.strip().lower())
         if not match or match[1] not in PROVIDERS or (match[2] and match[1] in ("cpu", "coreml")):
-            kinds = ", ".join(["auto", *PROVIDERS])
+            kinds = ", ".join(["auto", *PROVIDERS, "openvino"])
             raise ArgumentError(f"device {text!r} is not known; choose one of {kinds}, with a number as in cuda:1")
         return cls(match[1], int(match[2] or 0))
 
@@ -51,6 +52,11 @@ class Device:
     def nvidia(self) -> bool:
         """True where NVML knows its memory."""
         return self.kind in ("cuda", "tensorrt")
+
+    @property
+    def graphs(self) -> bool:
+        """True where calls are recorded as CUDA graphs."""
+        return self.kind == "cuda" and dict(self.options).get("enable_cuda_graph") == "1"
 
     @property
     def provider(self) -> str:
@@ -71,5 +77,5 @@ class Device:
         if self.kind == "cuda":
             # Exhaustive search costs seconds for each new shape; growth in powers of two wastes up to half the memory.
             options |= {"cudnn_conv_algo_search": "HEURISTIC", "arena_extend_strategy": "kSameAsRequested"}
-        own = (self.provider, options)
+        own = (self.provider, options | dict(self.options))
         return [own, *Device("cuda", self.index).provider_options()] if self.kind == "tensorrt" else [own, cpu]

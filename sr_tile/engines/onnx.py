@@ -12,6 +12,9 @@ import numpy as np
 from sr_tile import memory
 from sr_tile.engines.devices import Device
 from sr_tile.engines.files import check_references
+from sr_tile.engines.graphs import GRAPH_ID, GraphCalls
+from sr_tile.engines.tensorrt import tensorrt_options
+from sr_tile.engines.threads import allowed_threads
 from sr_tile.engines.twin import float_twin
 from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, SrTileError, one_line
 from sr_tile.spec import METADATA_KEY, ModelSpec
@@ -23,8 +26,14 @@ if TYPE_CHECKING:
 log = logging.getLogger("sr_tile")
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-_OUT_OF_MEMORY = re.compile(
+OUT_OF_MEMORY = re.compile(
     r"failed to allocate|out of memory|bad.?alloc|BFCArena|ALLOC_FAILED|OUT_OF_MEMORY|8007000E|insufficient memory",
+    re.I,
+)
+# What CUDA and DirectML say once and then for ever: no later call of this process can use the device.
+_DEVICE_LOST = re.compile(
+    r"CUDA failure (?:46|214|700|702|709|71[04-9]|720|999)\b|unspecified launch failure"
+    r"|device (?:was |is )?(?:lost|removed|hung)|887A000[567]",
     re.I,
 )
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
@@ -36,23 +45,29 @@ class OnnxEngine:
     Args:
         path: the model: one input (N, C, H, W) of float32 or float16 with 1 or 3 channels; its first output is the picture.
         device: `auto`, `cpu`, `cuda`, `cuda:1`, `tensorrt`, `directml`, `coreml`.
+        options: of the device's provider, as ONNX Runtime's manual names them. With `enable_cuda_graph` at `1` calls are
+            recorded and replayed, one at a time.
 
     Raises:
         ModelLoadError: the file is no such model.
         DeviceError: a device named explicitly cannot be had.
     """
 
-    def __init__(self, path: Path | str, device: str = "auto") -> None:
+    def __init__(self, path: Path | str, device: str = "auto", options: dict[str, str] | None = None) -> None:
         self._path = Path(path)
         if not self._path.is_file():
             raise ModelLoadError(
                 f"model {self._path}: there is no such file; `sr-tile models list` names bundled models"
             )
         check_references(self._path)
-        self._device, self._session = _open(self._path, device)
+        self._device, self._session = _open(self._path, device, tuple((options or {}).items()))
         # Of a model in float16; made when first needed, False where the model has none.
         self._twin: Any = None
         self.device = str(self._device)
+        # Calls of two threads run on two streams of CUDA, so one computes while the other's pixels come or go.
+        self.lanes = 2 if self._device.nvidia and not self._device.graphs else 1
+        self._graphs: GraphCalls | None = None  # made when first needed
+        self._full: dict[tuple[int, int], int] = {}  # the most rows that each shape of tiles came in
         self._dtype, self.spec = self._read_spec()
         self.spec = self._measure(self.spec)
 
@@ -86,8 +101,8 @@ class OnnxEngine:
         fixed = self.spec.fixed_batch
         if fixed and rows > fixed:
             return np.concatenate([self._run(batch_nchw[i : i + fixed], session, dtype) for i in range(0, rows, fixed)])
-        if fixed and rows < fixed:
-            batch_nchw = np.concatenate([batch_nchw, np.repeat(batch_nchw[-1:], fixed - rows, axis=0)])
+        if (missing := (fixed or self._rows_for(rows, (height, width))) - rows) > 0:
+            batch_nchw = np.concatenate([batch_nchw, np.repeat(batch_nchw[-1:], missing, axis=0)])
         output = self._call(np.ascontiguousarray(batch_nchw, dtype), session)[:rows]
         scale = self.spec.scale
         if scale and output.shape != (rows, channels, height * scale, width * scale):
@@ -97,9 +112,21 @@ class OnnxEngine:
             )
         return output.astype(np.float32, copy=False)
 
+    def _rows_for(self, rows: int, tile: tuple[int, int]) -> int:
+        """Rows to run in place of `rows`: a GPU pays for each new shape, so the last rows of a picture get company.
+
+        Up to the full batch where they fill more than half of it, else up to a power of two, so that few are computed
+        for nothing. TensorRT, which builds for minutes, always gets the full batch.
+        """
+        if not self._device.nvidia:
+            return rows
+        full = self._full[tile] = max(rows, self._full.get(tile, 0))
+        return full if 2 * rows > full or self._device.kind == "tensorrt" else 1 << (rows - 1).bit_length()
+
     def rebuild(self) -> None:
         """See `Engine.rebuild`."""
         self.close()
+        self._full.clear()
         self._session = open_session(self._path, self._device)
 
     def memory_free(self) -> int:
@@ -112,7 +139,9 @@ class OnnxEngine:
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._session = self._twin = None
+        if self._graphs:
+            self._graphs.close()
+        self._session = self._twin = self._graphs = None
 
     def _call(self, batch: np.ndarray, session: Any) -> np.ndarray:
         """One call of a session, whatever shape it returns."""
@@ -120,22 +149,35 @@ class OnnxEngine:
             raise ModelLoadError(f"model {self._path.name}: its engine was closed; make a new one")
         name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
         try:
-            if not self._device.nvidia:
+            # No I/O binding on a GPU: its copies happen outside of the call, on whatever device the thread used last, and
+            # hold the interpreter. Inside they are ordered with the computation, and other threads go on.
+            if not self._device.graphs:
                 return np.asarray(session.run([output], {name: batch})[0])
-            binding = session.io_binding()
-            binding.bind_cpu_input(name, batch)
-            binding.bind_output(output, "cuda", self._device.index)
-            session.run_with_iobinding(binding)
-            return np.asarray(binding.copy_outputs_to_cpu()[0])
+            return self._call_graph(batch, session)
         except MemoryError as error:
-            raise OutOfMemoryError(_too_large(self.device, batch.shape)) from error
+            raise OutOfMemoryError(too_large(self.device, batch.shape)) from error
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-            if _OUT_OF_MEMORY.search(str(error)):
-                raise OutOfMemoryError(_too_large(self.device, batch.shape)) from error
+            if OUT_OF_MEMORY.search(str(error)):
+                raise OutOfMemoryError(too_large(self.device, batch.shape)) from error
+            if self._device.kind != "cpu" and _DEVICE_LOST.search(str(error)):
+                raise DeviceError(
+                    f"device {self.device}: stopped working: {one_line(error)}; restart the program, and look at the driver"
+                ) from error
             raise ModelOutputError(
                 f"model {self._path.name}: failed on (N, C, H, W) = {batch.shape}: {one_line(error)}; "
                 "try another --tile-size, or look at the graph"
             ) from error
+
+    def _call_graph(self, batch: np.ndarray, session: Any) -> np.ndarray:
+        """A recorded call of the main session; a plain one of the twin, and while the scale is not known."""
+        scale = self.spec.scale
+        if session is self._session and scale:
+            self._graphs = self._graphs or GraphCalls(_runtime(), session, self._device.index)
+            rows, channels, height, width = batch.shape
+            return self._graphs.run(batch, (rows, channels, height * scale, width * scale))
+        options = _runtime().RunOptions()
+        options.add_run_config_entry(GRAPH_ID, "-1")
+        return np.asarray(session.run(None, {session.get_inputs()[0].name: batch}, options)[0])
 
     def _read_spec(self) -> tuple[type, ModelSpec]:
         """Number type and spec by what the file and its graph say."""
@@ -196,7 +238,8 @@ class OnnxEngine:
         return scale
 
 
-def _too_large(device: str, shape: tuple[int, ...]) -> str:
+def too_large(device: str, shape: tuple[int, ...]) -> str:
+    """What to say where the device has no room for a batch."""
     return f"{device} has no memory left for a batch of shape {shape}; use a smaller --tile-size or --batch-size"
 
 
@@ -229,11 +272,15 @@ def open_session(
         runtime.preload_dlls()
     options = runtime.SessionOptions()
     options.log_severity_level = 4
+    options.intra_op_num_threads = allowed_threads() or 0  # 0: one a core, which is left to ONNX Runtime
     for key, value in settings.items():
         setattr(options, key, value)
     try:
         content = model if isinstance(model, bytes) else str(model)
-        session = runtime.InferenceSession(content, options, providers=device.provider_options())
+        providers = device.provider_options()
+        if device.kind == "tensorrt":
+            providers[0][1].update(tensorrt_options(model, f"{runtime.__version__}-{memory.gpu_name(device.index)}"))
+        session = runtime.InferenceSession(content, options, providers=providers)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         if device.kind != "cpu" and "rotobuf" not in str(error):
             raise DeviceError(f"device {device}: cannot run {name}: {one_line(error)}") from error
@@ -248,11 +295,13 @@ def open_session(
     return session
 
 
-def _open(path: Path, wanted: str) -> tuple[Device, "onnxruntime.InferenceSession"]:
-    """The device that `wanted` means on this machine, and a session on it."""
+def _open(
+    path: Path, wanted: str, options: tuple[tuple[str, str], ...] = ()
+) -> tuple[Device, "onnxruntime.InferenceSession"]:
+    """The device that `wanted` means on this machine, and a session on it; `options` are for one that is named."""
     available = _runtime().get_available_providers()
     if wanted != "auto":
-        device = Device.parse(wanted)
+        device = replace(Device.parse(wanted), options=options)
         if device.provider not in available:
             offered = ", ".join(sorted(available))
             raise DeviceError(

@@ -6,7 +6,6 @@ import io
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import onnx
@@ -15,20 +14,8 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import Tensor, nn
 
 from sr_tile.errors import ModelLoadError
+from sr_tile.export.architectures import Network
 from sr_tile.export.graph import Array
-
-
-@dataclass(frozen=True)
-class ForeignNetwork:
-    """A network recognised by spandrel; the attributes are those of `architectures.Network`."""
-
-    architecture: str
-    channels: int
-    scale: int
-    multiple: int
-    tile: int
-    graph: Callable[[int], onnx.ModelProto]
-    forward: Callable[[Tensor], Tensor]
 
 
 class _Padded(nn.Module):
@@ -53,8 +40,8 @@ class _Padded(nn.Module):
         return result[..., : height * self.scale, : width * self.scale]
 
 
-def detect_foreign(state: Mapping[str, Array]) -> ForeignNetwork:
-    """Recognise a state dict with spandrel.
+def detect_foreign(state: Mapping[str, Array]) -> tuple[Network, Callable[[Tensor], Tensor]]:
+    """Recognise a state dict with spandrel: the network, and the function that Torch computes for it.
 
     Raises:
         ModelLoadError: spandrel is missing, doesn't know the architecture, or the network isn't picture to picture.
@@ -77,15 +64,16 @@ def detect_foreign(state: Mapping[str, Array]) -> ForeignNetwork:
     _free_windows(found.model)
     multiple = max(1, found.size_requirements.multiple_of)
     padded = _Padded(found.model.eval(), multiple, found.size_requirements.minimum, found.scale).eval()
-    return ForeignNetwork(
+    network = Network(
         architecture=" ".join((found.architecture.name, *found.tags)),
         channels=found.input_channels,
         scale=found.scale,
         multiple=multiple,
         tile=256,
         graph=lambda opset: _trace(padded, found.input_channels, multiple, opset),
-        forward=padded,
+        family="spandrel",
     )
+    return network, padded
 
 
 def _free_windows(network: nn.Module) -> None:

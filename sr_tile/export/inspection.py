@@ -11,7 +11,7 @@ from typing import Any
 import onnx
 
 from sr_tile.engines.files import load_model, tensors
-from sr_tile.engines.onnx import OnnxEngine
+from sr_tile.engines.opening import open_engine
 from sr_tile.errors import SrTileError
 from sr_tile.planner import Settings, make_plan
 
@@ -55,7 +55,7 @@ def inspect(path: Path, device: str = "auto") -> dict[str, Any]:
 def _plan(path: Path, device: str) -> dict[str, Any]:
     """The spec with what was measured, and the plan of `enhance`, or why there is none."""
     try:
-        engine = OnnxEngine(path, device)
+        engine = open_engine(path, device)
     except SrTileError as error:
         return {"spec": None, "enhance": {"refused": str(error)}}
     try:

@@ -14,13 +14,14 @@ from sr_tile.errors import ArgumentError, DownloadError, ModelError
 from sr_tile.export.download import OnBytes, download, file_hash
 from sr_tile.spec import write_spec
 
-Exporter = Callable[[Path, Path], Any]
+Exporter = Callable[..., Any]
 
 
 def pull(
     name: str,
     *,
     sha256: str | None = None,
+    pooling: str | None = None,
     overwrite: bool = False,
     exporter: Exporter | None = None,
     on_bytes: OnBytes | None = None,
@@ -30,8 +31,10 @@ def pull(
     Args:
         name: of `zoo.OFFICIAL`.
         sha256: of the checkpoint, for those whose hash the zoo does not know.
+        pooling: `global` or `local` for NAFNet, see `to_onnx.export`; None takes what is there, else `global`. A model that
+            is there with the other kind is exported again.
         overwrite: export again, from the checkpoint that is kept if its hash is right.
-        exporter: (checkpoint, output) to an ONNX file; None is the exporter of the extra `export`.
+        exporter: (checkpoint, output, pooling=...) to an ONNX file; None is the exporter of the extra `export`.
         on_bytes: is told (bytes so far, bytes in all or None).
 
     Returns:
@@ -43,9 +46,11 @@ def pull(
         ModelError: it cannot be exported; the checkpoint is kept.
     """
     item = _official(name)
+    if pooling not in (None, "global", "local"):
+        raise ArgumentError(f"pooling {pooling!r} is not known; use global or local")
     expected = _expected(item, sha256)
     target = zoo.pulled_folder() / f"{name}.onnx"
-    if target.is_file() and not overwrite:
+    if target.is_file() and not overwrite and pooling in (None, _pooling(target)):
         return target
     checkpoint = zoo.pulled_folder().parent / "checkpoints" / item.file
     try:
@@ -55,7 +60,7 @@ def pull(
             download(item.url, checkpoint, expected, on_bytes=on_bytes)
         with tempfile.TemporaryDirectory(prefix=".sr-tile-", dir=target.parent) as temporary:
             model = Path(temporary) / target.name
-            _export(item, checkpoint, model, exporter)
+            _export(item, checkpoint, model, pooling or "global", exporter)
             _describe(item, model, expected)
             model.replace(target)
     except OSError as error:
@@ -86,10 +91,16 @@ def _expected(item: zoo.Official, sha256: str | None) -> str:
     return given or str(item.sha256)
 
 
-def _export(item: zoo.Official, checkpoint: Path, model: Path, exporter: Exporter | None) -> None:
+def _pooling(model: Path) -> str:
+    engine = OnnxEngine(model, "cpu")
+    engine.close()
+    return engine.spec.details.get("pooling") or "global"
+
+
+def _export(item: zoo.Official, checkpoint: Path, model: Path, pooling: str, exporter: Exporter | None) -> None:
     try:
         run = exporter or importlib.import_module("sr_tile.export.to_onnx").export
-        run(checkpoint, model)
+        run(checkpoint, model, pooling=pooling)
     except ImportError as error:
         raise ModelError(
             f"model {item.name}: its checkpoint is kept as {checkpoint}, but exporting it needs {error.name or error}; "

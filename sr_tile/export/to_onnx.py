@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +11,7 @@ import numpy as np
 import onnx
 
 import sr_tile
+from sr_tile.aside import written_aside
 from sr_tile.engines.devices import Device
 from sr_tile.engines.onnx import open_session
 from sr_tile.errors import ArgumentError, ModelOutputError, SrTileError
@@ -83,7 +80,7 @@ def export(
     state = load_state(source)
     network, forward = _recognise(state, pooling)
     model = network.graph(opset)
-    with _aside(target) as temporary:
+    with written_aside(target) as temporary:
         onnx.save(model, temporary)
         run = _session(temporary)
         errors = verify(run, forward, network.channels, network.scale, network.multiple)
@@ -127,22 +124,18 @@ def verify(run: Run, forward: Run, channels: int, scale: int, multiple: int) -> 
     return errors
 
 
-def _recognise(state: dict[str, Array], pooling: Pooling) -> tuple[Any, Run]:
+def _recognise(state: dict[str, Array], pooling: Pooling) -> tuple[Network, Run]:
     import torch
 
-    network: Any = None
-    own = detect(state, "global")
-    if own is not None or pooling != "global":
-        network = detect(state, pooling)
-    if isinstance(network, Network):
+    network = detect(state, pooling)
+    if network:
         from sr_tile.export.architectures.plain import plain_network
 
-        compute: Callable[..., Any] = plain_network(network, state)
+        compute = plain_network(network, state)
     else:
         from sr_tile.export.foreign import detect_foreign
 
-        network = detect_foreign(state)
-        compute = network.forward
+        network, compute = detect_foreign(state)
 
     def forward(picture: Picture) -> Picture:
         with torch.inference_mode():
@@ -163,12 +156,12 @@ def _session(path: Path) -> Run:
     return run
 
 
-def _describe(network: Any, locality: Locality) -> dict[str, Any]:
+def _describe(network: Network, locality: Locality) -> dict[str, Any]:
     facts = {key: getattr(network, key) for key in ("architecture", "channels", "scale", "multiple", "tile")}
     return {
         **facts,
         **asdict(locality),
-        "pooling": getattr(network, "pooling", None),
+        "pooling": network.pooling,
         "value_range": [0.0, 1.0],
         "exporter_version": sr_tile.__version__,
     }
@@ -179,17 +172,3 @@ def _require_torch() -> None:
         import torch  # noqa: F401
     except ImportError:
         raise SrTileError("exporting needs Torch; pip install 'sr-tile[export]'") from None
-
-
-@contextmanager
-def _aside(target: Path) -> Iterator[Path]:
-    """A file beside `target` that takes its name when the block ends well, and is removed when it doesn't."""
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(target)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -180,6 +180,8 @@ def _saver_options(format_name: str, info: ImageInfo, options: WriteOptions) -> 
     if format_name == "webp":
         return {"Q": options.quality, "lossless": options.lossless, "exact": True, "effort": 2}
     bits = AVIF_BITS if info.dtype == np.uint16 else 8
-    # Effort 2 of 9 codes 3 MB/s; the default, 4, less than 1.
+    # Measured on a photograph, CPU seconds a megapixel at quality 95: effort 0 0.13, 1 0.36, 2 0.65, for 8.6, 8.3 and 8.2 %
+    # of raw and less than 0.2 dB. The bundled x2 takes 0.8 for as many: encoding must not be what one waits for. Without
+    # loss, effort 0 makes files 10 % larger than 1, which takes 0.5.
     lossy = {"Q": options.quality, "lossless": options.lossless, "subsample_mode": "off"}
-    return {**lossy, "compression": "av1", "bitdepth": bits, "effort": 2}
+    return {**lossy, "compression": "av1", "bitdepth": bits, "effort": 1 if options.lossless else 0}

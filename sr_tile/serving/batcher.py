@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 import types
+import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
@@ -102,9 +103,9 @@ class DynamicBatcher:
     # Life -------------------------------------------------------------------------------------------------------------
 
     def start(self) -> "DynamicBatcher":
-        """Start the workers; harmless where they run already. After `stop` it starts afresh."""
+        """Start the workers; harmless where they run already. After `stop`, or during it, it starts afresh."""
         with self._lock:
-            if not self._threads:
+            if self._queue.closed:
                 # A queue of its own: a worker that an impatient stop left behind must never meet the new requests.
                 self._queue = FairQueue(self.max_queue)
                 self._threads = [
@@ -124,7 +125,7 @@ class DynamicBatcher:
         """
         end = None if timeout is None else time.monotonic() + timeout
         with self._lock:
-            queue, threads, self._threads = self._queue, self._threads, []
+            queue, threads = self._queue, self._threads
         queue.close()
         if not drain:
             self._refuse(queue.clear())
@@ -162,7 +163,7 @@ class DynamicBatcher:
     @property
     def running(self) -> bool:
         """True between `start` and `stop`."""
-        return bool(self._threads)
+        return not self._queue.closed
 
     @property
     def depth(self) -> int:
@@ -221,7 +222,7 @@ class DynamicBatcher:
             raise
         self._count(accepted=len(entries))
         for entry in entries:
-            entry.future.add_done_callback(functools.partial(_leave, queue, entry))
+            entry.future.add_done_callback(functools.partial(_leave, queue, weakref.ref(entry)))
         return [entry.future for entry in entries]
 
     def predict(self, *inputs: Any, timeout: float | None = None, caller: Hashable = None, share: float = 1.0) -> Any:
@@ -240,7 +241,10 @@ class DynamicBatcher:
         if not done:
             future.cancel()
             raise _late(timeout)
-        return future.result()
+        try:
+            return future.result()
+        finally:
+            del future, done  # an error knows this frame: no circle may keep the request
 
     async def apredict(
         self, *inputs: Any, timeout: float | None = None, caller: Hashable = None, share: float = 1.0
@@ -250,13 +254,16 @@ class DynamicBatcher:
         waiting = asyncio.wrap_future(future)
         try:
             done, _ = await asyncio.wait([waiting], timeout=timeout)
-        except asyncio.CancelledError:
-            waiting.cancel()
-            raise
+        finally:
+            if not waiting.done():
+                future.cancel()  # at once; that of `waiting` would reach it in the loop's next turn
+                waiting.cancel()
         if not done:
-            waiting.cancel()
             raise _late(timeout)
-        return waiting.result()
+        try:
+            return waiting.result()
+        finally:
+            del future, waiting, done
 
     # Workers ----------------------------------------------------------------------------------------------------------
 
@@ -276,6 +283,7 @@ class DynamicBatcher:
                     entry.fail(error)
                     self._count(failed=1)
             seconds = time.monotonic() - start
+            answer = error = None
             with self._lock:
                 self._running.difference_update(batch)
             self._count(calls=1, weight=weight)
@@ -283,27 +291,36 @@ class DynamicBatcher:
                 self._on_call(Call(len(batch), weight, tuple(start - entry.arrived for entry in batch), seconds))
             except Exception:
                 log.exception("on_call failed")
+            del batch, entry  # while it waits for the next batch, it keeps nothing of this one
 
     def _results(
         self, model: Callable[..., Any], batch: list[Entry]
     ) -> Iterator[tuple[Entry, Any, BaseException | None]]:
         """(entry, answer, error) of all in a batch, whatever happens."""
-        try:
-            inputs, context = self._batcher.batch([entry.request for entry in batch])
-            answers = self._batcher.unbatch(model(*inputs), context)
-            if len(answers) != len(batch):
-                raise ArgumentError(f"unbatch made {len(answers)} answers for {len(batch)} requests")
-        except BaseException as error:  # whatever a model raises belongs to its callers; the worker goes on
-            if len(batch) == 1:
-                yield batch[0], None, error
-                return
-            log.debug("a batch of %d failed (%s); going on one by one", len(batch), error)
+        answers, failure = self._attempt(model, [entry.request for entry in batch])
+        if failure is None:
+            self._count(answered=len(batch))
+            for entry, answer in zip(batch, answers, strict=True):
+                yield entry, answer, None
+        elif len(batch) == 1:
+            yield batch[0], None, failure
+        else:
+            log.debug("a batch of %d failed (%s); going on one by one", len(batch), failure)
             for entry in batch:
                 yield from self._results(model, [entry])
-            return
-        self._count(answered=len(batch))
-        for entry, answer in zip(batch, answers, strict=True):
-            yield entry, answer, None
+        # A failure knows its frames and the one that called them: no circle may keep requests until the collector comes.
+        batch, failure, entry = [], None, None  # type: ignore[assignment]
+
+    def _attempt(self, model: Callable[..., Any], requests: list[Request]) -> tuple[list[Any], BaseException | None]:
+        """One call of the model: answers, or what it raised, which belongs to its callers; the worker goes on."""
+        try:
+            inputs, context = self._batcher.batch(requests)
+            answers = self._batcher.unbatch(model(*inputs), context)
+            if len(answers) != len(requests):
+                raise ArgumentError(f"unbatch made {len(answers)} answers for {len(requests)} requests")
+            return answers, None
+        except BaseException as error:
+            return [], error
 
     def _count(self, **more: int) -> None:
         with self._lock:
@@ -311,9 +328,10 @@ class DynamicBatcher:
             self._counts = replace(counts, **{name: getattr(counts, name) + number for name, number in more.items()})
 
 
-def _leave(queue: FairQueue, entry: Entry, future: "Future[Any]") -> None:
-    """A request that was cancelled makes room at once."""
-    if future.cancelled() and queue.discard(entry):
+def _leave(queue: FairQueue, reference: "weakref.ref[Entry]", future: "Future[Any]") -> None:
+    """A request that was cancelled makes room at once. The queue holds the entry, and a future remembers its callbacks."""
+    entry = reference()
+    if entry and future.cancelled() and queue.discard(entry):
         future.set_running_or_notify_cancel()  # who waits for several futures at once is not told before
 
 

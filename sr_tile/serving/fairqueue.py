@@ -107,6 +107,11 @@ class FairQueue:
         """Of all entries together."""
         return self._weight
 
+    @property
+    def closed(self) -> bool:
+        """True after `close`."""
+        return self._closed
+
     def put(self, entries: Sequence[Entry]) -> None:
         """Add entries, all or none.
 

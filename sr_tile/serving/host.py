@@ -1,6 +1,7 @@
 """The models of a server, and the images that go through them."""
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -8,13 +9,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sr_tile import zoo
-from sr_tile.engines.base import Engine
-from sr_tile.engines.onnx import OnnxEngine
+from sr_tile.engines.base import Engine, lanes_of, on_host
+from sr_tile.engines.several import open_engines
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, SrTileError
 from sr_tile.images import ImageInfo, ImageReader, format_by_content
 from sr_tile.pipeline import Pipeline
-from sr_tile.planner import Plan, Settings, make_plan, plan_tiles
+from sr_tile.planner import Plan, Settings, make_plan
+from sr_tile.planner.tiles import plan_tiles
 from sr_tile.serving.limits import Limits
 from sr_tile.serving.metrics import Metrics
 from sr_tile.serving.options import Options
@@ -104,8 +106,12 @@ class Model:
     """A model that is served."""
 
     name: str
-    engine: Engine
     shared: SharedEngine
+
+    @property
+    def engine(self) -> Engine:
+        """The first of its engines, for what they have in common."""
+        return self.shared.engines[0]
 
     @property
     def plan(self) -> Plan:
@@ -155,20 +161,22 @@ class Host:
             if self.models:
                 return
             if isinstance(self._wanted, dict):
-                loaded = {name: self._load(name, engine) for name, engine in self._wanted.items()}
+                loaded = {name: self._load(name, [engine]) for name, engine in self._wanted.items()}
             else:
                 loaded = {}
                 for wanted in self._wanted:
                     name = Path(wanted).stem if Path(wanted).is_file() else str(wanted)
                     if name in loaded:
                         raise ArgumentError(f"two models are called {name}; rename one of the files")
-                    loaded[name] = self._load(name, OnnxEngine(zoo.find(wanted), self._device))
+                    loaded[name] = self._load(name, open_engines(zoo.find(wanted), self._device))
             self.models = loaded
 
-    def _load(self, name: str, engine: Engine) -> Model:
-        plan = make_plan(engine, self._settings, images_under_way=self.limits.running + 1)
-        shared = SharedEngine(engine, plan, max_clients=self.limits.running, on_call=self.metrics.call)
-        return Model(name, engine, shared.start())
+    def _load(self, name: str, engines: list[Engine]) -> Model:
+        smallest = min(engines, key=lambda engine: engine.memory_free())
+        workers = sum(lanes_of(engine) for engine in engines)
+        plan = make_plan(smallest, self._settings, images_under_way=self.limits.running + 1, workers=workers)
+        shared = SharedEngine(engines, plan, max_clients=self.limits.running, on_call=self.metrics.call)
+        return Model(name, shared.start())
 
     def stop(self, drain: bool = True) -> None:
         """Finish the images under way, or fail them at once, and give the models back."""
@@ -179,7 +187,8 @@ class Host:
         for model in self.models.values():
             model.shared.stop()
             if not isinstance(self._wanted, dict):
-                model.engine.close()
+                for engine in model.shared.engines:
+                    engine.close()
         self.models = {}
 
     @property
@@ -236,11 +245,13 @@ class Host:
             overlap=self._settings.overlap if said.overlap == "auto" else said.overlap,
             halo=self._settings.halo if said.halo is None else said.halo,
         )
-        plan = plan_tiles(model.engine.spec, wanted)
-        own = model.plan.batch * model.plan.tile[0] * model.plan.tile[1]
-        batch = model.engine.spec.fixed_batch or max(1, own // (plan.tile[0] * plan.tile[1]))
-        equalised = plan.equalised and model.engine.device == "cpu"
-        return replace(plan, batch=batch, band_budget=model.plan.band_budget, equalised=equalised)
+        own, engine = model.plan, model.engine
+        plan = replace(plan_tiles(engine.spec, wanted), band_budget=own.band_budget, costs=own.costs)
+        if options.tile_size is None:
+            sides = tuple(side for side in plan.sides if side in own.sides)
+            return replace(plan, tile=own.tile, batch=own.batch, equalised=own.equalised, sides=sides)
+        batch = engine.spec.fixed_batch or max(1, own.batch * math.prod(own.tile) // math.prod(plan.tile))
+        return replace(plan, batch=batch, equalised=plan.equalised and on_host(engine), sides=())
 
     def check(self, task: Task) -> tuple[str, ImageInfo]:
         """(format of the upload, its header), refused where they break a limit; nothing is decoded.

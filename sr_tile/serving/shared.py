@@ -6,6 +6,7 @@ for it in any batch.
 """
 
 import contextlib
+import functools
 import logging
 import math
 import threading
@@ -18,7 +19,8 @@ from typing import Any
 import numpy as np
 
 from sr_tile.engines.base import Engine, ExactEngine
-from sr_tile.errors import ArgumentError, DeadlineError, OutOfMemoryError, Overloaded, StoppedError
+from sr_tile.errors import ArgumentError, DeadlineError, DeviceError, OutOfMemoryError, Overloaded, StoppedError
+from sr_tile.infer import Station, stations_of
 from sr_tile.planner import Plan
 from sr_tile.serving.batcher import Call, DynamicBatcher
 from sr_tile.serving.batchers import Request
@@ -52,16 +54,16 @@ class TileBatcher:
 
 
 class _Device:
-    """One engine, which only its worker's thread calls, and how much it takes at a time.
+    """One engine and how much it takes at a time; called by as many threads as it has lanes.
 
     Args:
-        engine: the model on a device.
+        station: the engine, and who may call it when.
         limit: pixels a call at most.
         on_tile_too_large: told the (height, width) of which not even one tile fits.
     """
 
-    def __init__(self, engine: Engine, limit: int, on_tile_too_large: Callable[[tuple[int, int]], None]) -> None:
-        self._engine, self._limit, self._full = engine, limit, limit
+    def __init__(self, station: Station, limit: int, on_tile_too_large: Callable[[tuple[int, int]], None]) -> None:
+        self.station, self._limit, self._full = station, limit, limit
         self._on_tile_too_large = on_tile_too_large
         self._good = 0
 
@@ -70,36 +72,45 @@ class _Device:
 
         Raises:
             OutOfMemoryError: not even one tile fits.
+            DeviceError: the device is gone.
             ModelOutputError: as `Engine.run`.
         """
-        run: Callable[[np.ndarray], np.ndarray | None] = self._engine.run
-        if exact:
-            if not isinstance(self._engine, ExactEngine):
-                return None
-            run = self._engine.run_exact
         pixels = math.prod(batch_nchw.shape[2:])
         outputs: list[np.ndarray] = []
-        first, single_failed = 0, False
+        first, alone = 0, False
         while first < len(batch_nchw):
             count = max(1, min(len(batch_nchw) - first, self._limit // pixels))
             try:
-                output = run(batch_nchw[first : first + count])
+                output = self._call(batch_nchw[first : first + count], exact, alone)
             except OutOfMemoryError:
-                self._engine.rebuild()
-                # One row may fail for what the arena still holds of larger batches: it gets a second try.
-                if count == 1 and single_failed:
+                # One row may fail for what the arena or another thread's call still holds: it gets a second try, alone.
+                if alone:
                     self._on_tile_too_large(batch_nchw.shape[2:])
                     raise
-                single_failed = count == 1
-                self._limit, self._good = max(1, count // 2) * pixels, 0
-                log.warning("%s ran out of memory: going on with %d pixels a call", self._engine.device, self._limit)
+                alone = count == 1
+                self._shrink(max(1, count // 2) * pixels, alone)
                 continue
             if output is None:
                 return None
             outputs.append(output)
-            first += count
+            first, alone = first + count, False
             self._recover()
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
+    def _call(self, batch_nchw: np.ndarray, exact: bool, alone: bool) -> np.ndarray | None:
+        with self.station.use(alone=alone or exact) as engine:
+            if not exact:
+                return engine.run(batch_nchw)
+            return engine.run_exact(batch_nchw) if isinstance(engine, ExactEngine) else None
+
+    def _shrink(self, limit: int, single: bool) -> None:
+        """Less a call, and the memory of the arena given back."""
+        self._limit, self._good = limit, 0
+        if single:
+            self.station.lanes = 1
+        log.warning("%s ran out of memory: going on with %d pixels a call", self.station.engine.device, limit)
+        with self.station.use(alone=True) as engine:
+            engine.rebuild()
 
     def _recover(self) -> None:
         """Memory that another process took comes back: a service must not stay small for ever."""
@@ -136,21 +147,22 @@ class SharedEngine:
         on_call: Callable[[Call], None] | None = None,
     ) -> None:
         self.engines: list[Engine] = list(engines) if isinstance(engines, Sequence) else [engines]
-        if not self.engines or any(engine.spec != self.engines[0].spec for engine in self.engines):
-            raise ArgumentError(f"{len(self.engines)} engines: there must be one or more, all with the same model")
         if max_clients < 1:
             raise ArgumentError(f"max_clients {max_clients} must be 1 or more")
         self.plan, self.max_clients = plan, max_clients
-        tile_pixels = math.prod(plan.tile)
-        limit = plan.batch * tile_pixels
-        devices = [_Device(engine, limit, self._shrink) for engine in self.engines]
+        limit = plan.batch * math.prod(plan.tile)
+        self._devices = [_Device(station, limit, self._shrink) for station in stations_of(self.engines)]
         rows = self.engines[0].spec.fixed_batch
 
         def weigh(request: Request) -> int:
             return min(limit, math.prod(request[0].shape[1:]))
 
         self.batcher = DynamicBatcher(
-            [device.predict for device in devices],
+            [
+                functools.partial(self._predict, device)
+                for device in self._devices
+                for _ in range(device.station.threads)
+            ],
             TileBatcher(),
             max_batch_size=rows or limit,
             max_wait_ms=max_wait_ms,
@@ -221,6 +233,17 @@ class SharedEngine:
             self._clients.add(client)
         return client
 
+    def _predict(self, home: _Device, batch_nchw: np.ndarray, exact: bool) -> np.ndarray | None:
+        """Run a batch on a worker's own device, or on another where that is gone."""
+        for device in (home, *(other for other in self._devices if other is not home)):
+            if not device.station.lost:
+                try:
+                    return device.predict(batch_nchw, exact)
+                except DeviceError as error:
+                    device.station.lost = error
+                    log.warning("%s; it is not used any more", error)
+        raise DeviceError(f"no device is left; {home.station.lost}")
+
     def _release(self, client: "TileClient") -> None:
         with self._changed:
             self._clients.discard(client)
@@ -235,13 +258,20 @@ class SharedEngine:
 
 
 class TileClient:
-    """An `Engine` whose tiles run in batches with those of others; one thread calls it, any may close or cancel it."""
+    """An `Engine` whose tiles run in batches with those of others; any thread may close or cancel it.
+
+    Attributes:
+        name: what messages call it.
+        lanes: threads that may be inside `run`: as many as keep all devices busy for one client alone.
+    """
 
     def __init__(self, shared: SharedEngine, name: str, share: float, timeout: float | None) -> None:
         self._shared, self.name, self._share = shared, name, share
         self._end = None if timeout is None else time.monotonic() + timeout
+        self._caller = object()  # the queue remembers it for a while, and must not hold on to tiles
         self._lock = threading.Lock()
-        self._futures: list[Future[Any]] = []
+        self._futures: set[Future[Any]] = set()
+        self.lanes = sum(device.station.threads for device in shared._devices)
         self._closed = False
 
     @property
@@ -285,13 +315,16 @@ class TileClient:
                 raise StoppedError(f"{self.name}: was cancelled")
             # Row by row, so that rows of others come between them.
             futures = self._shared.batcher.submit_all(
-                [(tile, exact) for tile in batch_nchw], timeout=left, caller=self, share=self._share
+                [(tile, exact) for tile in batch_nchw], timeout=left, caller=self._caller, share=self._share
             )
-            self._futures = futures
+            self._futures.update(futures)
         try:
             done, waiting = wait(futures, left, return_when=FIRST_EXCEPTION)
             if not waiting:
-                return [future.result() for future in futures]
+                answers = []
+                for future in futures:
+                    answers.append(future.result())  # a comprehension is a frame, see below
+                return answers
             for future in done:
                 future.result()
             raise DeadlineError(f"{self.name}: was not done in time; allow more, or send a smaller image")
@@ -300,6 +333,11 @@ class TileClient:
         finally:
             for future in futures:
                 future.cancel()
+            with self._lock:
+                self._futures.difference_update(futures)
+            # An error knows this frame: without them there is no circle that keeps tiles until the collector comes.
+            del futures, batch_nchw
+            done = waiting = future = None  # type: ignore[assignment]
 
     def cancel(self) -> None:
         """See `Cancellable.cancel`: what waits leaves the queue at once."""

@@ -47,7 +47,7 @@ def test_a_pulled_model_enhances_by_its_name(run, tmp_path, monkeypatch):
     def deliver(url, target, sha256, *, on_bytes=None):
         target.write_bytes(b"weights")
 
-    def export(checkpoint, output):
+    def export(checkpoint, output, pooling):
         shutil.copy(identity_model(tmp_path / "source.onnx", 2), output)
 
     monkeypatch.setattr("sr_tile.export.pull.download", deliver)

@@ -37,7 +37,7 @@ def toy(tmp_path, monkeypatch):
 def exporter(tmp_path):
     model = identity_model(tmp_path / "source.onnx", 2, metadata='{"scale": 2, "multiple": 1, "architecture": "toy"}')
 
-    def export(checkpoint, output):
+    def export(checkpoint, output, pooling):
         assert checkpoint.read_bytes() == CHECKPOINT
         shutil.copy(model, output)
 
@@ -75,6 +75,21 @@ def test_nothing_is_done_twice(toy, exporter):
     assert len(toy) == 2
 
 
+def test_another_pooling_is_another_export(toy, tmp_path):
+    asked = []
+
+    def export(checkpoint, output, pooling):
+        asked.append(pooling)
+        identity_model(output, 1, metadata=f'{{"scale": 1, "multiple": 1, "pooling": "{pooling}"}}')
+
+    for pooling in (None, "global", "local", None, "local", "global"):
+        pull("toy", exporter=export, pooling=pooling)
+    assert asked == ["global", "local", "global"]
+    assert len(toy) == 1  # the checkpoint is the same
+    with pytest.raises(ArgumentError, match="median"):
+        pull("toy", exporter=export, pooling="median")
+
+
 def test_a_checkpoint_that_nobody_vouches_for_needs_a_hash(toy, exporter):
     with pytest.raises(ArgumentError, match="--sha256"):
         pull("unverified", exporter=exporter)
@@ -97,7 +112,7 @@ def test_what_cannot_be_pulled_is_said_before_anything_is_fetched(toy, exporter)
 
 
 def test_without_the_exporter_the_checkpoint_is_kept(toy, tmp_path):
-    def export(checkpoint, output):
+    def export(checkpoint, output, pooling):
         raise ModuleNotFoundError("No module named 'torch'", name="torch")
 
     with pytest.raises(ModelError, match=r"needs torch; pip install 'sr-tile\[export\]'"):
@@ -107,7 +122,7 @@ def test_without_the_exporter_the_checkpoint_is_kept(toy, tmp_path):
 
 @pytest.mark.parametrize("content", [None, b"no model"])
 def test_an_export_that_fails_leaves_no_model(toy, tmp_path, content):
-    def export(checkpoint, output):
+    def export(checkpoint, output, pooling):
         if content:
             output.write_bytes(content)
 
@@ -119,7 +134,7 @@ def test_an_export_that_fails_leaves_no_model(toy, tmp_path, content):
 
 def test_a_forged_checkpoint_is_never_exported(toy, tmp_path):
     with pytest.raises(DownloadError):
-        pull("forged", exporter=lambda checkpoint, output: pytest.fail("exported"))
+        pull("forged", exporter=lambda checkpoint, output, pooling: pytest.fail("exported"))
     assert files(tmp_path / "cache" / "sr-tile") == []
 
 

@@ -57,14 +57,19 @@ def test_what_came_meanwhile_is_one_batch():
 
 def test_32_clients_need_a_twelfth_of_the_calls():
     """With a model whose time per call is fixed, the throughput is the requests per call."""
-    gate = Gate(is_open=True)
+    gate = Gate()
 
     def client(host):
         for number in range(20):
             assert value(host.predict(row(number))) == 2 * number
 
-    with DynamicBatcher(gate, max_batch_size=32, max_wait_ms=50) as host:
-        Threads(*[lambda: client(host)] * 32).get()
+    with DynamicBatcher(gate, max_batch_size=32, max_wait_ms=1000) as host:
+        clients = Threads(*[lambda: client(host)] * 32)
+        gate.wait_for_call()
+        while host.depth + len(gate.batches[0]) < 32:  # all are there
+            threading.Event().wait(0.001)
+        gate.open()
+        clients.get()
     assert len(gate.batches) <= 32 * 20 / 12
 
 
@@ -206,6 +211,22 @@ def test_stop_answers_what_waits():
         host.predict(row(0))
 
 
+def test_stopping_twice_at_once_answers_what_waits_too():
+    gate = Gate()
+    host = DynamicBatcher(gate).start()
+    futures = [host.submit(row(0))]
+    gate.wait_for_call()
+    futures.append(host.submit(row(1)))
+    stopping = Threads(host.stop, host.stop)
+    while host.running:
+        threading.Event().wait(0.001)
+    with host:  # a new start need not wait for that
+        others = [host.submit(row(2))]
+        gate.open()
+        stopping.get()
+    assert [value(future.result(0)) for future in futures + others] == [0, 2, 4]
+
+
 def test_stop_without_draining_fails_what_waits():
     gate = Gate()
     host = DynamicBatcher(gate, max_batch_size=2).start()
@@ -262,8 +283,9 @@ def test_stop_under_load_resolves_every_future():
         host = DynamicBatcher(Poisoned(is_open=True), max_batch_size=8, max_queue=50).start()
         begun = threading.Barrier(9)
         seen: list[Future] = []
+        enough, pause = threading.Event(), threading.Event()
 
-        def client(seed, host=host, begun=begun, seen=seen):
+        def client(seed, host=host, begun=begun, seen=seen, enough=enough, pause=pause):
             rng = np.random.default_rng(seed)
             begun.wait(PATIENCE)
             while True:
@@ -271,13 +293,15 @@ def test_stop_under_load_resolves_every_future():
                     seen.append(host.submit(row(rng.integers(-1, 9))))
                 except Overloaded:
                     seen[-1].cancel()
+                    pause.wait(0.001)
                 except StoppedError:
                     return
+                if len(seen) > 500:
+                    enough.set()
 
         clients = Threads(*[lambda seed=seed: client(seed) for seed in range(8)])
         begun.wait(PATIENCE)
-        while len(seen) < 500:
-            pass
+        assert enough.wait(PATIENCE)
         host.stop(drain=drain)
         clients.get()
         assert all(future.done() for future in seen)
@@ -285,7 +309,7 @@ def test_stop_under_load_resolves_every_future():
 
 def test_several_models_run_at_the_same_time():
     gates = [Gate(), Gate()]
-    with DynamicBatcher(gates) as host:
+    with DynamicBatcher(gates, max_batch_size=1) as host:
         futures = [host.submit(row(number)) for number in range(2)]
         for gate in gates:
             gate.wait_for_call()
@@ -319,11 +343,11 @@ def test_the_enhancer_as_a_model():
     from sr_tile.spec import ModelSpec
 
     images = [noise_image(10 + number, 30 - number, seed=number) for number in range(12)]
-    with Enhancer(ToyEngine(ModelSpec("toy", scale=2, multiple=1)), batch_size=4) as enhancer:
-        with DynamicBatcher(enhancer.enhance_batch, ListBatcher(), max_batch_size=8) as host:
-            answers = Threads(*[lambda image=image: host.predict(image) for image in images]).get()
-            with pytest.raises(ArgumentError):
-                host.predict("no image")
+    enhancer = Enhancer(ToyEngine(ModelSpec("toy", scale=2, multiple=1)), batch_size=4)
+    with DynamicBatcher(enhancer.enhance_batch, ListBatcher(), max_batch_size=8) as host:
+        answers = Threads(*[lambda image=image: host.predict(image) for image in images]).get()
+        with pytest.raises(ArgumentError):
+            host.predict("no image")
     for image, answer in zip(images, answers, strict=True):
         assert np.array_equal(answer, repeat(image, 2))
 
@@ -408,7 +432,7 @@ def test_a_model_for_each_device_and_workers():
     made, threads = [], set()
     together = threading.Barrier(4)
 
-    @batching(devices=("cpu:0", "cpu:1"), workers=2)
+    @batching(devices=("cpu:0", "cpu:1"), workers=2, max_batch_size=1)
     class Model:
         def __init__(self, device):
             made.append(device)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sr_tile.aside import written_aside
 from sr_tile.engines.devices import Device
 from sr_tile.engines.onnx import OnnxEngine, open_session
 from sr_tile.errors import ModelError, PrecisionLossError
@@ -168,30 +169,26 @@ def save_judged(
     """
     import onnx
 
-    part = target.with_name(f"{target.name}.part")
     try:
-        onnx.save(model, part)
-        before, after = Runner(source), Runner(part)
-        wanted = [before(picture) for picture in pictures.inputs]
-        judged = [after] if stand_in is None else [after, Runner(stand_in)]
-        judgement = min(
-            (judge([runner(picture) for picture in pictures.inputs], wanted, pictures) for runner in judged),
-            key=lambda one: one.psnr,
-        )
-        check(judgement)
-        speed = speed_ratio(before, after, pictures.inputs[0])
-        report = dataclasses.replace(report, speed=round(speed, 3), **dataclasses.asdict(judgement))
-        _describe(model, source, report)
-        onnx.save(model, part)
-        report = dataclasses.replace(report, bytes_after=part.stat().st_size)
-        part.replace(target)
+        with written_aside(target) as part:
+            onnx.save(model, part)
+            before, after = Runner(source), Runner(part)
+            wanted = [before(picture) for picture in pictures.inputs]
+            judged = [after] if stand_in is None else [after, Runner(stand_in)]
+            judgement = min(
+                (judge([runner(picture) for picture in pictures.inputs], wanted, pictures) for runner in judged),
+                key=lambda one: one.psnr,
+            )
+            check(judgement)
+            speed = speed_ratio(before, after, pictures.inputs[0])
+            report = dataclasses.replace(report, speed=round(speed, 3), **dataclasses.asdict(judgement))
+            _describe(model, source, report)
+            onnx.save(model, part)
+            return dataclasses.replace(report, bytes_after=part.stat().st_size)
     except OSError as error:
         raise ModelError(
             f"model {target}: cannot be written ({error.strerror or error}); choose another place"
         ) from error
-    finally:
-        part.unlink(missing_ok=True)
-    return report
 
 
 def too_lossy(source: Path, precision: str, judgement: Judgement, bound: str) -> PrecisionLossError:

@@ -1,0 +1,180 @@
+"""What each option of the GPU engine brings: calls at a time, batch sizes, number types, CUDA graphs, TensorRT.
+
+    python bench/gpu.py [--model x2] [--device cuda:0] [--tile 256] [--batches 1,4,16] [--repeat 5] [--megapixels 12]
+
+First the bare engine, every way in turn in one process, medians: megapixels of input a second, the speed against one call
+at a time in float32 of the same batch, and the largest difference from the same model in float32 on the CPU. Then a file
+from end to end, on one GPU and on all. Without a GPU the same on the CPU, as far as it makes sense there: a check of this
+script, no measurement.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from common import machine, photograph
+
+from sr_tile import memory, zoo
+from sr_tile.engines.onnx import OnnxEngine
+from sr_tile.enhancer import Enhancer
+from sr_tile.errors import SrTileError
+
+CALLS = 6  # of one measurement, for each thread
+
+
+@dataclass
+class Way:
+    """One way to run batches.
+
+    Attributes:
+        name: in the table.
+        engine: runs them.
+        threads: that call it.
+        run: of the engine, or what stands in for it.
+        seconds: measured, by batch size.
+        error: largest difference from the CPU.
+    """
+
+    name: str
+    engine: OnnxEngine
+    threads: int = 1
+    run: Callable[[np.ndarray], np.ndarray] | None = None
+    seconds: dict[int, list[float]] = field(default_factory=dict)
+    error: float = 0.0
+
+    def __call__(self, batch: np.ndarray) -> np.ndarray:
+        return (self.run or self.engine.run)(batch)
+
+
+def bound(engine: OnnxEngine) -> Callable[[np.ndarray], np.ndarray]:
+    """A call by I/O binding: pixels go up while they are bound, and come down behind the call."""
+    session, index = engine._session, engine._device.index
+    source, target = session.get_inputs()[0].name, session.get_outputs()[0].name
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        binding = session.io_binding()
+        binding.bind_cpu_input(source, np.ascontiguousarray(batch, engine.number_type))
+        binding.bind_output(target, "cuda" if engine.device != "cpu" else "cpu", index)
+        session.run_with_iobinding(binding)
+        return binding.copy_outputs_to_cpu()[0].astype(np.float32)
+
+    return run
+
+
+def ways(models: dict[str, Path], device: str) -> list[Way]:
+    """All that this machine can do; what it cannot is said and left out."""
+    found = []
+    for number_type, path in models.items():
+        engine = OnnxEngine(path, device)
+        found += [Way(f"{number_type}, {count} at a time", engine, count) for count in (1, 2, 3)]
+        found += [Way(f"{number_type}, I/O binding", engine, 1, bound(engine))]
+        if device == "cpu":
+            continue
+        variants = {
+            "CUDA graphs": (device, {"enable_cuda_graph": "1"}),
+            "exhaustive search": (device, {"cudnn_conv_algo_search": "EXHAUSTIVE"}),
+            "NHWC": (device, {"prefer_nhwc": "1"}),
+            "without TF32": (device, {"use_tf32": "0"}),
+            "TensorRT": (device.replace("cuda", "tensorrt"), {}),
+        }
+        for name, (where, options) in variants.items():
+            try:
+                variant = OnnxEngine(path, where, options)
+                found.append(Way(f"{number_type}, {name}", variant, variant.lanes))
+            except SrTileError as error:
+                print(f"{number_type}, {name}: left out: {error}")
+    return found
+
+
+def measure(all_ways: list[Way], reference: OnnxEngine, side: int, rows: int, repeat: int) -> None:
+    """Fill in the seconds a call and the errors for one batch size, all ways in turn."""
+    batch = np.random.default_rng(rows).random((rows, reference.spec.channels, side, side), np.float32)
+    expected = reference.run(batch)
+    for number in range(repeat + 1):
+        for way in all_ways:
+            try:
+                start = time.perf_counter()
+                with ThreadPoolExecutor(way.threads) as pool:
+                    outputs = list(pool.map(way, [batch] * (CALLS * way.threads if number else way.threads)))
+                if number:
+                    each = (time.perf_counter() - start) / len(outputs)
+                    way.seconds.setdefault(rows, []).append(each)
+                else:  # the first round makes buffers and builds, and is checked
+                    way.error = max(way.error, *(float(np.abs(output - expected).max()) for output in outputs))
+            except SrTileError as error:
+                print(f"{way.name}, batch {rows}: {error}")
+
+
+def end_to_end(model: Path, devices: list[str], megapixels: float, repeat: int) -> None:
+    """A PNG to a PNG on each list of devices, in turn."""
+    height = round((megapixels * 1e6 * 3 / 4) ** 0.5)
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = photograph(Path(folder) / "in.png", height, height * 4 // 3), Path(folder) / "out.png"
+        results: dict[str, list[tuple[float, float]]] = {name: [] for name in devices}
+        enhancers = {name: Enhancer(model, device=name, warmup="random") for name in devices}
+        for _ in range(repeat):
+            for name, enhancer in enhancers.items():
+                enhancer.enhance_file(source, target, overwrite=True)
+                results[name].append((enhancer.stats.seconds, enhancer.stats.engine_idle))
+        print(f"\n| {megapixels:g} megapixels, PNG to PNG | batch | seconds | MP/s | bottleneck | engine idle |")
+        print("|---|---|---|---|---|---|")
+        for name, figures in results.items():
+            seconds, idle = (statistics.median(column) for column in zip(*figures, strict=True))
+            stats = enhancers[name].stats
+            print(
+                f"| {name} | {stats.batch} | {seconds:.2f} | {megapixels / seconds:.1f} | {stats.bottleneck} | {idle:.1%} |"
+            )
+            enhancers[name].close()
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="x2")
+    parser.add_argument("--device", default="cuda:0" if memory.gpu_count() else "cpu")
+    parser.add_argument("--tile", type=int, default=256)
+    parser.add_argument("--batches", default="1,4,16")
+    parser.add_argument("--repeat", type=int, default=5)
+    parser.add_argument("--megapixels", type=float, default=12.0)
+    options = parser.parse_args(arguments)
+    model = zoo.find(options.model, None)
+    gpus = memory.gpu_count() if options.device != "cpu" else 0
+    print(machine() + "".join(f", {memory.gpu_name(index)}" for index in range(gpus)))
+    sizes = [int(size) for size in options.batches.split(",")]
+    with tempfile.TemporaryDirectory() as folder:
+        models = {"float32": model}
+        try:
+            from sr_tile.export.precision import convert
+
+            models["float16"] = Path(folder) / "half.onnx"
+            convert(model, models["float16"], "fp16")
+        except (ImportError, SrTileError) as error:
+            print(f"float16 is left out: {error}")
+            del models["float16"]
+        all_ways = ways(models, options.device)
+        for rows in sizes:
+            measure(all_ways, OnnxEngine(model, "cpu"), options.tile, rows, options.repeat)
+        print(f"\n| way | {' | '.join(f'batch {size}: MP/s | against the first' for size in sizes)} | error |")
+        print("|---|" + "---|" * (2 * len(sizes) + 1))
+        for way in all_ways:
+            cells = []
+            for rows in sizes:
+                first, own = (statistics.median(w.seconds.get(rows) or [float("nan")]) for w in (all_ways[0], way))
+                cells.append(f"{rows * options.tile**2 / 1e6 / own:.2f} | {first / own:.2f} x")
+            print(f"| {way.name} | {' | '.join(cells)} | {way.error:.1e} |")
+    devices = [options.device]
+    if gpus > 1:
+        devices.append(",".join(f"cuda:{index}" for index in range(gpus)))
+    elif not gpus:
+        devices.append("cpu,cpu")
+    end_to_end(model, devices, options.megapixels, options.repeat)
+
+
+if __name__ == "__main__":
+    main()

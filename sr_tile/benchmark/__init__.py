@@ -1,0 +1,1 @@
+"""How fast a model runs in which tiles and batches, what that takes, and how near it comes to the hardware's limit."""

@@ -1,0 +1,131 @@
+"""`sr-tile plan`: how `enhance` would cut images, what else it could do, and why it does not."""
+
+import json
+import re
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sr_tile.cli.options import image_sizes, number_or_auto, settings_of
+
+if TYPE_CHECKING:
+    from sr_tile.engines.base import Engine
+    from sr_tile.planner import Settings
+
+EVERYTHING = 2**62  # pixels: work that pays for measuring
+
+
+def plan(  # the options of `enhance` that decide how it cuts
+    paths: Annotated[list[str] | None, typer.Argument(metavar="[IN...]", help="Images, folders or globs.")] = None,
+    size: Annotated[
+        list[str] | None, typer.Option(metavar="WxH", help="An image of this size, such as 4000x3000; repeatable.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Path of an ONNX file, or name of a bundled model.")] = None,
+    scale: Annotated[int | None, typer.Option(min=1, help="Choose the bundled model that enlarges this much.")] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            help="auto, cpu, openvino, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1."
+        ),
+    ] = "auto",
+    tile_size: Annotated[
+        str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")
+    ] = "auto",
+    overlap: Annotated[
+        str, typer.Option(callback=number_or_auto, help="Pixels that two neighbouring tiles share, or auto.")
+    ] = "auto",
+    halo: Annotated[
+        str, typer.Option(callback=number_or_auto, help="Pixels of the overlap that each tile discards, or auto.")
+    ] = "auto",
+    batch_size: Annotated[str, typer.Option(callback=number_or_auto, help="Tiles a call, or auto.")] = "auto",
+    mem_limit: Annotated[str | None, typer.Option(help="Memory of the whole process, such as 2GiB.")] = None,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders below, too.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is remembered.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print which tiles and batch `enhance` takes for images, what the alternatives cost, and why.
+
+    Only headers of images are read. Some calls of the model are measured, once; what they cost is remembered, and `enhance`
+    goes by it from then on. Predicted times are those of the network on this machine when it does nothing else.
+    """
+    sizes = [_size(text) for text in size or ()]
+    if not paths and not sizes:
+        raise typer.BadParameter("give images (IN...), or --size 4000x3000")
+
+    from sr_tile import zoo
+    from sr_tile.engines.several import open_engines
+    from sr_tile.errors import ImageReadError
+    from sr_tile.jobs import find_images
+
+    if paths:
+        sizes += image_sizes(find_images(paths, recursive))
+    if not sizes:
+        raise ImageReadError(f"{', '.join(paths or ())}: none of the files can be read as an image")
+    settings = settings_of(tile_size, overlap, halo, batch_size, mem_limit)
+    with ExitStack() as opened:
+        engines = open_engines(zoo.find(model, scale), device, sum(height * width for height, width in sizes))
+        for engine in engines:
+            opened.callback(engine.close)
+        found = _weighed(engines, settings, sizes, fresh)
+    print(json.dumps(found, indent=2) if as_json else _text(found))
+
+
+def _weighed(
+    engines: "list[Engine]", settings: "Settings", sizes: list[tuple[int, int]], fresh: bool
+) -> dict[str, Any]:
+    """The choice, its alternatives and the reasons, ready for JSON."""
+    from sr_tile.engines.base import lanes_of
+    from sr_tile.planner import make_plan
+    from sr_tile.planner.explain import alternatives, reasons, weigh
+
+    # As `Enhancer` does it: the smallest engine counts, and two images are read and one more written at a time.
+    engine = min(engines, key=lambda engine: engine.memory_free())
+    workers = sum(lanes_of(engine) for engine in engines)
+    chosen = make_plan(engine, settings, 3, workers, work=EVERYTHING, fresh=fresh)
+    others = alternatives(engine, chosen, settings, sizes)
+    return {
+        "model": engine.spec.name,
+        "device": engine.device,
+        "images": len(sizes),
+        "megapixels": sum(height * width for height, width in sizes) / 1e6,
+        "choice": asdict(weigh(chosen, sizes, chosen.costs)),
+        "overlap": chosen.overlap,
+        "halo": chosen.halo,
+        "multiple": chosen.multiple,
+        "why": reasons(engine, chosen, settings),
+        "alternatives": [asdict(option) for option in others],
+        "measured": [point._asdict() for point in chosen.costs.points] if chosen.costs else [],
+    }
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
+    width, height = (int(number) for number in match.groups()) if match else (0, 0)
+    if not width or not height:
+        raise typer.BadParameter(f"{text!r} is not WIDTHxHEIGHT, such as 4000x3000")
+    return height, width
+
+
+def _text(found: dict[str, Any]) -> str:
+    images = f"{found['images']} images" if found["images"] > 1 else "1 image"
+    lines = [
+        f"{found['model']} on {found['device']}, {images}, {found['megapixels']:.1f} megapixels",
+        f"{'':12}{'tile':>12}{'batch':>7}{'calls':>8}{'redundancy':>12}{'predicted':>11}{'a call':>10}",
+        _row("choice", found["choice"]),
+    ]
+    best = found["choice"]["seconds"]
+    for option in found["alternatives"]:
+        lines.append(_row(f"{option['seconds'] / best:.2f} x" if best else "", option))
+    return "\n".join([*lines, *(f"  {reason}" for reason in found["why"])])
+
+
+def _row(label: str, option: dict[str, Any]) -> str:
+    from sr_tile import memory
+
+    seconds = "-" if option["seconds"] is None else f"{option['seconds']:.1f} s"
+    size = "-" if option["call_bytes"] is None else memory.format_size(option["call_bytes"])
+    tile = "{} x {}".format(*option["tile"])
+    counts = f"{option['batch']:>7}{option['calls']:>8}{option['redundancy']:>12.3f}"
+    return f"{label:12}{tile:>12}{counts}{seconds:>11}{size:>10}"

@@ -1,0 +1,183 @@
+"""OpenVINO behind the engine protocol; the only module that imports it."""
+
+import hashlib
+import importlib.metadata
+from collections import OrderedDict
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sr_tile import memory
+from sr_tile.engines.onnx import OUT_OF_MEMORY, OnnxEngine, too_large
+from sr_tile.engines.threads import allowed_threads
+from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, one_line
+from sr_tile.types import Array, Float32
+
+SHAPES_KEPT = 4  # compiled networks, each with weights of its own: several images under way have several tiles
+
+
+def version() -> str | None:
+    """The version of OpenVINO that is installed, without importing it; None where there is none."""
+    try:
+        return importlib.metadata.version("openvino")
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+class OpenVinoEngine:
+    """One ONNX model on the processor, run by OpenVINO in float32.
+
+    Networks are compiled for one tile shape at a time. OpenVINO 2026.4 can also compile them for any shape, but NAFNet is
+    slower then, and SCUNet returns an empty picture. It goes through a batch row by row: on a CPU larger calls are not
+    faster, few shapes have to be compiled, and what a tile becomes cannot depend on its company.
+
+    Its cache on disk is not used: it saves a third of the compilation, and for each shape takes as much room as the
+    model, or thrice as much.
+
+    Args:
+        path: as for `OnnxEngine`, which reads and measures what there is to know of the model.
+        reader: an engine of the same model, where one is open; it is left open.
+
+    Raises:
+        DeviceError: OpenVINO is not installed.
+        ModelLoadError: the file is no such model, or none for OpenVINO.
+    """
+
+    device = "openvino"
+
+    def __init__(self, path: Path | str, reader: OnnxEngine | None = None) -> None:
+        try:
+            import openvino  # noqa: F401  # known before anything is read
+        except (ImportError, OSError) as error:
+            raise DeviceError(
+                f"device openvino: {one_line(error)}; install sr-tile[openvino], or use --device cpu"
+            ) from error
+        self._path = Path(path)
+        if reader:
+            self.spec, self._dtype = reader.spec, reader.number_type
+        else:
+            with closing(OnnxEngine(path, "cpu")) as opened:
+                self.spec, self._dtype = opened.spec, opened.number_type
+        self.settings = _settings()
+        self._requests: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        self._model: Any = None
+        self.rebuild()
+
+    @property
+    def identity(self) -> str:
+        """Hash of the model with runtime, device and number type, for caches on disk."""
+        digest = hashlib.sha256(self._path.read_bytes()).hexdigest()
+        return f"{digest}-openvino{version()}-{self.device}-{np.dtype(self._dtype)}"
+
+    def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:
+        """See `Engine.run`."""
+        rows, channels, height, width = batch_nchw.shape
+        scale, step = self.spec.scale or 1, self.spec.fixed_batch or 1
+        try:
+            request = self._request(height, width)
+            output = np.empty((rows, channels, height * scale, width * scale), np.float32)
+            for first in range(0, rows, step):
+                piece = batch_nchw[first : first + step]
+                missing = step - len(piece)
+                if missing:
+                    piece = np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)])
+                made = self._call(request, np.ascontiguousarray(piece, self._dtype))
+                output[first : first + step] = made[: step - missing]
+        except MemoryError as error:
+            raise OutOfMemoryError(too_large(self.device, batch_nchw.shape)) from error
+        return output
+
+    def run_exact(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
+        """None: whatever the file says, everything is computed in float32."""
+        return None
+
+    def rebuild(self) -> None:
+        """See `Engine.rebuild`."""
+        self.close()
+        self._model = _read(self._path)
+
+    def memory_free(self) -> int:
+        """See `Engine.memory_free`."""
+        return memory.free_ram()
+
+    def memory_used(self) -> int:
+        """See `Engine.memory_used`."""
+        return memory.process_ram()
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        self._requests.clear()
+        self._model = None
+
+    def _request(self, height: int, width: int) -> Any:
+        """What runs tiles of this shape, compiled when the shape is first met."""
+        if self._model is None:
+            raise ModelLoadError(f"model {self._path.name}: its engine was closed; make a new one")
+        if (height, width) in self._requests:
+            self._requests.move_to_end((height, width))
+            return self._requests[height, width]
+        while len(self._requests) >= SHAPES_KEPT:
+            self._requests.popitem(last=False)
+        shape = [self.spec.fixed_batch or 1, self.spec.channels, height, width]
+        try:
+            self._requests[height, width] = _compile(self._model, shape, self.settings)
+        except Exception as error:  # OpenVINO's exceptions are RuntimeError and others
+            raise self._failure(error, shape) from error
+        return self._requests[height, width]
+
+    def _call(self, request: Any, piece_nchw: np.ndarray) -> np.ndarray:
+        """One call; what it returns is overwritten by the next."""
+        try:
+            output = np.asarray(request.infer([piece_nchw], share_inputs=True, share_outputs=True)[0])
+        except Exception as error:
+            raise self._failure(error, piece_nchw.shape) from error
+        rows, channels, height, width = piece_nchw.shape
+        scale = self.spec.scale or 1
+        if output.shape != (rows, channels, height * scale, width * scale):
+            raise ModelOutputError(
+                f"model {self.spec.name}: x{scale} of (N, C, H, W) = {piece_nchw.shape} came back as {output.shape}; "
+                "its metadata or its graph is wrong, or OpenVINO is: try --device cpu"
+            )
+        return output
+
+    def _failure(self, error: Exception, shape: Any) -> Exception:
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+            return OutOfMemoryError(too_large(self.device, tuple(shape)))
+        return ModelOutputError(
+            f"model {self._path.name}: failed on (N, C, H, W) = {tuple(shape)}: {one_line(error)}; "
+            "try --device cpu, or another --tile-size"
+        )
+
+
+def _read(path: Path) -> Any:
+    import openvino
+
+    try:
+        return openvino.Core().read_model(path)
+    except Exception as error:
+        raise ModelLoadError(f"model {path}: OpenVINO cannot read it: {one_line(error)}; try --device cpu") from error
+
+
+def _settings() -> dict[str, Any]:
+    """Properties of OpenVINO's CPU plugin."""
+    settings: dict[str, Any] = {
+        "PERFORMANCE_HINT": "LATENCY",
+        # Where the processor has matrix units for bfloat16, OpenVINO would use them: 1e-2 off, and not what was asked for.
+        "INFERENCE_PRECISION_HINT": "f32",
+        # Threads bound to cores would compete with those of other processes that are bound to the same ones.
+        "ENABLE_CPU_PINNING": False,
+    }
+    if threads := allowed_threads():
+        settings["INFERENCE_NUM_THREADS"] = threads
+    return settings
+
+
+def _compile(model: Any, shape: list[int], settings: dict[str, Any]) -> Any:
+    """An infer request for a copy of the model with its input fixed to `shape`."""
+    import openvino
+
+    fixed = model.clone()
+    fixed.reshape({fixed.inputs[0]: shape})
+    return openvino.Core().compile_model(fixed, "CPU", settings).create_infer_request()

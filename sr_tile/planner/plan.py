@@ -1,0 +1,139 @@
+"""The tiles of a job: which grid an image gets."""
+
+import math
+from dataclasses import dataclass, replace
+
+from sr_tile import memory
+from sr_tile.errors import OutOfMemoryError
+from sr_tile.geometry import Axis, TileGrid, equalised_tile
+from sr_tile.planner.costs import Costs
+
+SMALLEST_TILE = 32
+ENCODED_BYTES = 2**25  # blocks of finished rows on their way to the encoder
+AS_GOOD = 1.03  # times the best predicted time: measuring is no better than that
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Tiles of one job.
+
+    Attributes:
+        tile: (height, width) of a tile at most; with `sides`, the one for a photograph of 12 megapixels.
+        fitted: tiles shrink to what the image needs; otherwise they keep their size even where the image is smaller.
+        equalised: tiles also shrink where the same number of smaller ones covers.
+        sides: heights and widths that a tile may have as well, where `costs` says which is the fastest for an image.
+        costs: of calls, measured.
+        overlap: pixels two neighbouring tiles share at least.
+        halo: pixels of it that each tile discards.
+        multiple: tiles start and end at multiples of it.
+        batch: rows a call.
+        band_budget: bytes that one image under way may take outside the session, None for no bound.
+    """
+
+    tile: tuple[int, int]
+    overlap: int
+    halo: int
+    multiple: int
+    batch: int = 1
+    band_budget: float | None = None
+    fitted: bool = True
+    equalised: bool = False
+    sides: tuple[int, ...] = ()
+    costs: Costs | None = None
+
+    def grid(self, height: int, width: int) -> TileGrid:
+        """The tiles of an image of (height, width) pixels.
+
+        The grid of an image depends on nothing but its size and the plan, so that an image comes out the same alone
+        and in a list.
+        """
+        return self._cheapest(self._grids(height, width))
+
+    def _grids(self, height: int, width: int) -> list[TileGrid]:
+        """All that the plan allows for an image: each height of tiles with each width."""
+        if not self.sides or self.costs is None:
+            return [TileGrid(self._axis(height, self.tile[0]), self._axis(width, self.tile[1]))]
+        # The plan's own tile comes first.
+        sides = ((self.tile[0], *self.sides), (self.tile[1], *self.sides))
+        columns, rows = (
+            {self._axis(length, side): None for side in tiles}
+            for length, tiles in zip((height, width), sides, strict=True)
+        )
+        return [TileGrid(y, x) for y in columns for x in rows]
+
+    def _cheapest(self, grids: list[TileGrid]) -> TileGrid:
+        """The first where it is as fast as the best; else the one of those that are with the smallest tiles."""
+        if len(grids) == 1 or self.costs is None:
+            return grids[0]
+        seconds = [self.costs.seconds_of(grid, self.batch) for grid in grids]
+        good = [grid for grid, time in zip(grids, seconds, strict=True) if time <= AS_GOOD * min(seconds)]
+        return good[0] if good[0] is grids[0] else min(good, key=lambda grid: (math.prod(grid.tile), grid.tile))
+
+    def _axis(self, length: int, tile: int) -> Axis:
+        if self.equalised:
+            tile = equalised_tile(length, tile, self.overlap, self.multiple)
+        elif self.fitted:
+            tile = min(tile, -(-length // self.multiple) * self.multiple)
+        return Axis(length, tile, self.overlap, self.halo, self.multiple)
+
+    def grid_for(self, height: int, width: int, channels: int, scale: int) -> TileGrid:
+        """`grid`, with lower tiles where the image is so wide that its bands would break `band_budget`.
+
+        Args:
+            height: rows of the image.
+            width: columns of the image.
+            channels: of the image.
+            scale: output pixels per input pixel.
+
+        Raises:
+            OutOfMemoryError: not even the smallest tiles fit.
+        """
+        if self.band_budget is None:
+            return self.grid(height, width)
+        plan, grids = self, self._grids(height, width)
+        while not (fitting := [grid for grid in grids if band_bytes(grid, channels, scale) <= self.band_budget]):
+            needed = min(band_bytes(grid, channels, scale) for grid in grids)
+            try:
+                plan = replace(plan, tile=(plan.smaller().tile[0], plan.tile[1]), sides=())
+            except OutOfMemoryError:
+                raise OutOfMemoryError(
+                    f"an image {width} pixels wide needs {memory.format_size(needed)} for its rows under way, and "
+                    f"{memory.format_size(max(0, self.band_budget))} are left for them; use a smaller --tile-size or "
+                    "--batch-size, or give it more memory (--mem-limit)"
+                ) from None
+            grids = plan._grids(height, width)
+        return plan._cheapest(fitting)
+
+    def with_halo(self, least: int) -> "Plan":
+        """The plan with a halo of at least `least` pixels, and an overlap that has room for it."""
+        halo = max(self.halo, least)
+        return replace(self, halo=halo, overlap=max(self.overlap, 2 * halo))
+
+    def smaller(self) -> "Plan":
+        """The plan with half the tile, for a device that ran out of memory.
+
+        Raises:
+            OutOfMemoryError: the tile cannot become smaller.
+        """
+        half = tuple(max(1, side // 2 // self.multiple) * self.multiple for side in self.tile)
+        if not self.fitted or half == self.tile or min(half) < SMALLEST_TILE:
+            raise OutOfMemoryError(
+                f"out of memory with one tile of {self.tile[0]} x {self.tile[1]} pixels, which cannot become smaller; "
+                "free some memory, or use a smaller model"
+            )
+        if self.overlap > min(half) - self.multiple:
+            raise OutOfMemoryError(
+                f"out of memory with one tile of {self.tile[0]} x {self.tile[1]} pixels; half of that has no room for "
+                f"the overlap of {self.overlap}: use a smaller --overlap, or free some memory"
+            )
+        return replace(self, tile=(half[0], half[1]), sides=(), batch=1)
+
+
+def band_bytes(grid: TileGrid, channels: int, scale: int) -> int:
+    """Bytes of RAM that one image under way takes outside the session, 16 bits a value at worst.
+
+    Four bands of input are read or wait, one band of output is blended in float32, some blocks of it are encoded.
+    """
+    decoded = 4 * grid.y.tile * grid.x.length * channels * 2
+    blended = grid.y.tile * scale * grid.x.length * scale * channels * 4
+    return decoded + blended + ENCODED_BYTES

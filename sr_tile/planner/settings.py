@@ -1,0 +1,33 @@
+"""What a user asks for."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sr_tile.errors import ArgumentError
+
+Auto = Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What a user asks for, in pixels and rows; `auto` and None leave it to the model and the machine.
+
+    Attributes:
+        tile: side of a tile.
+        overlap: what two neighbouring tiles share.
+        halo: how much of it each tile discards.
+        batch: rows a call.
+        mem_limit: bytes that the whole process may take.
+    """
+
+    tile: int | Auto = "auto"
+    overlap: int | Auto = "auto"
+    halo: int | None = None
+    batch: int | Auto = "auto"
+    mem_limit: int | None = None
+
+    def __post_init__(self) -> None:
+        for name, least in (("tile", 1), ("overlap", 0), ("halo", 0), ("batch", 1)):
+            value = getattr(self, name)
+            if value not in ("auto", None) and (not isinstance(value, int) or value < least):
+                raise ArgumentError(f"{name} is {value!r}; it must be `auto` or a whole number from {least} up")
