@@ -148,10 +148,12 @@ def test_a_client_that_goes_away_leaves_nothing(live):
     engine.block()
     with connect(server.port, upload("/v1/enhance", len(content)) + content):
         assert engine.entered.wait(30)
+    (shared,) = (model.shared for model in server.state.host.models.values())
+    assert until(lambda: shared.clients == 0)  # before the engine is free again
     calls = len(engine.shapes)
     engine.open.set()
     assert until(lambda: idle(server))
-    assert len(engine.shapes) <= calls + 2  # a call under way ends; what waited left the queue
+    assert len(engine.shapes) == calls  # the call under way ended, and there was no other
     assert httpx.post(f"{server.url}/v1/enhance", content=encoded()).status_code == 200
 
 
