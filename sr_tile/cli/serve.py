@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sr_tile.cli.options import as_number, number_or_auto
+from sr_tile.cli.options import number_or_auto, settings_of
 from sr_tile.errors import ArgumentError
 
 
@@ -20,7 +20,7 @@ def serve(
     model: Annotated[
         list[str] | None, typer.Option(help="Name or path of a model, once for each; all bundled ones by default.")
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N, tensorrt, directml, coreml.")] = "auto",
+    device: Annotated[str, typer.Option(help="As for `sr-tile enhance`.")] = "auto",
     tile_size: Annotated[
         str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")
     ] = "auto",
@@ -67,7 +67,6 @@ def serve(
         raise ArgumentError(f"`serve` needs {error.name}; install it with pip install 'sr-tile[serve]'") from None
 
     from sr_tile import memory, zoo
-    from sr_tile.planner import Settings
     from sr_tile.serving.host import Host
     from sr_tile.serving.limits import Limits
     from sr_tile.serving.run import serve
@@ -81,10 +80,7 @@ def serve(
         per_client=per_client,
         idle_seconds=timeout,
     )
-    wish: Any = {
-        key: as_number(value) for key, value in (("tile", tile_size), ("overlap", overlap), ("batch", batch_size))
-    }
-    settings = Settings(**wish, mem_limit=memory.parse_size(mem_limit) if mem_limit else None)
+    settings = settings_of(tile_size, overlap, "auto", batch_size, mem_limit)
     config: dict[str, Any] = {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key}
     if trust_proxy:
         config |= {"proxy_headers": True, "forwarded_allow_ips": trust_proxy}
