@@ -4,15 +4,15 @@ import glob  # pathlib has no glob over patterns with their own root
 import json
 import logging
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from sr_tile.aside import written_aside
-from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
 from sr_tile.images import READABLE_SUFFIXES, WriteOptions
+from sr_tile.work import Job, Outcome
 
 log = logging.getLogger("sr_tile")
 
@@ -156,8 +156,22 @@ def _find(item: str, recursive: bool) -> Iterator[tuple[Path, Path | None]]:
         yield path, None
 
 
+class Runner(Protocol):
+    """What does the jobs: an `Enhancer`, or a server through `RemoteEnhancer`."""
+
+    def file_job(
+        self, source: Path | str, target: Path | str, *, overwrite: bool = False, options: WriteOptions | None = None
+    ) -> Job:
+        """See `Enhancer.file_job`."""
+        ...
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """See `Enhancer.run`."""
+        ...
+
+
 def run_files(
-    enhancer: Enhancer,
+    enhancer: Runner,
     pairs: Sequence[FilePair],
     *,
     overwrite: bool = False,

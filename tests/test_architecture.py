@@ -88,12 +88,13 @@ def test_help_loads_nothing_heavy():
     code = (
         "import sys; from sr_tile.cli.main import app\n"
         "commands = ['bench', 'enhance', 'rebatch', 'inspect', 'plan', 'models', 'models list', 'models pull', "
-        "'models where']\n"
+        "'models where', 'serve']\n"
         "for command in commands:\n"
         "    try: app([*command.split(), '--help'])\n"
         "    except SystemExit as stop: assert not stop.code, command\n"
         "print([name for name in sys.modules if name in "
-        "('numpy', 'onnxruntime', 'onnx', 'pyvips', 'PIL', 'openvino', 'torch', 'tqdm', 'psutil', 'ray', 'fastapi')])"
+        "('numpy', 'onnxruntime', 'onnx', 'pyvips', 'PIL', 'openvino', 'torch', 'tqdm', 'psutil', 'ray', 'fastapi', "
+        "'starlette', 'uvicorn')])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.splitlines()[-1] == "[]"

@@ -1,5 +1,7 @@
 """`sr-tile enhance`: restore or enlarge files."""
 
+import contextlib
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -57,6 +59,10 @@ def enhance(
         typer.Option(metavar="[FILE.json]", help="Print figures of each stage and the bottleneck, or write them."),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Let a server do it, see `sr-tile serve`; its token in SR_TILE_TOKEN."),
+    ] = None,
 ) -> None:
     """Restore or enlarge images.
 
@@ -70,7 +76,11 @@ def enhance(
     from sr_tile.enhancer import Enhancer
     from sr_tile.images import WriteOptions
     from sr_tile.jobs import Report, pair_files, run_files
+    from sr_tile.serving.client import RemoteEnhancer
 
+    if server:
+        mine = {"device": device, "batch-size": batch_size, "warmup": warmup, "parallel": parallel}
+        _refuse_with_server({**mine, "mem-limit": mem_limit, "stats": stats})
     if overwrite and skip_existing:
         raise ArgumentError("--overwrite and --skip-existing contradict each other; give one of them")
     *inputs, output = paths
@@ -85,45 +95,65 @@ def enhance(
     waiting = [pair.source for pair in pairs if not pair.problem and not (skip_existing and pair.target.exists())]
     sizes = image_sizes(waiting[:MOST_HEADERS])
     work = sum(height * width for height, width in sizes)
-    with _Progress(None if len(waiting) > MOST_HEADERS else work, quiet) as progress:
-        enhancer = Enhancer(
-            model,
-            scale=scale,
-            device=device,
-            settings=settings,
-            work=work,
-            alpha=alpha,  # type: ignore[arg-type]
-            decoders=workers["decode"],
-            encoders=workers["encode"],
-            on_pixels=lambda job, pixels: progress.add(pixels),
-        )
-        enhancer.warm_up(warmup, sizes[0] if sizes else None)
-        with enhancer:
-            try:
-                for done in run_files(
-                    enhancer, pairs, overwrite=overwrite, skip_existing=skip_existing, options=options
-                ):
-                    result.files.append(done)
-            finally:
-                progress.close()
-                _show(result, enhancer, report, stats)
+    with contextlib.ExitStack() as stack:
+        progress = stack.enter_context(_Progress(None if len(waiting) > MOST_HEADERS else work, quiet))
+        enhancer: Enhancer | RemoteEnhancer
+        if server:
+            wanted = {"model": model, "scale": scale, "alpha": alpha, **_said(tile_size, overlap, halo)}
+            token = os.environ.get("SR_TILE_TOKEN")
+            enhancer = RemoteEnhancer(server, token, options=wanted, on_pixels=lambda job, pixels: progress.add(pixels))
+        else:
+            enhancer = Enhancer(
+                model,
+                scale=scale,
+                device=device,
+                settings=settings,
+                work=work,
+                alpha=alpha,  # type: ignore[arg-type]
+                decoders=workers["decode"],
+                encoders=workers["encode"],
+                on_pixels=lambda job, pixels: progress.add(pixels),
+            )
+            enhancer.warm_up(warmup, sizes[0] if sizes else None)
+            stack.enter_context(enhancer)
+        try:
+            for done in run_files(enhancer, pairs, overwrite=overwrite, skip_existing=skip_existing, options=options):
+                result.files.append(done)
+        finally:
+            progress.close()
+            _show(result, enhancer if isinstance(enhancer, Enhancer) else None, report, stats)
     if result.failed:
         raise typer.Exit(1)
 
 
-def _show(result: "Report", enhancer: "Enhancer", report: Path | None, stats: str | None) -> None:
+def _refuse_with_server(options: dict[str, str | None]) -> None:
+    """Options that say how this machine is to work mean nothing to another one."""
+    for name, value in options.items():
+        if value not in (None, "", "auto", "off"):
+            raise ArgumentError(f"--{name} is for work on this machine; with --server leave it out")
+
+
+def _said(tile_size: str, overlap: str, halo: str) -> dict[str, str]:
+    """Those that are not `auto`, as a server calls them."""
+    values = {"tile_size": tile_size, "overlap": overlap, "halo": halo}
+    return {name: value for name, value in values.items() if value != "auto"}
+
+
+def _show(result: "Report", enhancer: "Enhancer | None", report: Path | None, stats: str | None) -> None:
     """Write what was asked for, and name what failed."""
     from sr_tile import memory
     from sr_tile.jobs import write_json
 
-    figures, device = enhancer.stats, enhancer.engine.device
-    content = {**asdict(figures), "device": device, "peak_ram_bytes": memory.peak_ram()}
+    content = {}
+    if enhancer:
+        figures, device = enhancer.stats, enhancer.engine.device
+        content = {**asdict(figures), "device": device, "peak_ram_bytes": memory.peak_ram()}
+        if stats == "-":
+            print(_table(figures, device, memory.format_size(memory.peak_ram())), file=sys.stderr)
+        elif stats:
+            write_json(Path(stats), content)
     if report:
         result.write(report, content)
-    if stats == "-":
-        print(_table(figures, device, memory.format_size(memory.peak_ram())), file=sys.stderr)
-    elif stats:
-        write_json(Path(stats), content)
     if len(result.files) > 1:
         for file in result.failed:
             print(f"sr-tile: failed: {file.error}", file=sys.stderr)

@@ -45,6 +45,17 @@ def format_of(path: Path | str) -> str:
     raise ImageWriteError(f"{path}: no image format has the suffix '{suffix}': use one of {known}")
 
 
+def format_by_content(head: bytes) -> str | None:
+    """Name of the format of a file by its first 16 bytes; None for what is not read here."""
+    if head[4:8] == b"ftyp":
+        return "avif" if head[8:12] in (b"avif", b"mif1", b"miaf") else None
+    if head[:4] == b"RIFF":
+        return "webp" if head[8:12] == b"WEBP" else None
+    known = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
+    known.update(dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "tiff"))
+    return next((name for mark, name in known.items() if head.startswith(mark)), None)
+
+
 def holds_alpha(format_name: str) -> bool:
     """Whether files of this format can be transparent."""
     return kind_of(format_name).alpha

@@ -1,0 +1,95 @@
+"""`sr-tile serve`: a server with a web page."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from sr_tile.cli.options import number_or_auto, settings_of
+from sr_tile.errors import ArgumentError
+
+
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's need a token.")] = (
+        "127.0.0.1"
+    ),
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes one that is free.")] = 8000,
+    token: Annotated[
+        str | None, typer.Option(envvar="SR_TILE_TOKEN", help="What clients must show; better in SR_TILE_TOKEN.")
+    ] = None,
+    model: Annotated[
+        list[str] | None, typer.Option(help="Name or path of a model, once for each; all bundled ones by default.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="As for `sr-tile enhance`.")] = "auto",
+    tile_size: Annotated[
+        str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")
+    ] = "auto",
+    overlap: Annotated[
+        str, typer.Option(callback=number_or_auto, help="Pixels that two neighbouring tiles share, or auto.")
+    ] = "auto",
+    batch_size: Annotated[str, typer.Option(callback=number_or_auto, help="Tiles a call, or auto.")] = "auto",
+    mem_limit: Annotated[str | None, typer.Option(help="Memory of the whole process, such as 2GiB.")] = None,
+    max_upload: Annotated[str, typer.Option(help="Size of an uploaded file.")] = "256MiB",
+    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Size of an uploaded image.")] = 100.0,
+    max_side: Annotated[int, typer.Option(min=1, help="Pixels of its longer side.")] = 65_535,
+    at_once: Annotated[int, typer.Option(min=1, help="Images that are worked on at the same time.")] = 8,
+    queue: Annotated[int, typer.Option(min=1, help="Images under way, beyond which clients are told to wait.")] = 64,
+    per_client: Annotated[int, typer.Option(min=1, help="Of these, images of one client.")] = 16,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without a byte from or to a client.")] = 30.0,
+    patience: Annotated[float, typer.Option(min=0.0, help="Seconds to finish what is under way when stopped.")] = 60.0,
+    name: Annotated[
+        list[str] | None, typer.Option(help="Another name of this server, as a proxy in front of it uses.")
+    ] = None,
+    trust_proxy: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Proxy whose X-Forwarded-For says who the client is.")
+    ] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate, for https.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
+) -> None:
+    """Serve models over HTTP, with a web page at `/`; tiles of all requests share batches.
+
+    `sr-tile enhance --server URL` and `curl --data-binary @in.png URL/v1/enhance -o out.png` use it.
+    """
+    if (tls_cert is None) != (tls_key is None):
+        raise ArgumentError("--tls-cert and --tls-key belong together; give both or neither")
+    for file in (tls_cert, tls_key):
+        if file and not file.is_file():
+            raise ArgumentError(f"{file}: there is no such file")
+    if token is not None and len(token) < 16:
+        raise ArgumentError(f"the token has {len(token)} characters; use 16 or more, from `openssl rand -hex 16`")
+    try:
+        import fastapi  # noqa: F401
+        import msgpack  # noqa: F401
+        import prometheus_client  # noqa: F401
+        import python_multipart  # noqa: F401
+        import uvicorn  # noqa: F401
+    except ImportError as error:
+        raise ArgumentError(f"`serve` needs {error.name}; install it with pip install 'sr-tile[serve]'") from None
+
+    from sr_tile import memory, zoo
+    from sr_tile.serving.host import Host
+    from sr_tile.serving.limits import Limits
+    from sr_tile.serving.run import serve
+
+    limits = Limits(
+        bytes=memory.parse_size(max_upload),
+        pixels=int(max_megapixels * 1e6),
+        side=max_side,
+        running=at_once,
+        waiting=queue,
+        per_client=per_client,
+        idle_seconds=timeout,
+    )
+    settings = settings_of(tile_size, overlap, "auto", batch_size, mem_limit)
+    config: dict[str, Any] = {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key}
+    if trust_proxy:
+        config |= {"proxy_headers": True, "forwarded_allow_ips": trust_proxy}
+    models = model or list(zoo.bundled())
+    serve(
+        Host(models, device=device, settings=settings, limits=limits),
+        (host, port),
+        token=token,
+        names=name or (),
+        patience=patience,
+        **config,
+    )

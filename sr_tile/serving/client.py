@@ -1,0 +1,212 @@
+"""`sr-tile enhance --server URL`: the files go to a server, and its answers into the results."""
+
+import contextlib
+import http.client
+import json
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, ServingError, SrTileError
+from sr_tile.images import ImageReader, ImageWriter, WriteOptions, format_of
+from sr_tile.images.vips import reason_of
+from sr_tile.work import Job, Outcome
+
+_BLOCK = 2**18
+_PATIENCE = 600.0  # seconds of being told to come back later, one image
+_ANSWER_SECONDS = 3600.0
+_READ = ("unreadable_image", "unknown_format", "too_large")
+
+
+@dataclass(frozen=True)
+class _FileJob(Job):
+    """A job of files, for a machine that has no use for pixels."""
+
+    source: Path
+    target: Path
+    overwrite: bool
+    options: WriteOptions
+
+
+class RemoteEnhancer:
+    """Has the face of `Enhancer` that `run_files` needs, and lets a server do the work.
+
+    Args:
+        server: its address, such as http://127.0.0.1:8000.
+        token: that it asks for.
+        options: model, scale, alpha, tile_size, overlap, halo: what is sent with each image.
+        at_once: images under way at the same time.
+        on_pixels: called with (job, pixels of an image that was finished), from another thread.
+
+    Raises:
+        ArgumentError: the address is none.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        token: str | None = None,
+        *,
+        options: Mapping[str, Any] | None = None,
+        at_once: int = 4,
+        on_pixels: Callable[[Job, int], None] = lambda job, pixels: None,
+    ) -> None:
+        self._address = urlsplit(server if "//" in server else f"http://{server}")
+        try:
+            usable = self._address.scheme in ("http", "https") and self._address.hostname and self._address.port != 0
+        except ValueError:  # a port that is no number
+            usable = False
+        if not usable:
+            raise ArgumentError(f"server {server!r} is no address; write for example http://127.0.0.1:8000")
+        self._headers = {"Content-Type": "application/octet-stream"}
+        if token:
+            self._headers["Authorization"] = f"Bearer {token}"
+        self._options = {key: value for key, value in (options or {}).items() if value is not None}
+        self._at_once, self._on_pixels = at_once, on_pixels
+
+    def file_job(
+        self,
+        source: Path | str,
+        target: Path | str,
+        *,
+        overwrite: bool = False,
+        options: WriteOptions | None = None,
+    ) -> Job:
+        """As `Enhancer.file_job`."""
+
+        def open_sink(info: Any) -> ImageWriter:
+            return ImageWriter(target, info, options=options, overwrite=overwrite)
+
+        return _FileJob(
+            str(source),
+            lambda: ImageReader(source),
+            open_sink,
+            Path(source),
+            Path(target),
+            overwrite,
+            options or WriteOptions(),
+        )
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Do many jobs; outcomes come as they are ready, and a failed job never stops the others."""
+        pending: set[Future[Outcome]] = set()
+        with ThreadPoolExecutor(self._at_once, "sr-tile client") as pool:
+            try:
+                for index, job in enumerate(jobs):
+                    if len(pending) >= self._at_once:
+                        done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                        yield from (future.result() for future in done)
+                    pending.add(pool.submit(self._one, job, index))
+                while pending:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    yield from (future.result() for future in done)
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+
+    def _one(self, job: Job, index: int) -> Outcome:
+        assert isinstance(job, _FileJob)  # made by file_job
+        try:
+            pixels = self._transfer(job)
+        except SrTileError as error:
+            return Outcome(job, index, error)
+        self._on_pixels(job, pixels)
+        return Outcome(job, index, None, pixels)
+
+    def _transfer(self, job: _FileJob) -> int:
+        """Send one image until it is taken, and store the answer; the number of its pixels."""
+        wanted = job.options.format or format_of(job.target)
+        if job.target.exists() and not job.overwrite:
+            raise ImageWriteError(
+                f"{job.target}: exists already: choose another name, or give --overwrite (overwrite=True)"
+            )
+        with job.open_source() as reader:  # type: ignore[attr-defined]  # an ImageReader; refuses what is no image
+            pixels = int(reader.info.pixels)
+        quality = {"format": wanted, "quality": job.options.quality, "lossless": str(job.options.lossless).lower()}
+        path = f"{self._address.path.rstrip('/')}/v1/enhance?{urlencode({**self._options, **quality})}"
+        end = time.monotonic() + _PATIENCE
+        while (pause := self._attempt(job, path)) is not None:
+            if time.monotonic() + pause > end:
+                raise ServingError(f"{job.name}: {self._address.netloc} stays busy; try again later")
+            time.sleep(pause)
+        return pixels
+
+    def _attempt(self, job: _FileJob, path: str) -> float | None:
+        """Send one image once; seconds to wait where the server is busy."""
+        kind = http.client.HTTPSConnection if self._address.scheme == "https" else http.client.HTTPConnection
+        connection = kind(str(self._address.hostname), self._address.port, timeout=_ANSWER_SECONDS, blocksize=_BLOCK)
+        with contextlib.closing(connection):
+            try:
+                with job.source.open("rb") as file:
+                    size = str(os.fstat(file.fileno()).st_size)
+                    # A server that refuses early stops reading: what it said is still there to be read.
+                    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                        connection.request("POST", path, file, {**self._headers, "Content-Length": size})
+                answer = connection.getresponse()
+                if answer.status == 200:
+                    self._store(answer, job)
+                    return None
+                content = answer.read(2**16)
+            except (OSError, http.client.HTTPException) as error:
+                reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+                raise ServingError(f"{job.name}: {self._address.netloc} cannot be reached: {reason}") from None
+        if answer.status in (429, 503):
+            after = answer.headers.get("Retry-After", "2")
+            return float(after) if after.isdecimal() else 2.0
+        raise self._error(job, answer.status, content)
+
+    def _error(self, job: _FileJob, status: int, content: bytes) -> SrTileError:
+        """What the server said, as the error that the same fault is on this machine."""
+        try:
+            error = json.loads(content)["error"]
+            code, message = str(error["code"]), str(error["message"])
+        except (ValueError, KeyError, TypeError):
+            return ServingError(f"{job.name}: {self._address.netloc} answered {status}; is it `sr-tile serve`?")
+        message = message.removeprefix("image: ")
+        if status == 401:
+            return ServingError(f"{job.name}: {self._address.netloc} asks for its token; set it in SR_TILE_TOKEN")
+        if code in _READ:
+            return ImageReadError(f"{job.name}: {message}")
+        if code == "cannot_store":
+            return ImageWriteError(f"{job.target}: {message}")
+        return ServingError(f"{job.name}: {message}")
+
+    def _store(self, answer: http.client.HTTPResponse, job: _FileJob) -> None:
+        """The answer into a file that appears when it is whole."""
+        target = Path(os.path.realpath(job.target))
+        part = target.parent / f".{target.name[:80]}.{os.getpid()}.{secrets.token_hex(4)}.part"
+        try:
+            try:
+                with part.open("xb") as file:
+                    shutil.copyfileobj(answer, file, _BLOCK)
+                    if answer.length:  # http.client ends quietly where the connection does
+                        raise ServingError(f"{job.name}: the answer broke off; try again")
+                    os.fsync(file.fileno())
+                if job.overwrite:
+                    part.replace(target)
+                else:
+                    _publish(part, target)
+            finally:
+                part.unlink(missing_ok=True)
+        except FileExistsError:
+            raise ImageWriteError(f"{job.target}: was created by someone else meanwhile; it was left alone") from None
+        except OSError as error:
+            raise ImageWriteError(f"{job.target}: cannot be written: {reason_of(error)}") from None
+
+
+def _publish(part: Path, target: Path) -> None:
+    """Give a file its name, unless that is taken."""
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links
+        if target.exists():
+            raise FileExistsError from None
+        part.rename(target)

@@ -1,0 +1,99 @@
+"""Errors as a client may see them: a status, a code for programs, and one line for people that names no path."""
+
+import errno
+import re
+from typing import Any
+
+from sr_tile.errors import (
+    ArgumentError,
+    ImageReadError,
+    ImageWriteError,
+    OutOfMemoryError,
+    Overloaded,
+    ServingError,
+    SrTileError,
+)
+
+_FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[^\\/\s:'\"]+[\\/])+")
+_NO_SPACE = re.compile("no space|disk full|quota", re.I)
+
+MEANINGS = {
+    400: "the request is no well-formed upload",
+    401: "no token, or a wrong one",
+    403: "sent by a page of another site, or under a name that is not this server's",
+    404: "there is no such thing, or not any more",
+    408: "the upload was too slow, or stopped",
+    409: "the result is not there yet",
+    413: "too many bytes or pixels, or too long a side",
+    415: "none of the image formats that are read here",
+    422: "an option is out of its range, or the image is damaged or cannot be stored as asked",
+    429: "too many images of this client are under way",
+    500: "the model failed, or the server has a defect",
+    503: "busy, out of memory, loading or stopping; Retry-After says when to try again",
+    507: "the server's disk is full",
+}
+
+
+class Refusal(SrTileError):  # noqa: N818  # an answer
+    """A request that is answered with an error.
+
+    Args:
+        status: of HTTP.
+        code: for programs.
+        message: one line for people.
+        retry_after: seconds after which trying again makes sense.
+    """
+
+    def __init__(self, status: int, code: str, message: str, *, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.status, self.code, self.retry_after = status, code, retry_after
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """The JSON of the answer."""
+        return {"error": {"code": self.code, "message": str(self)}}
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Headers of the answer."""
+        headers = {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
+        return {**headers, "WWW-Authenticate": "Bearer"} if self.status == 401 else headers
+
+
+def refusal_of(error: BaseException, names: dict[str, str] | None = None) -> Refusal:
+    """What a client is told of an error.
+
+    Args:
+        error: what went wrong.
+        names: what stands for a path in messages: {"/tmp/a/source": "photo.png"}.
+    """
+    if isinstance(error, Refusal):
+        return error
+    if not isinstance(error, SrTileError):
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return Refusal(507, "no_space", "the server's disk is full")
+        if isinstance(error, MemoryError):
+            return Refusal(503, "out_of_memory", "the server has no memory left for this image", retry_after=10)
+        return Refusal(500, "internal", "something went wrong inside the server; its log says what")
+    message = _without_folders(str(error), names or {})
+    if isinstance(error, OutOfMemoryError):
+        return Refusal(503, "out_of_memory", message, retry_after=10)
+    if isinstance(error, Overloaded):
+        return Refusal(503, "busy", message, retry_after=2)
+    if isinstance(error, ServingError):
+        return Refusal(503, "stopping", message, retry_after=10)
+    if isinstance(error, ImageReadError):
+        return Refusal(422, "unreadable_image", message)
+    if isinstance(error, ImageWriteError):
+        if _NO_SPACE.search(message):
+            return Refusal(507, "no_space", "the server's disk is full")
+        return Refusal(422, "cannot_store", message)
+    if isinstance(error, ArgumentError):
+        return Refusal(422, "bad_option", message)
+    return Refusal(500, "model_failed", message)
+
+
+def _without_folders(message: str, names: dict[str, str]) -> str:
+    for path, name in names.items():
+        message = message.replace(path, name)
+    return " ".join(_FOLDERS.sub("", message).split())

@@ -1,0 +1,162 @@
+"""`sr-tile enhance --server`: the same command and the same bytes, done by another process."""
+
+import json
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+from pictures import encoded, mixed
+from servers import BlockedEngine
+
+from sr_tile.cli import main as cli
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Runs a command line in `tmp_path` and gives (exit code, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sr-tile", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        return code, capsys.readouterr().err
+
+    return call
+
+
+LOCAL = ("--tile-size", 64, "--overlap", 16)
+
+
+def test_the_same_bytes(run, live, model, tmp_path):
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for number, (kind, content) in enumerate(mixed(12)):
+        (tmp_path / "in" / ("deep" if number % 3 else ".") / f"{number}.{kind}").write_bytes(content)
+    server = live()
+    for options in ((), ("--format", "jpeg", "--quality", 70), ("--tile-size", 32, "--overlap", 8, "--scale", 2)):
+        alone = (*LOCAL, *options, "--model", model)
+        assert run("enhance", "in", "local", "-r", "--overwrite", *alone)[0] in (0, 1)  # JPEG refuses alpha
+        run("enhance", "in", "remote", "-r", "--overwrite", *options, "--server", server.url)
+        local = {path.relative_to(tmp_path / "local"): path.read_bytes() for path in (tmp_path / "local").rglob("*.*")}
+        assert len(local) >= 9
+        for name, content in local.items():
+            assert (tmp_path / "remote" / name).read_bytes() == content, name
+        assert {path.name for path in (tmp_path / "remote").rglob("*.*")} == {path.name for path in local}
+
+
+def test_one_bad_file_never_stops_the_rest(run, live, tmp_path):
+    (tmp_path / "in").mkdir()
+    for number in range(4):
+        (tmp_path / "in" / f"{number}.png").write_bytes(encoded(seed=number))
+    (tmp_path / "in" / "2.png").write_bytes(encoded()[:3000])
+    code, err = run("enhance", "in", "out", "--server", live().url, "--report", "report.json")
+    assert code == 1
+    assert "2.png: truncated or damaged" in err
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "1.png", "3.png"]
+    assert json.loads((tmp_path / "report.json").read_text())["counts"] == {"done": 3, "failed": 1}
+
+
+def test_what_exists_is_left_alone(run, live, tmp_path):
+    server = live()
+    (tmp_path / "in.png").write_bytes(encoded())
+    (tmp_path / "out.png").write_bytes(b"precious")
+    code, err = run("enhance", "in.png", "out.png", "--server", server.url)
+    assert (code, "--overwrite" in err) == (1, True)
+    assert run("enhance", "in.png", "out.png", "--server", server.url, "--skip-existing")[0] == 0
+    assert (tmp_path / "out.png").read_bytes() == b"precious"
+    assert run("enhance", "in.png", "out.png", "--server", server.url, "--overwrite")[0] == 0
+    assert (tmp_path / "out.png").read_bytes()[:4] == b"\x89PNG"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "out.png"]
+
+
+def test_a_busy_server_is_asked_again(run, live, tmp_path):
+    engine = BlockedEngine()
+    server = live({"toy": engine}, waiting=1)
+    (tmp_path / "in").mkdir()
+    for number in range(3):
+        (tmp_path / "in" / f"{number}.png").write_bytes(encoded(seed=number))
+    assert run("enhance", "in", "out", "--server", server.url)[0] == 0
+    assert len(list((tmp_path / "out").iterdir())) == 3
+
+
+def test_the_token(run, live, tmp_path, monkeypatch):
+    server = live(token="a secret of some length")
+    (tmp_path / "in.png").write_bytes(encoded())
+    code, err = run("enhance", "in.png", "out.png", "--server", server.url)
+    assert (code, "SR_TILE_TOKEN" in err) == (1, True)
+    monkeypatch.setenv("SR_TILE_TOKEN", "a secret of some length")
+    assert run("enhance", "in.png", "out.png", "--server", server.url)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--server", "ftp://host"), "no address"),
+        (("--server", "http://127.0.0.1:many"), "no address"),
+        (("--server", "http://127.0.0.1:1"), "cannot be reached"),
+        (("--server", "URL", "--device", "cpu"), "--device is for work on this machine"),
+        (("--server", "URL", "--batch-size", 4), "--batch-size is for work on this machine"),
+        (("--server", "URL", "--stats"), "--stats is for work on this machine"),
+        (("--server", "URL", "--model", "nobody"), "not served here; choose from toy"),
+        (("--server", "URL", "--scale", 3), "no model served here enlarges by 3"),
+    ],
+)
+def test_what_cannot_be_is_one_clear_line(run, live, tmp_path, options, words):
+    (tmp_path / "in.png").write_bytes(encoded())
+    url = live().url if "URL" in options else None
+    code, err = run("enhance", "in.png", "out.png", *(url if option == "URL" else option for option in options))
+    lines = [line for line in err.splitlines() if "serving on" not in line]
+    assert (code, len(lines)) == (1, 1), err
+    assert words in lines[0]
+    assert not (tmp_path / "out.png").exists()
+
+
+class Liar(BaseHTTPRequestHandler):
+    """Answers as its path says: with another kind of page, or with half of an image."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        whole = self.path.startswith("/page")
+        self.send_response(404 if whole else 200)
+        self.send_header("Content-Length", "5" if whole else "5000")
+        self.end_headers()
+        self.wfile.write(b"<html"[:5])
+
+    def log_message(self, *arguments):
+        pass
+
+
+@pytest.mark.parametrize(("path", "words"), [("/page", "is it `sr-tile serve`?"), ("/half", "broke off")])
+def test_what_is_no_such_server(run, tmp_path, path, words):
+    (tmp_path / "in.png").write_bytes(encoded())
+    with HTTPServer(("127.0.0.1", 0), Liar) as liar:
+        threading.Thread(target=liar.serve_forever, daemon=True).start()
+        code, err = run("enhance", "in.png", "out.png", "--server", f"http://127.0.0.1:{liar.server_port}{path}")
+        liar.shutdown()
+    assert (code, words in err) == (1, True), err
+    assert [file.name for file in tmp_path.iterdir()] == ["in.png"]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--host", "0.0.0.0"), "set a token"),
+        (("--host", "0.0.0.0", "--token", "short"), "16 or more"),
+        (("--tls-cert", "cert.pem"), "belong together"),
+        (("--tls-cert", "cert.pem", "--tls-key", "key.pem"), "no such file"),
+        (("--max-upload", "much"), "2GiB"),
+        (("--queue", 8, "--port", "TAKEN"), "cannot listen"),
+        (("--port", 0, "--model", "nobody"), "not known"),
+    ],
+)
+def test_a_server_that_cannot_start_says_why(run, live, options, words, monkeypatch):
+    monkeypatch.setattr("sr_tile.serving.run.allow_only_known_formats", lambda: None)  # holds for the whole process
+    taken = live().port if "TAKEN" in options else 0
+    code, err = run("serve", *(taken if option == "TAKEN" else option for option in options))
+    assert code == 1
+    assert words in err.splitlines()[-1]
+    assert err.splitlines()[-1].startswith("sr-tile: error: ")
