@@ -12,11 +12,14 @@ SIZES = [(1, 64, 64), (3, 64, 64), (1, 100, 130), (3, 65, 64), (1, 1, 1), (1, 3,
 OPERATORS_NEVER_WRITTEN = {"ScatterND", "ScatterElements", "Einsum", "Where", "If", "Loop", "NonZero"}
 
 
-@pytest.fixture(scope="module", params=["scunet", "scunet-gray", "nafnet", "nafnet-wide", "nafnet-local"])
+@pytest.fixture(
+    scope="module", params=["scunet", "scunet-gray", "scunet-small", "nafnet", "nafnet-wide", "nafnet-local"]
+)
 def pair(request):
     network, pooling = {
         "scunet": lambda: (scunet(**SMALL_SCUNET), "global"),
         "scunet-gray": lambda: (scunet(channels=1, config=(1, 1, 0, 2, 1, 0, 1)), "global"),
+        "scunet-small": lambda: (scunet(config=(0, 2, 1, 0, 1, 1, 0), dim=32), "global"),
         "nafnet": lambda: (nafnet(**SMALL_NAFNET), "global"),
         "nafnet-wide": lambda: (nafnet(1, 72, (1,), 1, (1,)), "global"),
         "nafnet-local": lambda: (nafnet(**SMALL_NAFNET, local_side=384), "local"),

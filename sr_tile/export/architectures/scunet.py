@@ -53,11 +53,13 @@ def recognises(state: Mapping[str, Array]) -> bool:
 def infer(state: Mapping[str, Array]) -> SCUNetSize:
     """Read the sizes off the weights and check every key; raises ModelLoadError naming the first wrong one."""
     dim, channels, *_ = require(state, "m_head.0.weight", 4, "SCUNet")
-    if dim % (2 * HEAD) or not 0 < dim <= 1024:
-        raise ModelLoadError(f"SCUNet checkpoint: width {dim} (m_head.0.weight) is not a multiple of {2 * HEAD}")
     config = [count(state, rf"{stage}\.(\d+)\.trans_block\.") for stage in STAGES]
     # On the way up, place 0 of a stage is the transposed convolution.
     config[4:] = [max(blocks - 1, 0) for blocks in config[4:]]
+    # Half of the channels of a stage with blocks is split into heads.
+    first = min((level for level, blocks in zip(LEVELS, config, strict=True) if blocks), default=3)
+    if dim % (least := max(2 * HEAD >> first, 1)) or not 0 < dim <= 1024:
+        raise ModelLoadError(f"SCUNet checkpoint: width {dim} (m_head.0.weight) is not a multiple of {least}")
     size = SCUNetSize(channels, dim, tuple(config))
     check(state, shapes(size), "SCUNet")
     return size
