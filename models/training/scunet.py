@@ -2,8 +2,11 @@
 
 Source: Zhang et al., "Practical blind denoising via Swin-Conv-UNet and data synthesis", 2022; windows and their masks:
 Liu et al., "Swin transformer", ICCV 2021. The graph that ships is not traced from here but written by
-`sr_tile/export/architectures/scunet.py` from the same weights. The start is not theirs: three channels carry the picture
-from the first layer to the last, so that an untrained network returns its input and training begins with the damage.
+`sr_tile/export/architectures/scunet.py` from the same weights.
+
+What the weights may be is narrower than in the paper. Three channels carry the picture from the first layer to the last,
+all others begin as difference filters, and no bias is trained: flat colours come back unchanged, and an untrained network
+returns its input. No block runs at full resolution, where they cost most of the time.
 """
 
 from __future__ import annotations
@@ -107,13 +110,18 @@ class SCUNet(nn.Module):
 
     Args:
         dim: channels at full resolution, a multiple of twice HEAD; every halving doubles them.
-        config: blocks of the seven stages: three down, the deepest, three up.
+        config: blocks of the seven stages: three down, the deepest, three up; none in the first and the last.
+
+    Raises:
+        ValueError: there are blocks at full resolution.
     """
 
     multiple = MULTIPLE
 
     def __init__(self, dim: int = 32, config: tuple[int, ...] = (2,) * 7) -> None:
         super().__init__()
+        if config[0] or config[6]:
+            raise ValueError(f"blocks {config}: the first and the last stage must be 0, or flat colours are not kept")
 
         def blocks(level: int, count: int) -> list[nn.Module]:
             return [SwinConv(dim << level, shifted=i % 2 == 1) for i in range(count)]
@@ -135,23 +143,29 @@ class SCUNet(nn.Module):
         for module in self.modules():
             if isinstance(module, (nn.Conv2d, nn.Linear)):
                 nn.init.kaiming_normal_(module.weight, nonlinearity="linear")
-            if isinstance(module, (nn.Conv2d, nn.Linear)) and module.bias is not None:
-                nn.init.zeros_(module.bias)
             if isinstance(module, nn.ConvTranspose2d):
                 nn.init.normal_(module.weight, std=0.5 * module.in_channels**-0.5)
             if isinstance(module, SwinConv):
                 for layer in (module.conv_block[2], module.trans_block.mlp[2], module.trans_block.msa.linear):
                     layer.weight.mul_(0.5)
                 module.conv1_2.weight.mul_(0.1)
-        head, tail = self.m_head[0].weight, self.m_tail[0].weight
-        tail.zero_()
-        for colour in range(3):
-            head[colour].zero_()
-            head[colour, colour, 1, 1] = tail[colour, colour, 1, 1] = 1
-        # Nothing but the first layer writes into the three channels to begin with.
+        self.m_tail[0].weight.zero_()
         self.m_up1[0].weight[:, :3].zero_()
-        for block in self.m_up1[1:]:
-            block.conv1_2.weight[:3].zero_()
+        for name, parameter in self.named_parameters():
+            if name.endswith(".bias"):
+                parameter.zero_().requires_grad_(False)
+        self.constrain()
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        """Put the weights back to where flat colours are kept; to be called after every step of training."""
+        head, tail = self.m_head[0].weight, self.m_tail[0].weight
+        head[3:] -= head[3:].mean(dim=(2, 3), keepdim=True)
+        head[:3].zero_()
+        tail[:, :3].zero_()
+        for colour in range(3):
+            head[colour, colour, 1, 1] = tail[colour, colour, 1, 1] = 1
+        self.m_down1[0].weight[:, :3].zero_()  # whatever is deeper never sees the picture itself
 
     def forward(self, x: Tensor) -> Tensor:
         """Restore.

@@ -36,13 +36,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the curve")
     parser.add_argument("--minutes", type=float, default=45, help="training time, turned into steps at the start")
     parser.add_argument("--steps", type=int, help="number of steps, instead of --minutes")
-    parser.add_argument("--until", help="HH:MM: plan the steps again and again so that the run ends then (busy machines)")
+    parser.add_argument(
+        "--until", help="HH:MM: plan the steps again and again so that the run ends then (busy machines)"
+    )
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--depth", type=int, default=6)
     parser.add_argument(
         "--block", default="identity", choices=["plain", "identity", "collapsed", "residual", "leaky", "gate"]
     )
-    parser.add_argument("--blocks", type=int, nargs="+", default=[2, 3], help="blocks per stage of a denoiser or SCUNet")
+    parser.add_argument(
+        "--blocks", type=int, nargs="+", default=[2, 3], help="blocks per stage of a denoiser or SCUNet"
+    )
     parser.add_argument("--bias", action="store_true", help="biases and free first kernels (flat fields not exact)")
     parser.add_argument("--no-fuse", action="store_true", help="no skip from the first features to the last layer")
     parser.add_argument("--init", type=Path, help="checkpoint whose fitting weights to start from")
@@ -75,8 +79,12 @@ def load_fitting(network: nn.Module, path: Path) -> None:
     """Copy from a checkpoint the weights whose name and shape fit."""
     own = network.state_dict()
     saved = torch.load(path, map_location="cpu", weights_only=True)["ema"]
-    fitting = {name: value for name, value in saved.items() if name in own and own[name].shape == value.shape}
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    free = {name: value for name, value in saved.items() if name not in frozen}
+    fitting = {name: value for name, value in free.items() if name in own and own[name].shape == value.shape}
     network.load_state_dict(own | fitting)
+    if isinstance(network, SCUNet):
+        network.constrain()
     print(f"took {len(fitting)} of {len(own)} tensors from {path.name}")
 
 
@@ -151,6 +159,8 @@ class Trainer:
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 0.5)
         self.optimizer.step()
+        if isinstance(self.network, SCUNet):
+            self.network.constrain()
         decay = min(options.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
         self.step += 1
