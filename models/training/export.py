@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 import torch
 from networks import fold
-from scunet import AREA, Attention, SCUNet
+from scunet import AREA, SILENCE, Attention, SCUNet
 from torch import nn
 from train import SCALES, build_from
 
@@ -55,7 +55,33 @@ def write_scunet(network: SCUNet, path: Path) -> None:
     if found is None:
         raise ValueError("sr-tile does not recognise the network as a SCUNet; compare the names of its weights")
     network.description = found.architecture
-    onnx.save(found.graph(OPSET), path)
+    model = found.graph(OPSET)
+    keep_flat(model.graph)
+    onnx.save(model, path)
+
+
+def keep_flat(graph: onnx.GraphProto) -> None:
+    """Write into a SCUNet what keeps flat colours flat: edge pixels around the picture, and silence for rounding."""
+    head, down = (node for node in graph.node if node.op_type == "Conv" and node.input[1] in first_weights(graph))
+    pads = onnx.numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "border_pads")
+    graph.initializer.append(pads)
+    border = onnx.helper.make_node("Pad", [head.input[0], "border_pads"], ["with_border"], mode="edge")
+    head.input[0] = "with_border"
+    for attribute in head.attribute:
+        if attribute.name == "pads":
+            attribute.ints[:] = [0, 0, 0, 0]
+    silence = onnx.helper.make_node("Shrink", [f"{down.output[0]}_raw"], [down.output[0]], lambd=SILENCE, bias=0.0)
+    down.output[0] = silence.input[0]
+    nodes = list(graph.node)
+    nodes.insert(nodes.index(head), border)
+    nodes.insert(nodes.index(down) + 1, silence)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def first_weights(graph: onnx.GraphProto) -> list[str]:
+    """Names of the weights of the first two convolutions."""
+    return [node.input[1] for node in graph.node if node.op_type == "Conv"][:2]
 
 
 def tidy(model: onnx.ModelProto, facts: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 WINDOW, HEAD = 8, 32
 AREA = WINDOW * WINDOW
 MULTIPLE = 64
+SILENCE = 1e-4
 
 
 class Attention(nn.Module):
@@ -126,7 +127,7 @@ class SCUNet(nn.Module):
         def blocks(level: int, count: int) -> list[nn.Module]:
             return [SwinConv(dim << level, shifted=i % 2 == 1) for i in range(count)]
 
-        self.m_head = nn.Sequential(nn.Conv2d(3, dim, 3, padding=1, bias=False))
+        self.m_head = nn.Sequential(nn.Conv2d(3, dim, 3, bias=False))
         for level in range(3):
             down = nn.Conv2d(dim << level, dim << level + 1, 2, 2, bias=False)
             setattr(self, f"m_down{level + 1}", nn.Sequential(*blocks(level, config[level]), down))
@@ -177,9 +178,11 @@ class SCUNet(nn.Module):
             (N, 3, H, W), not clipped.
         """
         height, width = x.shape[-2:]
-        x = F.pad(x, (0, -width % MULTIPLE, 0, -height % MULTIPLE), mode="replicate")
+        # One pixel more than SCUNet pads: behind zeros, difference filters would see an edge around a flat picture.
+        x = F.pad(x, (1, 1 + -width % MULTIPLE, 1, 1 + -height % MULTIPLE), mode="replicate")
         first = self.m_head(x)
-        second = self.m_down1(first)
+        # The norms make much of little: left alone, errors of rounding on flat colours would grow to whole steps.
+        second = F.hardshrink(self.m_down1(first), SILENCE)
         third = self.m_down2(second)
         fourth = self.m_down3(third)
         x = self.m_up3(self.m_body(fourth) + fourth)

@@ -116,6 +116,7 @@ class _Writer:
     def __init__(self, state: Mapping[str, Array], size: SCUNetSize, opset: int) -> None:
         self.size = size
         self.weights = {name: np.asarray(value, np.float64) for name, value in state.items()}
+        self.biased = any(name.endswith(".bias") and value.any() for name, value in self.weights.items())
         self.graph = GraphWriter("scunet", size.channels, opset)
         self.padded = self.graph.pad_to_multiple(self.graph.input, MULTIPLE, "edge")
         self.positions = WindowPositions(self.graph, self.padded)
@@ -183,7 +184,7 @@ class _Writer:
         tokens = self._attention(tokens, f"{prefix}msa.", prefix, level, shifted)
         get = self._get(prefix)
         wide = after_norm(get("mlp.0.weight"), get("mlp.0.bias"), get("ln2.weight"), get("ln2.bias"))
-        hidden = self._gelu(graph.linear(normalise(graph, tokens, width, EPSILON), wide))
+        hidden = self._gelu(graph.linear(normalise(graph, tokens, width, EPSILON, self.biased), wide))
         tokens = graph.op("Add", graph.linear(hidden, get("mlp.2.weight")), tokens)
         return graph.op("Reshape", graph.op("Gather", tokens, back, axis=1), original)
 
@@ -200,7 +201,7 @@ class _Writer:
         gamma, beta = self.weights[f"{norms}ln1.weight"], self.weights[f"{norms}ln1.bias"]
         query, key, value = np.split(get("embedding_layer.weight"), 3)
         query_bias, _, value_bias = np.split(get("embedding_layer.bias"), 3)
-        source = normalise(graph, tokens, width, EPSILON)
+        source = normalise(graph, tokens, width, EPSILON, self.biased)
         parts = [
             self._heads(source, after_norm(query, query_bias, gamma, beta) * HEAD**-0.5, heads),
             self._heads(source, after_norm(key, -key @ beta, gamma, beta), heads),
