@@ -13,7 +13,8 @@ One direction of an image that is cut into three tiles (the other direction is t
 
 Three kinds of pixels around a tile, three words: **halo** is real context that the network reads and we discard;
 **overlap** is what two tiles share, of which the halo goes and the rest is blended; **padding** is what we invent because
-the image has no pixel there, which happens only when the image is smaller than the tile.
+the image has no pixel there: where the image is smaller than the tile, or its length no multiple of the alignment. Every
+tile starts on the alignment, or a network with strides or windows would see the last one through another grid.
 
 The number of tiles is the least that covers, and they are spread evenly, as nnU-Net does with its steps (Isensee et al.,
 Nature Methods 2021). All of this is (y, x) and (height, width), in input pixels; only `scale` crosses to output pixels.
@@ -58,7 +59,8 @@ class Axis:
         tile: pixels of a tile, at least 1; where it is larger than `length`, the rest of the one tile is padding.
         overlap: pixels that two neighbouring tiles share at least, from 0 to `tile - multiple`.
         halo: pixels discarded at each tile's edge inside the image, at most half of `overlap`.
-        multiple: starts of tiles are multiples of it, but for the last, which aligns with the image's edge.
+        multiple: starts of tiles are multiples of it; the last tile ends at the image's edge, or, where that is not
+            aligned, fewer than `multiple` pixels beyond it.
 
     Raises:
         GeometryError: the numbers do not fit together.
@@ -93,13 +95,13 @@ class Axis:
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
-        """First pixel of each tile: rising, the first 0, the last `length - tile` (0 where the tile is larger)."""
+        """First pixel of each tile: rising, the first 0, the last `length - tile` rounded up to the multiple, or 0."""
         room = self.length - self.tile
         if room <= 0:
             return (0,)
         steps = -(-room // self.stride)
         aligned_room = -(-room // self.multiple)
-        return (*(i * aligned_room // steps * self.multiple for i in range(steps)), room)
+        return tuple(i * aligned_room // steps * self.multiple for i in range(steps + 1))
 
     @cached_property
     def cuts(self) -> tuple[int, ...]:

@@ -352,7 +352,7 @@ class _Attempt:
         """The rows that one tile contributes to a batch, in the model's range of values."""
         height, width = task.grid.tile
         outer = Region(0, task.grid.x.starts[column], height, width)
-        tile = pad(band.pixels_hwc[outer.slices], height, width)
+        tile = pad(band.pixels_hwc[outer.slices], height, width, task.grid.x.multiple)
         largest = 1 if tile.dtype == np.float32 else np.iinfo(tile.dtype).max
         unit = np.divide(tile.transpose(2, 0, 1), np.float32(largest), dtype=np.float32, order="C")
         alpha = unit[-1:] if task.info.has_alpha and self._pipeline.alpha == "bicubic" else None
@@ -443,13 +443,17 @@ class _Attempt:
         self._done.put(Outcome(task.job, task.index, task.error, pixels, task.sink))
 
 
-def pad(tile_hwc: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Fill a tile at its bottom and right where the image is smaller: reflected, then repeated where that has no room.
+def pad(tile_hwc: np.ndarray, height: int, width: int, multiple: int = 1) -> np.ndarray:
+    """Fill a tile at its bottom and right where the image ends: reflected, then repeated where that has no room.
+
+    What is missing to the next multiple is repeated at once: most networks pad a whole image so (SCUNet, our own), and
+    the tile then shows them what the whole image would.
 
     Args:
         tile_hwc: (h, w, channels), at most (height, width).
         height: rows wanted.
         width: columns wanted.
+        multiple: alignment of the network.
 
     Returns:
         (height, width, channels); the input itself where nothing is missing.
@@ -458,6 +462,6 @@ def pad(tile_hwc: np.ndarray, height: int, width: int) -> np.ndarray:
         length = tile_hwc.shape[axis]
         if length < wanted:
             positions = np.arange(wanted)
-            reflected = np.where(positions < length, positions, np.maximum(2 * (length - 1) - positions, 0))
-            tile_hwc = np.take(tile_hwc, reflected, axis=axis)
+            beyond = length - 1 if wanted - length < multiple else np.maximum(2 * (length - 1) - positions, 0)
+            tile_hwc = np.take(tile_hwc, np.where(positions < length, positions, beyond), axis=axis)
     return tile_hwc

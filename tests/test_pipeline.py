@@ -388,6 +388,14 @@ def test_padding_reflects_then_repeats(length, wanted):
     assert padded.tolist() == np.pad(reflected, (0, wanted - len(reflected)), mode="edge").tolist()
 
 
+@pytest.mark.parametrize(("wanted", "edge"), [(8, True), (12, True), (13, False), (16, False)])
+def test_padding_to_the_alignment_repeats(wanted, edge):
+    row = np.arange(5, dtype=np.uint8).reshape(1, 5, 1)
+    padded = pad(row, 1, wanted, multiple=8)[0, :, 0]
+    expected = np.pad(row[0, :, 0], (0, wanted - 5), mode="edge") if edge else pad(row, 1, wanted)[0, :, 0]
+    assert padded.tolist() == expected.tolist()
+
+
 def test_plan_refuses_what_cannot_be():
     with pytest.raises(GeometryError, match="overlap"):
         plan(32, 32).grid(100, 100)

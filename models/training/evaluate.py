@@ -2,12 +2,14 @@
 
 Enlargers are measured as in the literature: shrunk with MATLAB's bicubic, rounded to bytes, enlarged, rounded, Y of
 BT.601, a border of `scale` pixels left out. Denoisers (scale 1) are measured on RGB, on noise of fixed seeds (added to
-the bytes and not rounded) and on JPEG files made by Pillow.
+the bytes and not rounded) and on JPEG files made by Pillow; the classical ones are told the sigma that scikit-image
+estimates, as nothing tells the networks either.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -148,7 +150,16 @@ def classical(scale: int) -> dict[str, Enlarge]:
                 )
             )
 
-        return {"input": lambda image: image, "non-local means": non_local_means}
+        methods = {"input": lambda image: image, "non-local means": non_local_means}
+        if importlib.util.find_spec("bm3d"):
+            from bm3d import bm3d_rgb
+
+            def block_matching(image: Image8) -> Image8:
+                sigma = float(np.mean(estimate_sigma(image, channel_axis=-1)))
+                return to_uint8(bm3d_rgb(image.astype(np.float64) / 255, max(sigma, 0.1) / 255) * 255)
+
+            methods["BM3D"] = block_matching
+        return methods
 
     def bicubic(image: Image8) -> Image8:
         return to_uint8(imresize(image, image.shape[0] * scale, image.shape[1] * scale))

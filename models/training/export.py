@@ -13,6 +13,7 @@ import onnx
 import onnxruntime
 import torch
 from networks import fold
+from scunet import AREA, SILENCE, Attention, SCUNet
 from torch import nn
 from train import SCALES, build_from
 
@@ -41,6 +42,46 @@ def write_onnx(network: nn.Module, path: Path) -> None:
         external_data=False,
         dynamo=True,
     )
+    model = onnx.load(path)
+    del model.graph.value_info[:]
+    onnx.save(model, path)
+
+
+def write_scunet(network: SCUNet, path: Path) -> None:
+    """Let sr-tile's own exporter write the graph: fewer passes over memory than a traced one."""
+    from sr_tile.export.architectures import detect
+
+    found = detect({name: value.numpy() for name, value in network.state_dict().items()})
+    if found is None:
+        raise ValueError("sr-tile does not recognise the network as a SCUNet; compare the names of its weights")
+    network.description = found.architecture
+    model = found.graph(OPSET)
+    keep_flat(model.graph)
+    onnx.save(model, path)
+
+
+def keep_flat(graph: onnx.GraphProto) -> None:
+    """Write into a SCUNet what keeps flat colours flat: edge pixels around the picture, and silence for rounding."""
+    head, down = (node for node in graph.node if node.op_type == "Conv" and node.input[1] in first_weights(graph))
+    pads = onnx.numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "border_pads")
+    graph.initializer.append(pads)
+    border = onnx.helper.make_node("Pad", [head.input[0], "border_pads"], ["with_border"], mode="edge")
+    head.input[0] = "with_border"
+    for attribute in head.attribute:
+        if attribute.name == "pads":
+            attribute.ints[:] = [0, 0, 0, 0]
+    silence = onnx.helper.make_node("Shrink", [f"{down.output[0]}_raw"], [down.output[0]], lambd=SILENCE, bias=0.0)
+    down.output[0] = silence.input[0]
+    nodes = list(graph.node)
+    nodes.insert(nodes.index(head), border)
+    nodes.insert(nodes.index(down) + 1, silence)
+    del graph.node[:]
+    graph.node.extend(nodes)
+
+
+def first_weights(graph: onnx.GraphProto) -> list[str]:
+    """Names of the weights of the first two convolutions."""
+    return [node.input[1] for node in graph.node if node.op_type == "Conv"][:2]
 
 
 def tidy(model: onnx.ModelProto, facts: dict[str, Any]) -> None:
@@ -53,7 +94,6 @@ def tidy(model: onnx.ModelProto, facts: dict[str, Any]) -> None:
     for part in (model.graph, *model.graph.node, *model.graph.initializer, *model.graph.value_info):
         del part.metadata_props[:]
         part.doc_string = ""
-    del model.graph.value_info[:]
     del model.metadata_props[:]
     onnx.helper.set_model_props(model, {"sr_tile": json.dumps(facts)})
 
@@ -118,14 +158,20 @@ def milliseconds(path: Path, edge: int = 256, threads: int = 2) -> float:
     return min(times) * 1000
 
 
-def arithmetic(network: nn.Module, edge: int = 96) -> int:
-    """Multiply-accumulates of the convolutions per input pixel."""
+def arithmetic(network: nn.Module, edge: int = 128) -> int:
+    """Multiply-accumulates of the convolutions, matrices and attention per input pixel."""
     total = 0
 
-    def count(module: nn.Module, _: Any, output: torch.Tensor) -> None:
+    def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         nonlocal total
         if isinstance(module, nn.Conv2d):
             total += module.weight.numel() * output.shape[2] * output.shape[3]
+        elif isinstance(module, nn.ConvTranspose2d):
+            total += module.weight.numel() * inputs[0].shape[2] * inputs[0].shape[3]
+        elif isinstance(module, nn.Linear):
+            total += module.weight.numel() * output.shape[1] * output.shape[2]
+        elif isinstance(module, Attention):
+            total += 2 * AREA * output.numel()  # scores, and the mean that they weight
 
     hooks = [module.register_forward_hook(count) for module in network.modules()]
     with torch.inference_mode():
@@ -141,6 +187,7 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path, help="ema.pt of a training run")
     parser.add_argument("target", type=Path, help="the ONNX file to write")
     parser.add_argument("--tile", type=int, default=512, help="recommended tile")
+    parser.add_argument("--halo", type=int, help="recommended halo, where the whole reach of the network is too much")
     parser.add_argument("--training", default="", help="one line on how it was trained")
     options = parser.parse_args()
     saved = torch.load(options.checkpoint, map_location="cpu", weights_only=True)
@@ -149,14 +196,20 @@ def main() -> None:
     network = fold(network.eval())
     scale = SCALES[saved["config"]["task"]]
     aside = options.target.with_suffix(".tmp.onnx")
-    write_onnx(network, aside)
+    if isinstance(network, SCUNet):
+        write_scunet(network, aside)
+    else:
+        write_onnx(network, aside)
+    halo = options.halo
+    if halo is None:
+        halo = -(-influence(aside, scale, network.multiple) // network.multiple) * network.multiple
     facts = {
         "name": options.target.stem,
         "architecture": network.description,
         "scale": scale,
         "channels": 3,
         "multiple": network.multiple,
-        "halo": -(-influence(aside, scale, network.multiple) // network.multiple) * network.multiple,
+        "halo": halo,
         "tile": options.tile,
         "value_range": [0.0, 1.0],
         "licence": "MIT",

@@ -21,9 +21,10 @@ from data import Patches
 from evaluate import set_psnr
 from networks import Enlarger
 from restorers import Denoiser
+from scunet import SCUNet
 from torch import Tensor, nn
 
-SCALES = {"x2": 2, "x4": 4, "denoise": 1}
+SCALES = {"x2": 2, "x4": 4, "denoise": 1, "scunet-s": 1}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -35,12 +36,17 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and the curve")
     parser.add_argument("--minutes", type=float, default=45, help="training time, turned into steps at the start")
     parser.add_argument("--steps", type=int, help="number of steps, instead of --minutes")
+    parser.add_argument(
+        "--until", help="HH:MM: plan the steps again and again so that the run ends then (busy machines)"
+    )
     parser.add_argument("--width", type=int, default=64)
     parser.add_argument("--depth", type=int, default=6)
     parser.add_argument(
         "--block", default="identity", choices=["plain", "identity", "collapsed", "residual", "leaky", "gate"]
     )
-    parser.add_argument("--blocks", type=int, nargs="+", default=[2, 3], help="blocks per stage of a denoiser")
+    parser.add_argument(
+        "--blocks", type=int, nargs="+", default=[2, 3], help="blocks per stage of a denoiser or SCUNet"
+    )
     parser.add_argument("--bias", action="store_true", help="biases and free first kernels (flat fields not exact)")
     parser.add_argument("--no-fuse", action="store_true", help="no skip from the first features to the last layer")
     parser.add_argument("--init", type=Path, help="checkpoint whose fitting weights to start from")
@@ -62,6 +68,8 @@ def build_from(config: dict[str, Any]) -> nn.Module:
     """The untrained network of a configuration, as it is kept in every checkpoint."""
     if config["task"] == "denoise":
         return Denoiser(config["width"], tuple(config["blocks"]), config["block"])
+    if config["task"] == "scunet-s":
+        return SCUNet(config["width"], tuple(config["blocks"]))
     return Enlarger(
         SCALES[config["task"]], config["width"], config["depth"], config["block"], config["bias"], not config["no_fuse"]
     )
@@ -71,8 +79,12 @@ def load_fitting(network: nn.Module, path: Path) -> None:
     """Copy from a checkpoint the weights whose name and shape fit."""
     own = network.state_dict()
     saved = torch.load(path, map_location="cpu", weights_only=True)["ema"]
-    fitting = {name: value for name, value in saved.items() if name in own and own[name].shape == value.shape}
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    free = {name: value for name, value in saved.items() if name not in frozen}
+    fitting = {name: value for name, value in free.items() if name in own and own[name].shape == value.shape}
     network.load_state_dict(own | fitting)
+    if isinstance(network, SCUNet):
+        network.constrain()
     print(f"took {len(fitting)} of {len(own)} tensors from {path.name}")
 
 
@@ -147,6 +159,8 @@ class Trainer:
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 0.5)
         self.optimizer.step()
+        if isinstance(self.network, SCUNet):
+            self.network.constrain()
         decay = min(options.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
         self.step += 1
@@ -175,6 +189,14 @@ class Trainer:
         )
 
 
+def seconds_until(clock: str) -> float:
+    """Seconds from now to the next HH:MM, or 0 where that was in the last twelve hours."""
+    now = time.localtime()
+    hours, minutes = (int(part) for part in clock.split(":"))
+    left = (hours - now.tm_hour) * 3600 + (minutes - now.tm_min) * 60 - now.tm_sec
+    return max(0, (left + 43200) % 86400 - 43200)
+
+
 def main() -> None:
     """Train until the planned number of steps."""
     options = parse_arguments()
@@ -193,6 +215,8 @@ def main() -> None:
             typical = float(np.median(times))  # the median: other programs on the machine must not shorten the run
             trainer.steps = int(options.minutes * 60 / typical)
             print(f"{trainer.steps} steps of {typical * 1000:.1f} ms", flush=True)
+        if options.until and trainer.step % 20 == 0 and len(times) >= 60:
+            trainer.steps = trainer.step + int(seconds_until(options.until) / np.mean(times[-300:]))
         if trainer.step % options.every == 0 and trainer.step < trainer.steps:
             trainer.checkpoint()
     if trainer.step > first:

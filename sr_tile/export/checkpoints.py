@@ -15,7 +15,7 @@ from sr_tile.errors import ModelLoadError
 from sr_tile.export.graph import Array
 
 PICKLES = (".pth", ".pt", ".ckpt")
-WRAPPERS = ("params_ema", "params", "state_dict")
+WRAPPERS = ("params_ema", "ema", "params", "state_dict")
 """Keys under which checkpoints keep the state dict; averaged weights are what authors publish figures for."""
 
 

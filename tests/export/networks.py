@@ -10,8 +10,8 @@ SMALL_SCUNET = {"config": (2, 1, 1, 2, 1, 1, 2)}
 SMALL_NAFNET = {"width": 16, "encoders": (1, 2), "middle": 1, "decoders": (1, 1)}
 
 
-def scunet(channels=3, config=(4,) * 7, seed=0):
-    return reference.randomise(reference.SCUNet(channels, config), seed)
+def scunet(channels=3, config=(4,) * 7, seed=0, dim=64):
+    return reference.randomise(reference.SCUNet(channels, config, dim), seed)
 
 
 def nafnet(channels=3, width=32, encoders=(1, 1, 1, 28), middle=1, decoders=(1, 1, 1, 1), local_side=None):

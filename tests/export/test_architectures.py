@@ -72,6 +72,8 @@ def test_nafnet_has_the_published_keys(published):
 def test_sizes_are_inferred(channels):
     small = networks.scunet(channels, config=(2, 1, 0, 3, 1, 0, 2))
     assert scunet.infer(networks.state_of(small)) == scunet.SCUNetSize(channels, 64, (2, 1, 0, 3, 1, 0, 2))
+    narrow = networks.scunet(channels, config=(0, 0, 1, 1, 0, 0, 0), dim=16)
+    assert scunet.infer(networks.state_of(narrow)) == scunet.SCUNetSize(channels, 16, (0, 0, 1, 1, 0, 0, 0))
     small = networks.nafnet(channels, 24, (1, 0, 2), 3, (0, 1, 1))
     found = nafnet.infer(networks.state_of(small))
     assert found == nafnet.NAFNetSize(channels, 24, (1, 0, 2), 3, (0, 1, 1))
@@ -94,6 +96,13 @@ def test_a_wrong_key_is_named(state, key):
         detect(state | {"surplus.weight": np.zeros(3, np.float32)})
     with pytest.raises(ModelLoadError, match=rf"key {key} has shape .*expected"):
         detect(state | {key: state[key][1:]})
+
+
+@pytest.mark.parametrize(("config", "dim", "least"), [((1,) * 7, 32, 64), ((0, 1, 1, 1, 1, 1, 0), 48, 32)])
+def test_a_width_that_heads_do_not_divide_is_refused(config, dim, least):
+    shapes = scunet.shapes(scunet.SCUNetSize(3, dim, config))
+    with pytest.raises(ModelLoadError, match=f"width {dim} .* not a multiple of {least}"):
+        detect(empty(shapes))
 
 
 def test_others_are_not_recognised():

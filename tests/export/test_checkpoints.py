@@ -23,7 +23,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".safetensors"])
-@pytest.mark.parametrize("wrap", [None, "params", "params_ema", "state_dict"])
+@pytest.mark.parametrize("wrap", [None, "params", "params_ema", "ema", "state_dict"])
 def test_kinds_and_wrappers(tmp_path, suffix, wrap):
     path = tmp_path / f"w{suffix}"
     if suffix == ".safetensors":

@@ -12,11 +12,23 @@ SIZES = [(1, 64, 64), (3, 64, 64), (1, 100, 130), (3, 65, 64), (1, 1, 1), (1, 3,
 OPERATORS_NEVER_WRITTEN = {"ScatterND", "ScatterElements", "Einsum", "Where", "If", "Loop", "NonZero"}
 
 
-@pytest.fixture(scope="module", params=["scunet", "scunet-gray", "nafnet", "nafnet-wide", "nafnet-local"])
+def without_biases(network):
+    for name, parameter in network.named_parameters():
+        if name.endswith(".bias"):
+            parameter.data.zero_()
+    return network
+
+
+@pytest.fixture(
+    scope="module",
+    params=["scunet", "scunet-gray", "scunet-small", "scunet-no-bias", "nafnet", "nafnet-wide", "nafnet-local"],
+)
 def pair(request):
     network, pooling = {
         "scunet": lambda: (scunet(**SMALL_SCUNET), "global"),
         "scunet-gray": lambda: (scunet(channels=1, config=(1, 1, 0, 2, 1, 0, 1)), "global"),
+        "scunet-small": lambda: (scunet(config=(0, 2, 1, 0, 1, 1, 0), dim=32), "global"),
+        "scunet-no-bias": lambda: (without_biases(scunet(config=(1, 0, 0, 2, 0, 0, 0))), "global"),
         "nafnet": lambda: (nafnet(**SMALL_NAFNET), "global"),
         "nafnet-wide": lambda: (nafnet(1, 72, (1,), 1, (1,)), "global"),
         "nafnet-local": lambda: (nafnet(**SMALL_NAFNET, local_side=384), "local"),
@@ -38,6 +50,11 @@ def test_rows_of_a_batch_do_not_mix(pair):
     together = run(batch)
     for row, result in zip(batch, together, strict=True):
         np.testing.assert_allclose(run(row[None])[0], result, atol=2e-6 * np.abs(result).max())
+
+
+def test_without_biases_black_stays_black_to_the_last_bit():
+    found = detect(state_of(without_biases(scunet(config=(0, 2, 0, 1, 0, 0, 0)))))
+    assert not runner(found.graph(18))(np.zeros((1, 3, 64, 64), np.float32)).any()
 
 
 @pytest.mark.parametrize("opset", [18, 19, 20])

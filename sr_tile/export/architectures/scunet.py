@@ -53,11 +53,13 @@ def recognises(state: Mapping[str, Array]) -> bool:
 def infer(state: Mapping[str, Array]) -> SCUNetSize:
     """Read the sizes off the weights and check every key; raises ModelLoadError naming the first wrong one."""
     dim, channels, *_ = require(state, "m_head.0.weight", 4, "SCUNet")
-    if dim % (2 * HEAD) or not 0 < dim <= 1024:
-        raise ModelLoadError(f"SCUNet checkpoint: width {dim} (m_head.0.weight) is not a multiple of {2 * HEAD}")
     config = [count(state, rf"{stage}\.(\d+)\.trans_block\.") for stage in STAGES]
     # On the way up, place 0 of a stage is the transposed convolution.
     config[4:] = [max(blocks - 1, 0) for blocks in config[4:]]
+    # Half of the channels of a stage with blocks is split into heads.
+    first = min((level for level, blocks in zip(LEVELS, config, strict=True) if blocks), default=3)
+    if dim % (least := max(2 * HEAD >> first, 1)) or not 0 < dim <= 1024:
+        raise ModelLoadError(f"SCUNet checkpoint: width {dim} (m_head.0.weight) is not a multiple of {least}")
     size = SCUNetSize(channels, dim, tuple(config))
     check(state, shapes(size), "SCUNet")
     return size
@@ -114,6 +116,7 @@ class _Writer:
     def __init__(self, state: Mapping[str, Array], size: SCUNetSize, opset: int) -> None:
         self.size = size
         self.weights = {name: np.asarray(value, np.float64) for name, value in state.items()}
+        self.biased = any(name.endswith(".bias") and value.any() for name, value in self.weights.items())
         self.graph = GraphWriter("scunet", size.channels, opset)
         self.padded = self.graph.pad_to_multiple(self.graph.input, MULTIPLE, "edge")
         self.positions = WindowPositions(self.graph, self.padded)
@@ -181,7 +184,7 @@ class _Writer:
         tokens = self._attention(tokens, f"{prefix}msa.", prefix, level, shifted)
         get = self._get(prefix)
         wide = after_norm(get("mlp.0.weight"), get("mlp.0.bias"), get("ln2.weight"), get("ln2.bias"))
-        hidden = self._gelu(graph.linear(normalise(graph, tokens, width, EPSILON), wide))
+        hidden = self._gelu(graph.linear(normalise(graph, tokens, width, EPSILON, self.biased), wide))
         tokens = graph.op("Add", graph.linear(hidden, get("mlp.2.weight")), tokens)
         return graph.op("Reshape", graph.op("Gather", tokens, back, axis=1), original)
 
@@ -198,7 +201,7 @@ class _Writer:
         gamma, beta = self.weights[f"{norms}ln1.weight"], self.weights[f"{norms}ln1.bias"]
         query, key, value = np.split(get("embedding_layer.weight"), 3)
         query_bias, _, value_bias = np.split(get("embedding_layer.bias"), 3)
-        source = normalise(graph, tokens, width, EPSILON)
+        source = normalise(graph, tokens, width, EPSILON, self.biased)
         parts = [
             self._heads(source, after_norm(query, query_bias, gamma, beta) * HEAD**-0.5, heads),
             self._heads(source, after_norm(key, -key @ beta, gamma, beta), heads),

@@ -22,7 +22,7 @@ FEW_CHANNELS = 64
 """Up to here normalisation is cheaper as a matrix product."""
 
 
-def normalise(graph: GraphWriter, tokens: str, width: int, epsilon: float) -> str:
+def normalise(graph: GraphWriter, tokens: str, width: int, epsilon: float, biased: bool = True) -> str:
     """Normalise every token over its last axis and add a constant, ready for `after_norm` weights.
 
     Args:
@@ -30,19 +30,21 @@ def normalise(graph: GraphWriter, tokens: str, width: int, epsilon: float) -> st
         tokens: (..., width).
         width: channels.
         epsilon: added to the variance.
+        biased: whether anything is to be carried by the constant; without it, zero stays zero to the last bit.
 
     Returns:
-        x^ + 1 for many channels, (x^ + 1) / sqrt(width) for few: `after_norm` knows which.
+        x^ + 1 for many channels, (x^ + 1) / sqrt(width) for few: `after_norm` knows which. Not biased: without the 1.
     """
     if width > FEW_CHANNELS:
         ones = graph.floats(np.ones(width))
-        return graph.op("LayerNormalization", tokens, ones, ones, axis=-1, epsilon=epsilon)
+        scale = (ones, ones) if biased else (ones,)
+        return graph.op("LayerNormalization", tokens, *scale, axis=-1, epsilon=epsilon)
     centred = graph.linear(tokens, np.eye(width) - 1 / width)
     # Without its last axis the sum is one long row, which ONNX Runtime walks ten times faster than rows of one.
     squares = graph.op("ReduceSumSquare", centred, graph.ints(-1), keepdims=0)
     length = graph.op("Sqrt", graph.op("Add", squares, graph.floats(epsilon * width)))
     unit = graph.op("Div", centred, graph.op("Unsqueeze", length, graph.ints(-1)))
-    return graph.op("Add", unit, graph.floats(width**-0.5))
+    return graph.op("Add", unit, graph.floats(width**-0.5)) if biased else unit
 
 
 def after_norm(weight: Array, bias: Array, gamma: Array, beta: Array) -> Array:
