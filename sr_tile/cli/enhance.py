@@ -3,7 +3,7 @@
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -51,6 +51,17 @@ def enhance(
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave results that exist alone.")] = False,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders below, too.")] = False,
     parallel: Annotated[str, typer.Option(help="Workers, as in decode=2,encode=2.")] = "",
+    job: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep a journal here: the same command goes on where it was killed."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --job: try images again that failed before.")
+    ] = False,
+    engine: Annotated[str, typer.Option(help="`local`, or `ray` for many actors and machines.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; without one Ray is started here.")] = None,
+    actors: Annotated[int, typer.Option(min=1, help="Engines at a time, with --engine ray.")] = 1,
+    gpus_per_actor: Annotated[float, typer.Option(min=0, help="GPUs of each; a fraction shares one.")] = 0.0,
     report: Annotated[Path | None, typer.Option(help="Write what became of each file, as JSON.")] = None,
     stats: Annotated[
         str | None,
@@ -62,30 +73,66 @@ def enhance(
 
     One image: `sr-tile enhance in.png out.png`. Many: `sr-tile enhance photos/ more/*.jpg results/`.
     Alpha, colour profile, EXIF and 16 bits are kept; without --overwrite nothing that exists is touched.
+    With --job a run that was killed goes on: images, and bands of results above 64 megapixels, are done once. Images go
+    one at a time then, for less to be lost; --parallel lets several go.
     """
     if len(paths) < 2:
         raise typer.BadParameter("give at least one input and one output: IN... OUT")
     workers = parse_parallel(parallel)
 
+    from contextlib import ExitStack
+
+    from sr_tile.durable import DurableJob, describe
     from sr_tile.enhancer import Enhancer
     from sr_tile.images import WriteOptions
     from sr_tile.jobs import Report, pair_files, run_files
 
-    if overwrite and skip_existing:
-        raise ArgumentError("--overwrite and --skip-existing contradict each other; give one of them")
+    contradictions = {
+        "--engine is local or ray": engine not in ("local", "ray"),
+        "--address, --actors and --gpus-per-actor go with --engine ray": engine == "local"
+        and bool(address or actors > 1 or gpus_per_actor),
+        "--stats, --parallel and --warmup go with --engine local": engine == "ray"
+        and bool(stats or parallel or warmup != "off"),
+        "--retry-failed goes with --job DIR, whose journal says what failed": retry_failed and not job,
+        "--overwrite and --skip-existing contradict each other; give one of them": overwrite and skip_existing,
+    }
+    for message, wrong in contradictions.items():
+        if wrong:
+            raise ArgumentError(message)
     *inputs, output = paths
     suffix = f".{output_format.lower()}" if output_format else None
     options = WriteOptions(quality=quality, lossless=lossless)
-    pairs = pair_files(inputs, output, recursive=recursive, suffix=suffix)
     for file in (report, Path(stats) if stats and stats != "-" else None):
         if file and not file.parent.is_dir():  # known before hours of work, not after
             raise ArgumentError(f"{file}: the folder {file.parent} does not exist; create it first")
     settings = settings_of(tile_size, overlap, halo, batch_size, mem_limit)
     result = Report()
-    waiting = [pair.source for pair in pairs if not pair.problem and not (skip_existing and pair.target.exists())]
-    sizes = image_sizes(waiting[:MOST_HEADERS])
-    work = sum(height * width for height, width in sizes)
-    with _Progress(None if len(waiting) > MOST_HEADERS else work, quiet) as progress:
+    common: Any = {"overwrite": overwrite, "skip_existing": skip_existing}
+    with ExitStack() as stack:
+        durable = None
+        if job:
+            facts: Any = {"device": device, "tile": tile_size, "overlap": overlap, "halo": halo, "alpha": alpha}
+            durable = stack.enter_context(DurableJob(job, describe(model, scale, **facts, **asdict(options))))
+            common["retry_failed"] = retry_failed
+            device = durable.device or device
+        if engine == "ray":
+            from sr_tile.distributed.ray import Fleet, run_ray
+            from sr_tile.distributed.steps import Recipe
+            from sr_tile.distributed.storage import pair_urls
+
+            recipe = Recipe(model, scale, device, settings, alpha, options)  # type: ignore[arg-type]
+            named = pair_urls(inputs, output, recursive=recursive, suffix=suffix)
+            result.files += run_ray(named, recipe, Fleet(address, actors, gpus_per_actor), job=durable, **common)
+            if report:
+                result.write(report, {})
+            _name_failures(result)
+            raise typer.Exit(1 if result.failed else 0)
+        pairs = pair_files(inputs, output, recursive=recursive, suffix=suffix)
+        todo = [pair for pair in pairs if not pair.problem and not (skip_existing and pair.target.exists())]
+        waiting = [pair.source for pair in todo if not (durable and durable.known(pair, retry_failed))]
+        sizes = image_sizes(waiting[:MOST_HEADERS])
+        work = sum(height * width for height, width in sizes)
+        progress = stack.enter_context(_Progress(None if len(waiting) > MOST_HEADERS else work, quiet))
         enhancer = Enhancer(
             model,
             scale=scale,
@@ -96,17 +143,19 @@ def enhance(
             decoders=workers["decode"],
             encoders=workers["encode"],
             on_pixels=lambda job, pixels: progress.add(pixels),
+            under_way=1 if job and not parallel else None,
         )
+        stack.enter_context(enhancer)
+        if durable and durable.plan:
+            enhancer.adopt(durable.plan)
         enhancer.warm_up(warmup, sizes[0] if sizes else None)
-        with enhancer:
-            try:
-                for done in run_files(
-                    enhancer, pairs, overwrite=overwrite, skip_existing=skip_existing, options=options
-                ):
-                    result.files.append(done)
-            finally:
-                progress.close()
-                _show(result, enhancer, report, stats)
+        run: Any = durable.run if durable else run_files
+        try:
+            for done in run(enhancer, pairs, options=options, **common):
+                result.files.append(done)
+        finally:
+            progress.close()
+            _show(result, enhancer, report, stats)
     if result.failed:
         raise typer.Exit(1)
 
@@ -124,6 +173,10 @@ def _show(result: "Report", enhancer: "Enhancer", report: Path | None, stats: st
         print(_table(figures, device, memory.format_size(memory.peak_ram())), file=sys.stderr)
     elif stats:
         write_json(Path(stats), content)
+    _name_failures(result)
+
+
+def _name_failures(result: "Report") -> None:
     if len(result.files) > 1:
         for file in result.failed:
             print(f"sr-tile: failed: {file.error}", file=sys.stderr)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sr_tile import __version__
-from sr_tile.cli import bench, enhance, export_onnx, inspect, models, plan, rebatch
+from sr_tile.cli import bench, enhance, export_onnx, inspect, job, models, plan, rebatch
 from sr_tile.errors import SrTileError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("export-onnx")(export_onnx.export_onnx)
 app.command("inspect")(inspect.inspect)
 app.command("plan")(plan.plan)
 app.command("rebatch")(rebatch.rebatch)
+app.add_typer(job.app, name="job", context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(models.app, name="models", context_settings={"help_option_names": ["-h", "--help"]})
 
 
