@@ -31,7 +31,7 @@ from sr_tile.work import Job, Sink
 
 Row = dict[str, Any]
 
-PART_BYTES = 192 * 2**20
+PART_BYTES = 96 * 2**20
 """Most bytes of decoded rows that one part of a giant image has: it is in memory as a whole, its result is not."""
 
 _REPORT: Row = {"kind": "", "error": "", "size": -1, "mtime_ns": -1, "sha256": "", "blocks": "", "first": 0, "end": 0}
