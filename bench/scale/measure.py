@@ -120,9 +120,9 @@ def main() -> None:
         recipe = WaitingRecipe(seconds=arguments.seconds)
         decoding, encoding = cpu_costs(recipe.planned(), pairs[0])
         print(f"decode {decoding * 1e3:.1f} ms, encode {encoding * 1e3:.1f} ms of one core for an image")
-        print(
-            "| actors | measured images/s | modelled | to the first result | driver's CPU an image |\n|---|---|---|---|---|"
-        )
+        most, _, driver = run(pairs, replace(recipe, seconds=0.0), 1)
+        print(f"driver {driver * 1e3:.1f} ms of CPU for a block where nothing waits: {most:.1f} blocks a second")
+        print("| actors | measured images/s | modelled | to the first result |\n|---|---|---|---|")
         for actors in arguments.actors:
             rate, wait, _ = run(pairs, recipe, actors)
             costs = Costs(infer=arguments.seconds, decode=decoding, encode=encoding, driver=driver, fixed=0.0, batch=1)
