@@ -9,6 +9,7 @@ import os
 import pickle
 import secrets
 import shutil
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ from sr_tile.jobs import FileResult
 
 TASK_CPUS = 0.25  # what one decoder or encoder counts: they wait for disks as well
 OBJECT_STORE_BYTES = 2 * 2**30
+BLOCK_BYTES = 16 * 2**20  # Ray copies a block several times while it builds it; a larger row makes a block of its own
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,10 @@ class Fleet:
                 ray.init(
                     num_cpus=max(2, os.cpu_count() or 2), include_dashboard=False, object_store_memory=room, **quiet
                 )
+        warnings.filterwarnings("ignore", "The minimum number of concurrent actors")  # a giant is one row at first
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
+        context.target_max_block_size = BLOCK_BYTES
         context.enable_progress_bars = context.print_on_execution_start = False
         # A block whose worker dies each time is left out, and its images are reported as failed.
         context.max_errored_blocks = -1
@@ -209,7 +213,8 @@ def _dataset(rows: list[Row], batch: int) -> Any:
 
 
 def _ray() -> Any:
-    os.environ.setdefault("RAY_DEDUP_LOGS", "1")
+    # It says of every pool of actors that their arguments may be lost, which Ray Data holds.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray.data
     except ImportError:
