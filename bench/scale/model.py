@@ -47,11 +47,11 @@ class Costs:
     """
 
     infer: float = 0.1
-    decode: float = 0.03
-    encode: float = 0.25
+    decode: float = 0.08
+    encode: float = 0.31
     read_bytes: float = 1.5e6
     write_bytes: float = 8e6
-    driver: float = 0.03
+    driver: float = 0.02
     drivers: int = 1
     fixed: float = 0.01
     cores: int = 4
