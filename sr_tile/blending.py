@@ -54,7 +54,8 @@ class BandAccumulator:
     at most `tile height * scale` rows of the output, float32.
 
     Args:
-        grid: the tiles of the image.
+        grid: the tiles of the image, or a band of them: rows come from where the band's first row of tiles has weight
+            to where the row behind its last has some.
         scale: output pixels per input pixel.
         channels: channels of the output image.
         parts: how often each tile is added (an RGB image through a one-channel model comes in three parts).
@@ -63,17 +64,17 @@ class BandAccumulator:
     def __init__(self, grid: TileGrid, scale: int, channels: int, parts: int = 1) -> None:
         self._grid, self._scale, self._parts = grid, scale, parts
         self._x_weights = [axis_weights(grid.x, i, scale) for i in range(len(grid.x.starts))]
-        first, end = zip(*(grid.y.support(i) for i in range(len(grid.y.starts))), strict=True)
+        first, end = zip(*(grid.y.support(i) for i in grid.rows), strict=True)
         height = max(e - f for f, e in zip(first, end, strict=True)) * scale
         self._rows = np.zeros((channels, height, grid.x.length * scale), np.float32)
-        self._row = 0  # the row of tiles under way
-        self._top = 0  # the output row that self._rows begins with
+        self._row = grid.rows.start  # the row of tiles under way
+        self._top = first[0] * scale  # the output row that self._rows begins with
         self._added = 0
 
     @property
     def done(self) -> bool:
         """True once the last row has been handed out."""
-        return self._row == len(self._grid.y.starts)
+        return self._row == self._grid.rows.stop
 
     def add(
         self, row: int, column: int, tile_chw: Float32[Array, "c h w"], channels: slice = slice(None)

@@ -48,6 +48,7 @@ class Enhancer:
         decoders: files read at the same time.
         encoders: files written at the same time.
         on_pixels: called with (job, input pixels just finished), from another thread.
+        under_way: images in the pipeline at the same time; None leaves it to decoders, encoders and batch.
 
     Raises:
         ModelLoadError: no such model, or not one that sr-tile can run.
@@ -69,6 +70,7 @@ class Enhancer:
         decoders: int = 2,
         encoders: int = 2,
         on_pixels: Callable[[Job, int], None] | None = None,
+        under_way: int | None = None,
     ) -> None:
         if alpha not in ("bicubic", "model"):
             raise ArgumentError(f"alpha {alpha!r} is not known; choose bicubic or model")
@@ -90,7 +92,13 @@ class Enhancer:
         workers = sum(lanes_of(engine) for engine in self.engines)
         plan = make_plan(smallest, settings, images_under_way=decoders + 1, workers=workers, work=work)
         self._pipeline = Pipeline(
-            self.engines, plan, alpha=alpha, decoders=decoders, encoders=encoders, on_pixels=on_pixels
+            self.engines,
+            plan,
+            alpha=alpha,
+            decoders=decoders,
+            encoders=encoders,
+            on_pixels=on_pixels,
+            under_way=under_way,
         )
         self.warm_up(warmup)
 
@@ -148,6 +156,15 @@ class Enhancer:
     def plan(self) -> Plan:
         """Tiles and batch in use."""
         return self._pipeline.plan
+
+    def adopt(self, plan: Plan) -> None:
+        """Cut as `plan` does, whatever memory there is now: the same tiles on the same device give the same bytes."""
+        self._pipeline.plan = plan
+
+    @property
+    def device(self) -> str:
+        """Where it runs, as a user would ask for it: several with commas between."""
+        return ",".join(engine.device for engine in self.engines)
 
     @property
     def stats(self) -> Stats:

@@ -17,6 +17,7 @@
     │   ├── Overloaded       its queue is full: try again later
     │   ├── DeadlineError    its time ran out  (also a TimeoutError)
     │   └── StoppedError     the server stopped, or the request was cancelled
+    ├── JobError             the folder of a durable job cannot be used
     └── CoverageError        a pixel was left without a tile: a defect of ours
 
 A message is one line: what happened, where, the bound that was broken, what to do next.
@@ -89,6 +90,10 @@ class DeadlineError(ServingError, TimeoutError):
 
 class StoppedError(ServingError):
     """The server is not running, or the request was cancelled."""
+
+
+class JobError(SrTileError):
+    """The folder of a durable job is missing, damaged, or in use by another process."""
 
 
 class CoverageError(SrTileError):

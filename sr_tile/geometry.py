@@ -134,7 +134,12 @@ class Axis:
 
 @dataclass(frozen=True)
 class TileGrid:
-    """All tiles of one image: a column `y` of tile rows times a row `x` of tile columns, one shape for all.
+    """The tiles of one image: a column `y` of tile rows times a row `x` of tile columns, one shape for all.
+
+    Args:
+        y: the rows of tiles.
+        x: the columns of tiles.
+        band: the rows of tiles that are computed, numbered as in the whole image; None is all of them.
 
     >>> grid = TileGrid(Axis(448, 256, 64, 16), Axis(256, 256, 64, 16))
     >>> [tile.y for _, _, tile in grid.tiles()]
@@ -143,6 +148,12 @@ class TileGrid:
 
     y: Axis
     x: Axis
+    band: range | None = None
+
+    @property
+    def rows(self) -> range:
+        """The rows of tiles that are computed: all, or those of the band."""
+        return range(len(self.y.starts)) if self.band is None else self.band
 
     @property
     def tile(self) -> tuple[int, int]:
@@ -152,16 +163,16 @@ class TileGrid:
     @property
     def shape(self) -> tuple[int, int]:
         """(rows, columns) of tiles."""
-        return len(self.y.starts), len(self.x.starts)
+        return len(self.rows), len(self.x.starts)
 
     def __len__(self) -> int:
-        return len(self.y.starts) * len(self.x.starts)
+        return len(self.rows) * len(self.x.starts)
 
     def tiles(self) -> Iterator[tuple[int, int, Region]]:
         """Each tile as (row, column, outer region), row by row from the top; a region may leave a small image."""
-        for row, y in enumerate(self.y.starts):
+        for row in self.rows:
             for column, x in enumerate(self.x.starts):
-                yield row, column, Region(y, x, self.y.tile, self.x.tile)
+                yield row, column, Region(self.y.starts[row], x, self.y.tile, self.x.tile)
 
     def inner(self, row: int, column: int) -> Region:
         """The pixels that belong to one tile; over all tiles these partition the image."""
@@ -170,7 +181,7 @@ class TileGrid:
 
     @property
     def redundancy(self) -> float:
-        """Pixels computed over pixels of the image: 1.0 where nothing is computed twice."""
+        """Pixels computed over pixels of the whole image: 1.0 where nothing is computed twice."""
         return len(self) * self.y.tile * self.x.tile / (self.y.length * self.x.length)
 
 

@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sr_tile.bands import grid_of
 from sr_tile.batching import Batch, BatchBuilder
 from sr_tile.blending import BandAccumulator, quantise
 from sr_tile.channels import Alpha, Part, enlarge_bicubic, parts_of
@@ -104,6 +105,7 @@ class Pipeline:
         decoders: images read at the same time.
         encoders: images written at the same time.
         on_pixels: called with (job, input pixels that were just finished), from a thread of the pipeline.
+        under_way: images between the first row and the last at the same time; None leaves it to the queues.
     """
 
     def __init__(
@@ -115,7 +117,9 @@ class Pipeline:
         decoders: int = 2,
         encoders: int = 2,
         on_pixels: Callable[[Job, int], None] | None = None,
+        under_way: int | None = None,
     ) -> None:
+        self.under_way = under_way
         self.stations = stations_of(engines)
         self.spec = self.stations[0].engine.spec
         self.plan, self.alpha = plan, alpha
@@ -202,6 +206,7 @@ class _Attempt:
         self._jobs = jobs
         self._tasks: list[_Task] = []  # those not finished
         self._lock = threading.Lock()
+        self._slots: BoundedQueue[None] = BoundedQueue(pipeline.under_way or 2**30)
         self._to_decode: BoundedQueue[_Task] = BoundedQueue(1)
         self._to_tile: BoundedQueue[_Task] = BoundedQueue(pipeline.decoders)
         # As many images as a batch has rows may wait for it to fill: each must find its place here.
@@ -253,7 +258,7 @@ class _Attempt:
 
     def _stop(self, threads: list[threading.Thread]) -> None:
         """End all threads, wherever they are, and leave no half-written output."""
-        for shared in (self._to_decode, self._to_tile, self._to_encode, self._batches, self._outputs):
+        for shared in (self._slots, self._to_decode, self._to_tile, self._to_encode, self._batches, self._outputs):
             shared.cancel()
         for station in self._pipeline.stations:
             if isinstance(station.engine, Cancellable):
@@ -277,6 +282,7 @@ class _Attempt:
             task = _Task(job, index)
             with self._lock:
                 self._tasks.append(task)
+            self._slots.put(None)
             for waiting in (self._to_decode, self._to_tile, self._to_encode):
                 waiting.put(task)
         for waiting in (self._to_decode, self._to_tile, self._to_encode):
@@ -301,18 +307,19 @@ class _Attempt:
         """Lay out the tiles and open the output, so that what cannot work fails before it costs anything."""
         spec, scale = self._spec, self._spec.scale or 1
         separate_alpha = info.has_alpha and self._pipeline.alpha == "bicubic"
-        # Bicubic interpolation looks two pixels around: the same context for every tile, or alpha would show seams.
-        plan = self._plan.with_halo(2) if separate_alpha and scale > 1 else self._plan
-        task.info, task.grid = info, plan.grid_for(info.height, info.width, info.channels, scale)
+        task.info, task.grid = info, grid_of(self._plan, info, scale, self._pipeline.alpha)
+        if task.job.band:
+            task.grid = replace(task.grid, band=task.job.band(task.grid))
         task.parts = parts_of(info.channels, spec.channels, self._pipeline.alpha)
         task.accumulator = BandAccumulator(task.grid, scale, info.channels, len(task.parts) + separate_alpha)
         task.sink = task.job.open_sink(replace(info, height=info.height * scale, width=info.width * scale))
 
     def _read_bands(self, task: _Task, source: Source) -> None:
-        """Read the image once, top to bottom; neighbouring bands share rows."""
+        """Read the image, or its band, once, top to bottom; neighbouring rows of tiles share rows of pixels."""
         axis = task.grid.y
         band: np.ndarray | None = None
-        for row, start in enumerate(axis.starts):
+        for row in task.grid.rows:
+            start = axis.starts[row]
             with self._clocks["decode"].working(made=1):
                 end = min(start + axis.tile, axis.length)
                 kept = None if band is None else band[start - axis.starts[row - 1] :]
@@ -435,12 +442,13 @@ class _Attempt:
             task.sink.abort()
         with self._lock:
             self._tasks.remove(task)
-        pixels = 0 if task.error else task.info.height * task.info.width
+        pixels = 0 if task.error else task.pixels_done
         if task.error:
             self._take_back(task)
         else:
             self._pipeline.count(task.grid, pixels)
         self._done.put(Outcome(task.job, task.index, task.error, pixels, task.sink))
+        next(self._slots.items())
 
 
 def pad(tile_hwc: np.ndarray, height: int, width: int, multiple: int = 1) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from sr_tile.errors import SrTileError
+from sr_tile.geometry import TileGrid
 from sr_tile.images import ImageInfo
 from sr_tile.stages import StageReport
 
@@ -51,11 +52,14 @@ class Job:
         name: what messages call it.
         open_source: starts reading; it may be called again when the image has to start afresh.
         open_sink: starts writing an image of the given kind.
+        band: says, between the two, which rows of tiles to do, where that is not all; the source then begins with the
+            first row of pixels that these read, and the sink gets what `BandAccumulator` says. See `bands`.
     """
 
     name: str
     open_source: Callable[[], Source]
     open_sink: Callable[[ImageInfo], Sink]
+    band: Callable[[TileGrid], range] | None = None
 
 
 @dataclass(frozen=True)

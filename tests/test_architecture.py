@@ -26,10 +26,14 @@ ORDER = [
     "stages",
     "infer",
     "work",
+    "bands",
     "pipeline",
     "zoo",
     "enhancer",
     "jobs",
+    "journal",
+    "blocks",
+    "durable",
     "export",
     "serving",
     "distributed",
@@ -87,8 +91,8 @@ def test_onnx_runtime_runs_in_one_file_only_and_its_tools_serve_the_exporter_onl
 def test_help_loads_nothing_heavy():
     code = (
         "import sys; from sr_tile.cli.main import app\n"
-        "commands = ['bench', 'enhance', 'rebatch', 'inspect', 'plan', 'models', 'models list', 'models pull', "
-        "'models where', 'serve']\n"
+        "commands = ['bench', 'enhance', 'job', 'job status', 'rebatch', 'inspect', 'plan', 'models', 'models list', "
+        "'models pull', 'models where', 'serve']\n"
         "for command in commands:\n"
         "    try: app([*command.split(), '--help'])\n"
         "    except SystemExit as stop: assert not stop.code, command\n"

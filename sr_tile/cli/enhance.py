@@ -5,17 +5,19 @@ import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sr_tile.cli.figures import MOST_HEADERS, Progress, table
 from sr_tile.cli.options import image_sizes, number_or_auto, parse_parallel, settings_of
 from sr_tile.errors import ArgumentError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from sr_tile.enhancer import Enhancer
-    from sr_tile.jobs import Report
-    from sr_tile.work import Stats
+    from sr_tile.jobs import FileResult, Report
 
 
 def enhance(
@@ -53,6 +55,17 @@ def enhance(
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave results that exist alone.")] = False,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders below, too.")] = False,
     parallel: Annotated[str, typer.Option(help="Workers, as in decode=2,encode=2.")] = "",
+    job: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep a journal here: the same command goes on where it was killed."),
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --job: try images again that failed before.")
+    ] = False,
+    engine: Annotated[str, typer.Option(help="`local`, or `ray` for many actors and machines.")] = "local",
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; without one Ray is started here.")] = None,
+    actors: Annotated[int, typer.Option(min=1, help="Engines at a time, with --engine ray.")] = 1,
+    gpus_per_actor: Annotated[float, typer.Option(min=0, help="GPUs of each; a fraction shares one.")] = 0.0,
     report: Annotated[Path | None, typer.Option(help="Write what became of each file, as JSON.")] = None,
     stats: Annotated[
         str | None,
@@ -68,41 +81,76 @@ def enhance(
 
     One image: `sr-tile enhance in.png out.png`. Many: `sr-tile enhance photos/ more/*.jpg results/`.
     Alpha, colour profile, EXIF and 16 bits are kept; without --overwrite nothing that exists is touched.
+    With --job a run that was killed goes on: images, and bands of results above 64 megapixels, are done once. Images go
+    one at a time then, for less to be lost; --parallel lets several go.
     """
     if len(paths) < 2:
         raise typer.BadParameter("give at least one input and one output: IN... OUT")
     workers = parse_parallel(parallel)
 
-    from sr_tile.enhancer import Enhancer
+    from sr_tile.durable import DurableJob, describe
     from sr_tile.images import WriteOptions
     from sr_tile.jobs import Report, pair_files, run_files
-    from sr_tile.serving.client import RemoteEnhancer
 
     if server:
-        mine = {"device": device, "batch-size": batch_size, "warmup": warmup, "parallel": parallel}
-        _refuse_with_server({**mine, "mem-limit": mem_limit, "stats": stats})
-    if overwrite and skip_existing:
-        raise ArgumentError("--overwrite and --skip-existing contradict each other; give one of them")
+        _refuse_with_server(
+            {"device": device, "batch-size": batch_size, "mem-limit": mem_limit, "warmup": warmup, "parallel": parallel,
+             "stats": stats, "job": job, "engine": engine if engine != "local" else None}
+        )  # fmt: skip
+    contradictions = {
+        "--engine is local or ray": engine not in ("local", "ray"),
+        "--address, --actors and --gpus-per-actor go with --engine ray": engine == "local"
+        and bool(address or actors > 1 or gpus_per_actor),
+        "--stats, --parallel and --warmup go with --engine local": engine == "ray"
+        and bool(stats or parallel or warmup != "off"),
+        "--retry-failed goes with --job DIR, whose journal says what failed": retry_failed and not job,
+        "--overwrite and --skip-existing contradict each other; give one of them": overwrite and skip_existing,
+    }
+    for message, wrong in contradictions.items():
+        if wrong:
+            raise ArgumentError(message)
     *inputs, output = paths
     suffix = f".{output_format.lower()}" if output_format else None
     options = WriteOptions(quality=quality, lossless=lossless)
-    pairs = pair_files(inputs, output, recursive=recursive, suffix=suffix)
     for file in (report, Path(stats) if stats and stats != "-" else None):
         if file and not file.parent.is_dir():  # known before hours of work, not after
             raise ArgumentError(f"{file}: the folder {file.parent} does not exist; create it first")
     settings = settings_of(tile_size, overlap, halo, batch_size, mem_limit)
     result = Report()
-    waiting = [pair.source for pair in pairs if not pair.problem and not (skip_existing and pair.target.exists())]
-    sizes = image_sizes(waiting[:MOST_HEADERS])
-    work = sum(height * width for height, width in sizes)
+    common: Any = {"overwrite": overwrite, "skip_existing": skip_existing}
     with contextlib.ExitStack() as stack:
-        progress = stack.enter_context(_Progress(None if len(waiting) > MOST_HEADERS else work, quiet))
-        enhancer: Enhancer | RemoteEnhancer
+        durable = None
+        if job:
+            facts: Any = {"device": device, "tile": tile_size, "overlap": overlap, "halo": halo, "alpha": alpha}
+            durable = stack.enter_context(DurableJob(job, describe(model, scale, **facts, **asdict(options))))
+            common["retry_failed"] = retry_failed
+            device = durable.device or device
+        if engine == "ray":
+            result.files += _on_ray(
+                (inputs, output, {"recursive": recursive, "suffix": suffix}),
+                (model, scale, device, settings, alpha, options),
+                (address, actors, gpus_per_actor),
+                job=durable,
+                **common,
+            )
+            _show(result, None, report, None)
+            raise typer.Exit(1 if result.failed else 0)
+        pairs = pair_files(inputs, output, recursive=recursive, suffix=suffix)
+        todo = [pair for pair in pairs if not pair.problem and not (skip_existing and pair.target.exists())]
+        waiting = [pair.source for pair in todo if not (durable and durable.known(pair, retry_failed))]
+        sizes = image_sizes(waiting[:MOST_HEADERS])
+        work = sum(height * width for height, width in sizes)
+        progress = stack.enter_context(Progress(None if len(waiting) > MOST_HEADERS else work, quiet))
+        enhancer: Any
         if server:
+            from sr_tile.serving.client import RemoteEnhancer
+
             wanted = {"model": model, "scale": scale, "alpha": alpha, **_said(tile_size, overlap, halo)}
             token = os.environ.get("SR_TILE_TOKEN")
             enhancer = RemoteEnhancer(server, token, options=wanted, on_pixels=lambda job, pixels: progress.add(pixels))
         else:
+            from sr_tile.enhancer import Enhancer
+
             enhancer = Enhancer(
                 model,
                 scale=scale,
@@ -113,20 +161,33 @@ def enhance(
                 decoders=workers["decode"],
                 encoders=workers["encode"],
                 on_pixels=lambda job, pixels: progress.add(pixels),
+                under_way=1 if job and not parallel else None,
             )
-            enhancer.warm_up(warmup, sizes[0] if sizes else None)
             stack.enter_context(enhancer)
+            if durable and durable.plan:
+                enhancer.adopt(durable.plan)
+            enhancer.warm_up(warmup, sizes[0] if sizes else None)
+        run: Any = durable.run if durable else run_files
         try:
-            for done in run_files(enhancer, pairs, overwrite=overwrite, skip_existing=skip_existing, options=options):
+            for done in run(enhancer, pairs, options=options, **common):
                 result.files.append(done)
         finally:
             progress.close()
-            _show(result, enhancer if isinstance(enhancer, Enhancer) else None, report, stats)
+            _show(result, None if server else enhancer, report, stats)
     if result.failed:
         raise typer.Exit(1)
 
 
-def _refuse_with_server(options: dict[str, str | None]) -> None:
+def _on_ray(places: Any, recipe: Any, fleet: Any, **common: Any) -> "Iterator[FileResult]":
+    from sr_tile.distributed.ray import Fleet, run_ray
+    from sr_tile.distributed.steps import Recipe
+    from sr_tile.distributed.storage import pair_urls
+
+    inputs, output, options = places
+    return run_ray(pair_urls(inputs, output, **options), Recipe(*recipe), Fleet(*fleet), **common)
+
+
+def _refuse_with_server(options: dict[str, Any]) -> None:
     """Options that say how this machine is to work mean nothing to another one."""
     for name, value in options.items():
         if value not in (None, "", "auto", "off"):
@@ -149,7 +210,7 @@ def _show(result: "Report", enhancer: "Enhancer | None", report: Path | None, st
         figures, device = enhancer.stats, enhancer.engine.device
         content = {**asdict(figures), "device": device, "peak_ram_bytes": memory.peak_ram()}
         if stats == "-":
-            print(_table(figures, device, memory.format_size(memory.peak_ram())), file=sys.stderr)
+            print(table(figures, device, memory.format_size(memory.peak_ram())), file=sys.stderr)
         elif stats:
             write_json(Path(stats), content)
     if report:
@@ -161,64 +222,3 @@ def _show(result: "Report", enhancer: "Enhancer | None", report: Path | None, st
             print(f"sr-tile: error: {len(result.failed)} of {len(result.files)} images failed", file=sys.stderr)
     elif result.failed:
         print(f"sr-tile: error: {result.failed[0].error}", file=sys.stderr)
-
-
-def _table(figures: "Stats", device: str, peak: str) -> str:
-    lines = [
-        f"{'stage':8}{'workers':>8}{'in':>8}{'out':>8}{'shortest':>10}{'mean':>10}{'longest':>10}{'busy':>10}{'items/s':>10}"
-    ]
-    for stage in figures.stages:
-        times = "".join(f"{value * 1000:>8.1f}ms" for value in (stage.shortest, stage.mean, stage.longest))
-        lines.append(
-            f"{stage.name:8}{stage.workers:>8}{stage.items_in:>8}{stage.items_out:>8}{times}{stage.busy:>9.2f}s{stage.throughput:>10.1f}"
-        )
-    speed = figures.megapixels / figures.seconds if figures.seconds else 0.0
-    lines.append(
-        f"bottleneck: {figures.bottleneck}; engine idle {figures.engine_idle:.1%}; "
-        f"{figures.megapixels:.2f} MP in {figures.seconds:.2f} s = {speed:.2f} MP/s"
-    )
-    lines.append(
-        f"device {device}, tile {figures.tile[0]} x {figures.tile[1]}, batch {figures.batch}; "
-        f"redundancy {figures.redundancy:.3f}; peak memory {peak}"
-    )
-    if figures.redone:
-        lines.append(f"{figures.redone} tiles overflowed in float16 and were redone in float32")
-    return "\n".join(lines)
-
-
-class _Progress:
-    """A bar on stderr in input megapixels, where stderr is a terminal; `work` is all there is to do, where that is known."""
-
-    def __init__(self, work: int | None, quiet: bool) -> None:
-        self._work = work
-        self._shown = not quiet and sys.stderr.isatty()
-
-    def __enter__(self) -> "_Progress":
-        if self._shown:
-            from tqdm import tqdm
-
-            total = None if self._work is None else self._work / 1e6
-            # tqdm forgets a total that is exceeded, so the last digit must not be lost.
-            layout = _BAR if total is None else _BAR_WITH_TOTAL.replace("TOTAL", f"{total:.1f}")
-            self._bar = tqdm(
-                total=total and total + 1e-3, unit="MP", bar_format=layout, dynamic_ncols=True, leave=False
-            )
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Make room for other lines."""
-        if self._shown:
-            self._bar.close()
-
-    def add(self, pixels: int) -> None:
-        """Count input pixels that were finished, or taken back."""
-        if self._shown:
-            self._bar.update(pixels / 1e6)
-
-
-MOST_HEADERS = 500  # files are quickly opened, but not any number of them
-_BAR = "{n:.1f} MP, {rate_fmt}, {elapsed} so far"
-_BAR_WITH_TOTAL = "{percentage:3.0f}%|{bar}| {n:.1f}/TOTAL MP, {rate_fmt}, {remaining} left"

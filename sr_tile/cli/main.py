@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from sr_tile import __version__
-from sr_tile.cli import bench, enhance, export_onnx, inspect, models, plan, rebatch, serve
+from sr_tile.cli import bench, enhance, export_onnx, inspect, job, models, plan, rebatch, serve
 from sr_tile.errors import SrTileError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("inspect")(inspect.inspect)
 app.command("plan")(plan.plan)
 app.command("rebatch")(rebatch.rebatch)
 app.command("serve")(serve.serve)
+app.add_typer(job.app, name="job", context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(models.app, name="models", context_settings={"help_option_names": ["-h", "--help"]})
 
 

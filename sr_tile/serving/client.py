@@ -25,7 +25,7 @@ _ANSWER_SECONDS = 3600.0
 _READ = ("unreadable_image", "unknown_format", "too_large")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _FileJob(Job):
     """A job of files, for a machine that has no use for pixels."""
 
@@ -88,10 +88,10 @@ class RemoteEnhancer:
             str(source),
             lambda: ImageReader(source),
             open_sink,
-            Path(source),
-            Path(target),
-            overwrite,
-            options or WriteOptions(),
+            source=Path(source),
+            target=Path(target),
+            overwrite=overwrite,
+            options=options or WriteOptions(),
         )
 
     def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:

@@ -1,0 +1,69 @@
+"""What `enhance` shows: progress, and figures of the stages."""
+
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from sr_tile.work import Stats
+
+
+def table(figures: "Stats", device: str, peak: str) -> str:
+    """What each stage did, which one holds the others up, and what it all came to."""
+    lines = [
+        f"{'stage':8}{'workers':>8}{'in':>8}{'out':>8}{'shortest':>10}{'mean':>10}{'longest':>10}{'busy':>10}{'items/s':>10}"
+    ]
+    for stage in figures.stages:
+        times = "".join(f"{value * 1000:>8.1f}ms" for value in (stage.shortest, stage.mean, stage.longest))
+        lines.append(
+            f"{stage.name:8}{stage.workers:>8}{stage.items_in:>8}{stage.items_out:>8}{times}{stage.busy:>9.2f}s{stage.throughput:>10.1f}"
+        )
+    speed = figures.megapixels / figures.seconds if figures.seconds else 0.0
+    lines.append(
+        f"bottleneck: {figures.bottleneck}; engine idle {figures.engine_idle:.1%}; "
+        f"{figures.megapixels:.2f} MP in {figures.seconds:.2f} s = {speed:.2f} MP/s"
+    )
+    lines.append(
+        f"device {device}, tile {figures.tile[0]} x {figures.tile[1]}, batch {figures.batch}; "
+        f"redundancy {figures.redundancy:.3f}; peak memory {peak}"
+    )
+    if figures.redone:
+        lines.append(f"{figures.redone} tiles overflowed in float16 and were redone in float32")
+    return "\n".join(lines)
+
+
+class Progress:
+    """A bar on stderr in input megapixels, where stderr is a terminal; `work` is all there is to do, where that is known."""
+
+    def __init__(self, work: int | None, quiet: bool) -> None:
+        self._work = work
+        self._shown = not quiet and sys.stderr.isatty()
+
+    def __enter__(self) -> "Progress":
+        if self._shown:
+            from tqdm import tqdm
+
+            total = None if self._work is None else self._work / 1e6
+            # tqdm forgets a total that is exceeded, so the last digit must not be lost.
+            layout = _BAR if total is None else _BAR_WITH_TOTAL.replace("TOTAL", f"{total:.1f}")
+            self._bar = tqdm(
+                total=total and total + 1e-3, unit="MP", bar_format=layout, dynamic_ncols=True, leave=False
+            )
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Make room for other lines."""
+        if self._shown:
+            self._bar.close()
+
+    def add(self, pixels: int) -> None:
+        """Count input pixels that were finished, or taken back."""
+        if self._shown:
+            self._bar.update(pixels / 1e6)
+
+
+MOST_HEADERS = 500  # files are quickly opened, but not any number of them
+_BAR = "{n:.1f} MP, {rate_fmt}, {elapsed} so far"
+_BAR_WITH_TOTAL = "{percentage:3.0f}%|{bar}| {n:.1f}/TOTAL MP, {rate_fmt}, {remaining} left"

@@ -1,0 +1,66 @@
+"""`sr-tile job status`: how far a job with a journal is."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+app = typer.Typer(name="job", help="Jobs that survive: `sr-tile enhance ... --job DIR`.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Jobs that survive: `sr-tile enhance ... --job DIR`."""
+
+
+@app.command()
+def status(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the job.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Print how many images of a job are done, under way and failed, and why."""
+    from sr_tile.journal import is_locked, read_state
+
+    state = read_state(folder)
+    images = state.images.values()
+    found: dict[str, Any] = {
+        "folder": str(folder),
+        "running": is_locked(folder),
+        "runs": state.runs,
+        "total": state.total,
+        "done": sum(image.status == "done" for image in images),
+        "failed": [{"source": i.source, "target": i.target, "error": i.error} for i in images if i.status == "failed"],
+        "under_way": [
+            {
+                "source": i.source,
+                "target": i.target,
+                "rows_done": max((sum_of(b) for b in i.blocks.values()), default=0),
+            }
+            for i in images
+            if i.status == "begun"
+        ],
+        "settings": state.started.get("settings", {}),
+        "plan": state.started.get("plan", {}),
+    }
+    print(json.dumps(found, indent=2) if as_json else _text(found))
+
+
+def sum_of(blocks: dict[int, int]) -> int:
+    """Rows of the result that lie in blocks."""
+    return sum(end - first for first, end in blocks.items())
+
+
+def _text(found: dict[str, Any]) -> str:
+    plural = "" if found["runs"] == 1 else "s"
+    lines = [
+        f"{found['folder']}: {'running' if found['running'] else 'not running'}, {found['runs']} run{plural} so far",
+        f"  done     {found['done']} of {found['total']} images",
+    ]
+    for image in found["under_way"]:
+        rows = f", {image['rows_done']} rows of the result are kept" if image["rows_done"] else ""
+        lines.append(f"  begun    {image['source']}{rows}")
+    if found["failed"]:
+        lines.append(f"  failed   {len(found['failed'])}; try them again with --retry-failed")
+        lines += [f"           {image['error']}" for image in found["failed"]]
+    return "\n".join(lines)

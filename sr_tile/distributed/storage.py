@@ -1,0 +1,133 @@
+"""Files by path or URL (s3://, gs://, memory://, whatever fsspec knows), as the local files that libraries need."""
+
+import contextlib
+import hashlib
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, one_line
+from sr_tile.images import READABLE_SUFFIXES
+from sr_tile.jobs import FilePair, pair_files
+
+
+def is_url(name: str) -> bool:
+    """Whether a name needs fsspec."""
+    return "://" in name
+
+
+def _open_system(url: str) -> tuple[Any, str]:
+    """(file system, path in it) of a URL."""
+    try:
+        from fsspec.core import url_to_fs
+
+        system, path = url_to_fs(url)
+    except (ImportError, ValueError, OSError) as error:
+        raise ArgumentError(
+            f"{url}: cannot be reached: {one_line(error)}; `pip install 'sr-tile[ray]'` brings fsspec, and most kinds of "
+            "storage need a package of their own (s3fs, gcsfs)"
+        ) from None
+    return system, path
+
+
+@contextlib.contextmanager
+def reading(name: str) -> Iterator[Path]:
+    """A local file with the content of `name`; a copy is removed afterwards.
+
+    Raises:
+        ImageReadError: it cannot be had.
+    """
+    if not is_url(name):
+        yield Path(name)
+        return
+    with tempfile.TemporaryDirectory(prefix="sr-tile-") as folder:
+        copy = Path(folder) / PurePosixPath(name).name
+        system, path = _open_system(name)
+        try:
+            system.get_file(path, str(copy))
+        except Exception as error:  # each kind of storage raises its own
+            raise ImageReadError(f"{name}: cannot be opened: {one_line(error)}") from None
+        yield copy
+
+
+@contextlib.contextmanager
+def writing(name: str) -> Iterator[Path]:
+    """A local path to write to; what lies there in the end is put at `name`, whole or not at all.
+
+    Raises:
+        ImageWriteError: it cannot be put there.
+    """
+    if not is_url(name):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        yield Path(name)
+        return
+    with tempfile.TemporaryDirectory(prefix="sr-tile-") as folder:
+        copy = Path(folder) / PurePosixPath(name).name
+        yield copy
+        system, path = _open_system(name)
+        # Object stores show an object when it is whole; other systems get it aside and renamed.
+        aside = path if "s3" in system.protocol or "gs" in system.protocol else f"{path}.{_token(name)}.part"
+        try:
+            system.makedirs(path.rpartition("/")[0], exist_ok=True)
+            system.put_file(str(copy), aside)
+            if aside != path:
+                system.mv(aside, path)
+        except Exception as error:  # each kind of storage raises its own
+            raise ImageWriteError(f"{name}: cannot be written: {one_line(error)}") from None
+
+
+def exists(name: str) -> bool:
+    """Whether there is such a file."""
+    if not is_url(name):
+        return Path(name).exists()
+    system, path = _open_system(name)
+    return bool(system.exists(path))
+
+
+def pair_urls(
+    inputs: Sequence[str], output: str, *, recursive: bool = False, suffix: str | None = None
+) -> list[tuple[str, str, str | None]]:
+    """(source, target, problem) of each image, as `pair_files` finds them; inputs and output may be URLs.
+
+    Raises:
+        ImageReadError: nothing was found.
+        ArgumentError: two inputs would become one file, or storage cannot be reached.
+    """
+    if not any(is_url(name) for name in (*inputs, output)):
+        pairs: list[FilePair] = pair_files(inputs, output, recursive=recursive, suffix=suffix)
+        return [(str(pair.source), str(pair.target), pair.problem) for pair in pairs]
+    found: dict[str, tuple[str, str, str | None]] = {}
+    for item in inputs:
+        for source, relative in _find(item, recursive):
+            place = str(PurePosixPath(relative).with_suffix(suffix)) if suffix else relative
+            target = f"{output.rstrip('/')}/{place}"
+            if target in found and found[target][0] != source:
+                raise ArgumentError(
+                    f"{found[target][0]} and {source} would both become {target}; rename one, or do them apart"
+                )
+            found[target] = (source, target, None)
+    if not found:
+        raise ImageReadError(f"{', '.join(inputs)}: holds no image ({', '.join(sorted(READABLE_SUFFIXES))})")
+    return list(found.values())
+
+
+def _find(item: str, recursive: bool) -> Iterator[tuple[str, str]]:
+    """(name, place below the output) of the images in one input: a file, a folder or a glob."""
+    system, path = _open_system(item)
+    prefix = f"{item.partition('://')[0]}://" if is_url(item) else ""
+    root = path.rstrip("/")
+    if system.isdir(path):
+        names = system.find(path, maxdepth=None if recursive else 1)
+    else:
+        names = system.glob(path) if any(letter in path for letter in "*?[") else [path]
+        root = ""
+    for name in sorted(names):
+        relative = name.removeprefix(root).lstrip("/") if root else PurePosixPath(name).name
+        hidden = PurePosixPath(name).name.startswith(".")
+        if root == "" or (PurePosixPath(name).suffix.lower() in READABLE_SUFFIXES and not hidden):
+            yield f"{prefix}{name}", relative
+
+
+def _token(name: str) -> str:
+    return hashlib.sha256(name.encode()).hexdigest()[:8]

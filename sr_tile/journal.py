@@ -1,0 +1,223 @@
+"""The journal of a durable job: one JSON object a line, only ever appended, on disk before anything relies on it.
+
+A folder holds `journal.jsonl`, `lock`, and `bands/`, the finished rows of images that are not finished. The events:
+
+========  ==========================================================================================
+`start`   settings, plan of tiles, number of images: what comes before it belongs to other settings
+`resume`  the same job again, by another process
+`begin`   an image is under way: source, its size, time and sha256 (with Ray, unknown yet), target
+`band`    rows `first` to `end` of an image's result lie in folder `blocks`
+`done`    a target is whole: its bytes
+`failed`  an image has no result, and why
+========  ==========================================================================================
+
+A process that dies leaves at most half a line at the end, which the next one cuts off.
+"""
+
+import contextlib
+import json
+import os
+import threading
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from sr_tile.errors import JobError
+
+NAME = "journal.jsonl"
+
+
+@dataclass
+class Image:
+    """What the journal says of one image; `status` is `begun`, `done` or `failed`."""
+
+    source: str
+    target: str
+    status: str = "begun"
+    size: int = -1
+    mtime_ns: int = -1
+    sha256: str = ""
+    bytes: int = -1
+    error: str | None = None
+    blocks: dict[str, dict[int, int]] = field(default_factory=dict)
+
+
+@dataclass
+class State:
+    """All that a journal says, by its last `start`.
+
+    Attributes:
+        started: the `start` line, {} where there is none.
+        total: images of the job, by the last process that ran it.
+        runs: processes that worked on it.
+        images: by target.
+        owned: targets that any line says were begun: what lies there is this job's, and may be replaced.
+    """
+
+    started: dict[str, Any] = field(default_factory=dict)
+    total: int = 0
+    runs: int = 0
+    images: dict[str, Image] = field(default_factory=dict)
+    owned: set[str] = field(default_factory=set)
+
+    def add(self, line: dict[str, Any]) -> None:
+        """Take in the next line; events of later versions are passed over."""
+        event, target = line.get("event"), str(line.get("target"))
+        if event == "start":
+            self.started, self.total, self.runs, self.images = line, line["total"], 1, {}
+        elif event == "resume":
+            self.total, self.runs = line["total"], self.runs + 1
+        elif event == "begin":
+            before = self.images.get(target)
+            facts = {key: line[key] for key in ("source", "target", "size", "mtime_ns", "sha256")}
+            self.images[target] = Image(**facts, blocks=before.blocks if before else {})
+            self.owned.add(target)
+        elif event == "band":
+            self.images[target].blocks.setdefault(line["blocks"], {})[line["first"]] = line["end"]
+        elif event == "done":
+            image = self.images[target]
+            image.status, image.bytes, image.error, image.blocks = "done", line["bytes"], None, {}
+            for key in ("size", "mtime_ns", "sha256"):  # of an image that another process read
+                setattr(image, key, line.get(key, getattr(image, key)))
+        elif event == "failed":
+            image = self.images.setdefault(target, Image(line["source"], target))
+            image.status, image.error = "failed", line["error"]
+            image.size, image.mtime_ns = line["size"], line["mtime_ns"]
+
+
+def read_state(folder: Path) -> State:
+    """What the journal in `folder` says, without locking it.
+
+    Raises:
+        JobError: there is no journal, or it is damaged.
+    """
+    path = folder / NAME
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise JobError(
+            f"{folder}: holds no job ({error.strerror}); name the folder given to `sr-tile enhance --job`"
+        ) from None
+    return _fold(path, content[: content.rfind(b"\n") + 1])
+
+
+def _fold(path: Path, content: bytes) -> State:
+    state = State()
+    for number, line in enumerate(content.splitlines(), 1):
+        try:
+            state.add(json.loads(line))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise JobError(
+                f"{path}: line {number} is damaged; remove the folder to start afresh, or the line to do its image again"
+            ) from None
+    return state
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether a process works on the job now."""
+    try:
+        descriptor = os.open(folder / "lock", os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        return not _lock(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class Journal:
+    """The journal of one folder, locked for this process until `close`; threads may share it.
+
+    Args:
+        folder: made where it is missing.
+
+    Raises:
+        JobError: another process has it, it cannot be written, or it is damaged.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self._mutex = folder, threading.Lock()
+        self._lock_file = self._file = -1
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock_file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
+            if not _lock(self._lock_file):
+                raise JobError(f"{folder}: another process works on this job; wait for it, or give another folder")
+            path = folder / NAME
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
+            content = path.read_bytes()
+            whole = content.rfind(b"\n") + 1
+            if whole < len(content):  # the last process died while writing it
+                os.ftruncate(self._file, whole)
+            self.state = _fold(path, content[:whole])
+            _sync_folder(folder)
+        except OSError as error:
+            self.close()
+            raise JobError(
+                f"{folder}: cannot hold a job: {error.strerror}; give a folder that can be written"
+            ) from None
+        except JobError:
+            self.close()
+            raise
+
+    def append(self, event: str, *, sync: bool = True, **values: Any) -> None:
+        """Add one line; it is on disk when this returns, unless `sync` is False.
+
+        Raises:
+            JobError: the disk is full, or gone.
+        """
+        line = {"event": event, "time": round(time.time(), 3), **values}
+        with self._mutex:
+            try:
+                os.write(self._file, json.dumps(line).encode() + b"\n")
+                if sync:
+                    os.fsync(self._file)
+            except OSError as error:
+                raise JobError(f"{self.folder / NAME}: cannot be written: {error.strerror}; make room") from None
+            self.state.add(line)
+
+    def close(self) -> None:
+        """Let other processes have it; idempotent."""
+        for descriptor in (self._file, self._lock_file):
+            if descriptor >= 0:
+                os.close(descriptor)
+        self._file = self._lock_file = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _lock(descriptor: int) -> bool:
+    """Take the lock if it is free; the system gives it back when the process ends, however it ends."""
+    with contextlib.suppress(ImportError):
+        import fcntl
+
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        return True
+    import msvcrt
+
+    try:
+        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    except OSError:
+        return False
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Names of new files survive a power failure, where the system can say so."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
