@@ -38,6 +38,7 @@ log = logging.getLogger("sr_tile")
 
 STAGES = ("decode", "tile", "infer", "blend", "encode")
 PATIENCE = 0.2  # seconds that an unfinished batch waits for the next image
+PATIENCE_ALONE = 0.005  # the same, where none will come
 
 
 class _Band(NamedTuple):
@@ -340,8 +341,10 @@ class _Attempt:
             for batch in batches:
                 self._batches.put(Numbered(next(numbers), batch))
 
+        # No image comes before this one is done where one at a time is under way.
+        patience = PATIENCE_ALONE if self._pipeline.under_way == 1 else PATIENCE
         # Where the next image is long in coming, the tiles at hand do not wait for it.
-        for task in self._to_tile.items(patience=PATIENCE, on_wait=lambda: send(builder.flush())):
+        for task in self._to_tile.items(patience=patience, on_wait=lambda: send(builder.flush())):
             try:
                 for band in task.bands:
                     for column in range(len(task.grid.x.starts)):

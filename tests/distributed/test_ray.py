@@ -30,6 +30,7 @@ FLEET = Fleet(actors=2, batch=2)
 
 @pytest.fixture(scope="module", autouse=True)
 def two_cores():
+    os.environ.setdefault("RAY_worker_niceness", "0")  # or a busy machine starves them
     ray.init(
         num_cpus=2,
         include_dashboard=False,
