@@ -131,7 +131,15 @@ class DurableJob:
             state = self.journal.state
             done = sum(image.status == "done" for image in state.images.values())
             log.info("job %s: going on, %d images are done", self.folder, done)
+            self._sweep()
             self.journal.append("resume", total=total, pid=os.getpid())
+
+    def _sweep(self) -> None:
+        """Remove the bands of finished images, where a kill came between the last line and that."""
+        kept = {folder for image in self.journal.state.images.values() for folder in image.blocks}
+        for folder in self.bands.iterdir() if self.bands.is_dir() else ():
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def known(self, pair: FilePair, retry_failed: bool = False) -> FileResult | None:
         """What the journal says of an image that need not be done: it is whole, or failed and is not to be tried again.

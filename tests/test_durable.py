@@ -77,6 +77,16 @@ def test_a_second_run_computes_nothing(photos):
     assert len(lines("job", "begin")) == begun == 4
 
 
+def test_bands_that_a_kill_left_behind_a_finished_image_are_swept_up(photos):
+    pairs = pair_files(["in"], "out")
+    run("job", pairs)
+    left = Path("job/bands/0123456789abcdef")
+    left.mkdir(parents=True)
+    (left / "0-64").write_bytes(b"rows")
+    run("job", pairs)
+    assert not list(Path("job/bands").iterdir())
+
+
 def test_only_what_changed_is_done_again(photos):
     pairs = pair_files(["in"], "out")
     run("job", pairs)
