@@ -1,5 +1,7 @@
 """Annotations of shapes are checked in every test: the hook must be in place before the package is imported."""
 
+from collections.abc import Iterator
+
 import pytest
 from jaxtyping import install_import_hook
 
@@ -7,7 +9,15 @@ ANNOTATED = ["batching", "blending", "channels", "engines"]
 install_import_hook([f"sr_tile.{module}" for module in ANNOTATED], "beartype.beartype")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No fixture reads or fills the user's cache: what was measured there must not decide about tiles in a test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or fills the user's cache."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "cache"))
+    """Nor does a test find what another one measured."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
