@@ -10,7 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sr_tile.cli.figures import MOST_HEADERS, Progress, table
-from sr_tile.cli.options import image_sizes, number_or_auto, parse_parallel, settings_of
+from sr_tile.cli.options import (
+    BatchSize,
+    Device,
+    Halo,
+    MemLimit,
+    Model,
+    Overlap,
+    Scale,
+    TileSize,
+    image_sizes,
+    parse_parallel,
+    settings_of,
+)
 from sr_tile.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -25,25 +37,14 @@ def enhance(
         list[str],
         typer.Argument(metavar="IN... OUT", help="Images, folders or globs; last the file or folder for the results."),
     ],
-    model: Annotated[str | None, typer.Option(help="Path of an ONNX file, or name of a bundled model.")] = None,
-    scale: Annotated[int | None, typer.Option(min=1, help="Choose the bundled model that enlarges this much.")] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            help="auto, cpu, openvino, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1."
-        ),
-    ] = "auto",
-    tile_size: Annotated[
-        str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")
-    ] = "auto",
-    overlap: Annotated[
-        str, typer.Option(callback=number_or_auto, help="Pixels that two neighbouring tiles share, or auto.")
-    ] = "auto",
-    halo: Annotated[
-        str, typer.Option(callback=number_or_auto, help="Pixels of the overlap that each tile discards, or auto.")
-    ] = "auto",
-    batch_size: Annotated[str, typer.Option(callback=number_or_auto, help="Tiles a call, or auto.")] = "auto",
-    mem_limit: Annotated[str | None, typer.Option(help="Memory of the whole process, such as 2GiB.")] = None,
+    model: Model = None,
+    scale: Scale = None,
+    device: Device = "auto",
+    tile_size: TileSize = "auto",
+    overlap: Overlap = "auto",
+    halo: Halo = "auto",
+    batch_size: BatchSize = "auto",
+    mem_limit: MemLimit = None,
     alpha: Annotated[str, typer.Option(help="Enlarge alpha by `bicubic` interpolation or by the `model`.")] = "bicubic",
     warmup: Annotated[str, typer.Option(help="Run once before the first image: off, zeros, random.")] = "off",
     output_format: Annotated[

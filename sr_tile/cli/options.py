@@ -1,8 +1,8 @@
-"""Values of options that several commands share."""
+"""Options that several commands share, and their values."""
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,23 @@ def number_or_auto(text: str) -> str:
     if text != "auto" and not text.isdecimal():
         raise typer.BadParameter(f"{text!r} is neither a whole number nor `auto`")
     return text
+
+
+Model = Annotated[str | None, typer.Option(help="Path of an ONNX file, or name of a bundled model.")]
+Scale = Annotated[int | None, typer.Option(min=1, help="Choose the bundled model that enlarges this much.")]
+Device = Annotated[
+    str,
+    typer.Option(help="auto, cpu, openvino, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1."),
+]
+TileSize = Annotated[str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")]
+Overlap = Annotated[
+    str, typer.Option(callback=number_or_auto, help="Pixels that two neighbouring tiles share, or auto.")
+]
+Halo = Annotated[
+    str, typer.Option(callback=number_or_auto, help="Pixels of the overlap that each tile discards, or auto.")
+]
+BatchSize = Annotated[str, typer.Option(callback=number_or_auto, help="Tiles a call, or auto.")]
+MemLimit = Annotated[str | None, typer.Option(help="Memory of the whole process, such as 2GiB.")]
 
 
 def as_number(text: str) -> "int | str":

@@ -8,7 +8,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sr_tile.cli.options import image_sizes, number_or_auto, settings_of
+from sr_tile.cli.options import (
+    BatchSize,
+    Device,
+    Halo,
+    MemLimit,
+    Model,
+    Overlap,
+    Scale,
+    TileSize,
+    image_sizes,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     from sr_tile.engines.base import Engine
@@ -22,25 +33,14 @@ def plan(  # the options of `enhance` that decide how it cuts
     size: Annotated[
         list[str] | None, typer.Option(metavar="WxH", help="An image of this size, such as 4000x3000; repeatable.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Path of an ONNX file, or name of a bundled model.")] = None,
-    scale: Annotated[int | None, typer.Option(min=1, help="Choose the bundled model that enlarges this much.")] = None,
-    device: Annotated[
-        str,
-        typer.Option(
-            help="auto, cpu, openvino, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1."
-        ),
-    ] = "auto",
-    tile_size: Annotated[
-        str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")
-    ] = "auto",
-    overlap: Annotated[
-        str, typer.Option(callback=number_or_auto, help="Pixels that two neighbouring tiles share, or auto.")
-    ] = "auto",
-    halo: Annotated[
-        str, typer.Option(callback=number_or_auto, help="Pixels of the overlap that each tile discards, or auto.")
-    ] = "auto",
-    batch_size: Annotated[str, typer.Option(callback=number_or_auto, help="Tiles a call, or auto.")] = "auto",
-    mem_limit: Annotated[str | None, typer.Option(help="Memory of the whole process, such as 2GiB.")] = None,
+    model: Model = None,
+    scale: Scale = None,
+    device: Device = "auto",
+    tile_size: TileSize = "auto",
+    overlap: Overlap = "auto",
+    halo: Halo = "auto",
+    batch_size: BatchSize = "auto",
+    mem_limit: MemLimit = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders below, too.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is remembered.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

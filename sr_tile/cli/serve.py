@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from sr_tile.cli.options import number_or_auto, settings_of
+from sr_tile.cli.options import BatchSize, MemLimit, Overlap, TileSize, settings_of
 from sr_tile.errors import ArgumentError
 
 
@@ -21,14 +21,10 @@ def serve(
         list[str] | None, typer.Option(help="Name or path of a model, once for each; all bundled ones by default.")
     ] = None,
     device: Annotated[str, typer.Option(help="As for `sr-tile enhance`.")] = "auto",
-    tile_size: Annotated[
-        str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")
-    ] = "auto",
-    overlap: Annotated[
-        str, typer.Option(callback=number_or_auto, help="Pixels that two neighbouring tiles share, or auto.")
-    ] = "auto",
-    batch_size: Annotated[str, typer.Option(callback=number_or_auto, help="Tiles a call, or auto.")] = "auto",
-    mem_limit: Annotated[str | None, typer.Option(help="Memory of the whole process, such as 2GiB.")] = None,
+    tile_size: TileSize = "auto",
+    overlap: Overlap = "auto",
+    batch_size: BatchSize = "auto",
+    mem_limit: MemLimit = None,
     max_upload: Annotated[str, typer.Option(help="Size of an uploaded file.")] = "256MiB",
     max_megapixels: Annotated[float, typer.Option(min=0.001, help="Size of an uploaded image.")] = 100.0,
     max_side: Annotated[int, typer.Option(min=1, help="Pixels of its longer side.")] = 65_535,
