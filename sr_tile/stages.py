@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
 
@@ -15,31 +15,14 @@ class Cancelled(Exception):  # noqa: N818  # a signal between threads, never an 
     """The queue was cancelled: the thread that meets it stops."""
 
 
-class BoundedQueue(Generic[Item]):
-    """A bounded queue that can end in two ways: closed (what is in it is still read) or cancelled (nothing is).
+class _Queue:
+    """What ends a queue, whatever it holds: `cancelled` once nobody will read it."""
 
-    Args:
-        size: items it holds at most; `put` waits for room.
-    """
+    _items: Any
 
-    def __init__(self, size: int) -> None:
-        self._items: deque[Item] = deque()
-        self._size = size
+    def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._closed = self._cancelled = False
-
-    def put(self, item: Item) -> None:
-        """Append an item, waiting for room.
-
-        Raises:
-            Cancelled: nobody will read it.
-        """
-        with self._changed:
-            self._changed.wait_for(lambda: self._cancelled or len(self._items) < self._size)
-            if self._cancelled:
-                raise Cancelled
-            self._items.append(item)
-            self._changed.notify_all()
+        self._closed = self.cancelled = False
 
     def close(self) -> None:
         """No more items will come."""
@@ -50,8 +33,34 @@ class BoundedQueue(Generic[Item]):
     def cancel(self) -> None:
         """Drop everything; whoever waits here stops."""
         with self._changed:
-            self._cancelled = True
+            self.cancelled = True
             self._items.clear()
+            self._changed.notify_all()
+
+
+class BoundedQueue(_Queue, Generic[Item]):
+    """A bounded queue that can end in two ways: closed (what is in it is still read) or cancelled (nothing is).
+
+    Args:
+        size: items it holds at most; `put` waits for room.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._items: deque[Item] = deque()
+        self._size = size
+
+    def put(self, item: Item) -> None:
+        """Append an item, waiting for room.
+
+        Raises:
+            Cancelled: nobody will read it.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self.cancelled or len(self._items) < self._size)
+            if self.cancelled:
+                raise Cancelled
+            self._items.append(item)
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Item]:
@@ -66,8 +75,8 @@ class BoundedQueue(Generic[Item]):
         """As iterating does; `on_wait` is called whenever nothing came for `patience` seconds."""
         while True:
             with self._changed:
-                ready = self._changed.wait_for(lambda: self._cancelled or self._closed or bool(self._items), patience)
-                if self._cancelled:
+                ready = self._changed.wait_for(lambda: self.cancelled or self._closed or bool(self._items), patience)
+                if self.cancelled:
                     raise Cancelled
                 if ready and not self._items:
                     return
@@ -79,7 +88,7 @@ class BoundedQueue(Generic[Item]):
                 on_wait()
 
 
-class OrderedQueue(Generic[Item]):
+class OrderedQueue(_Queue, Generic[Item]):
     """A bounded queue of numbered items that several threads fill in any order and one reads in that of the numbers.
 
     Args:
@@ -88,11 +97,9 @@ class OrderedQueue(Generic[Item]):
     """
 
     def __init__(self, size: int) -> None:
+        super().__init__()
         self._items: dict[int, Item] = {}
         self._size, self._next = size, 0
-        self._changed = threading.Condition()
-        self._closed = False
-        self.cancelled = False
 
     def put(self, number: int, item: Item) -> None:
         """Add item `number`, each from 0 up once, waiting until its turn is near.
@@ -105,19 +112,6 @@ class OrderedQueue(Generic[Item]):
             if self.cancelled:
                 raise Cancelled
             self._items[number] = item
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """No more items will come."""
-        with self._changed:
-            self._closed = True
-            self._changed.notify_all()
-
-    def cancel(self) -> None:
-        """Drop everything; whoever waits here stops."""
-        with self._changed:
-            self.cancelled = True
-            self._items.clear()
             self._changed.notify_all()
 
     def __iter__(self) -> Iterator[Item]:
