@@ -1,5 +1,6 @@
 """Annotations of shapes are checked in every test: the hook must be in place before the package is imported."""
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -21,3 +22,24 @@ def _no_users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does a test find what another one measured."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Runs a command line in `tmp_path` and gives (exit code, stdout, stderr)."""
+    monkeypatch.chdir(tmp_path)
+
+    from sr_tile.cli import main as cli
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["sr-tile", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code or 0
+        output = capsys.readouterr()
+        assert "Traceback" not in output.err
+        return code, output.out, output.err
+
+    return call

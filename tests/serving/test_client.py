@@ -1,7 +1,6 @@
 """`sr-tile enhance --server`: the same command and the same bytes, done by another process."""
 
 import json
-import sys
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
@@ -9,22 +8,14 @@ import pytest
 from pictures import encoded, mixed
 from servers import BlockedEngine
 
-from sr_tile.cli import main as cli
-
 
 @pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+def run(run):
     """Runs a command line in `tmp_path` and gives (exit code, stderr)."""
-    monkeypatch.chdir(tmp_path)
 
     def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["sr-tile", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as stop:
-            code = stop.code or 0
-        return code, capsys.readouterr().err
+        code, _, errors = run(*arguments)
+        return code, errors
 
     return call
 
