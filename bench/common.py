@@ -37,7 +37,7 @@ def tiny_model(path: Path, scale: int = 2) -> Path:
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
-    from sr_tile.spec import METADATA_KEY, ModelSpec
+    from sr_tile.models.spec import METADATA_KEY, ModelSpec
 
     weights = np.zeros((3 * scale**2, 3, 3, 3), np.float32)
     for channel in range(3):

@@ -24,9 +24,9 @@ import psutil
 from common import machine
 from random_networks import random_network
 
-from sr_tile import zoo
 from sr_tile.engines.openvino import OpenVinoEngine, version
-from sr_tile.engines.threads import allowed_threads
+from sr_tile.models import zoo
+from sr_tile.system.cpu import allowed_threads
 
 ONNX: dict[str, dict[str, Any]] = {
     "ONNX Runtime, as in sr-tile": {},

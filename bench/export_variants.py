@@ -27,7 +27,7 @@ GFLOP = {"nafnet": 31.92, "scunet": 157.4}
 
 
 def _reference():
-    path = Path(__file__).parents[1] / "tests/export/reference.py"
+    path = Path(__file__).parents[1] / "tests/support/reference_networks.py"
     spec = importlib.util.spec_from_file_location("reference", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

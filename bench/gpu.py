@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 from common import machine, photograph
 
-from sr_tile import memory, zoo
-from sr_tile.engines.onnx import OnnxEngine
+from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import SrTileError
+from sr_tile.models import zoo
+from sr_tile.system import memory
 
 CALLS = 6  # of one measurement, for each thread
 

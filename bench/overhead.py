@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 from common import machine, photograph
 
-from sr_tile.batching import BatchBuilder
 from sr_tile.enhancer import Enhancer
 from sr_tile.images import ImageReader
+from sr_tile.pipeline.tile_batches import BatchBuilder
 
 
 def batches_of(enhancer: Enhancer, path: Path) -> list[np.ndarray]:

@@ -13,7 +13,7 @@ from sr_tile.export.architectures import detect
 
 def reference() -> ModuleType:
     """The networks as the tests write them."""
-    path = Path(__file__).parents[1] / "tests/export/reference.py"
+    path = Path(__file__).parents[1] / "tests/support/reference_networks.py"
     spec = importlib.util.spec_from_file_location("reference", path)
     assert spec is not None
     assert spec.loader is not None

@@ -20,13 +20,13 @@ from unittest.mock import patch
 import numpy as np
 from common import machine
 
-from sr_tile.arrays import ArraySink, ArraySource
 from sr_tile.enhancer import Enhancer
-from sr_tile.pipeline import Pipeline
+from sr_tile.images.arrays import ArraySink, ArraySource
+from sr_tile.pipeline.job import Job
+from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.serving import DynamicBatcher, SharedEngine
-from sr_tile.serving.batcher import Call
-from sr_tile.serving.fairqueue import Entry, FairQueue
-from sr_tile.work import Job
+from sr_tile.serving.dynamic_batching.batcher import Call
+from sr_tile.serving.dynamic_batching.fair_queue import Entry, FairQueue
 
 CLIENTS = (1, 8, 32)
 POLICIES = ("off", "ours", "wait_n")
@@ -88,7 +88,7 @@ def figures(latencies: list[float], seconds: float, fill: float) -> Figures:
 @contextmanager
 def queue_of(policy: str) -> Iterator[None]:
     """The policy's queue in place of ours."""
-    with patch("sr_tile.serving.batcher.FairQueue", WaitNQueue if policy == "wait_n" else FairQueue):
+    with patch("sr_tile.serving.dynamic_batching.batcher.FairQueue", WaitNQueue if policy == "wait_n" else FairQueue):
         yield
 
 

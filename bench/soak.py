@@ -25,13 +25,13 @@ import numpy as np
 import psutil
 from common import machine
 
-from sr_tile.arrays import ArraySink, ArraySource
 from sr_tile.errors import DeadlineError, Overloaded, SrTileError, StoppedError
-from sr_tile.pipeline import Pipeline
+from sr_tile.images.arrays import ArraySink, ArraySource
+from sr_tile.models.spec import ModelSpec
+from sr_tile.pipeline.job import Job
+from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Plan
 from sr_tile.serving import DynamicBatcher, SharedEngine
-from sr_tile.spec import ModelSpec
-from sr_tile.work import Job
 
 PATIENCE = 60  # seconds after which a request counts as lost
 CALL_SECONDS, ROWS = 0.05, 16

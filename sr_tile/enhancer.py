@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from sr_tile import zoo
-from sr_tile.arrays import ArraySink, ArraySource, as_array, is_pil
-from sr_tile.channels import Alpha
 from sr_tile.engines.base import Engine, lanes_of, warm_up
-from sr_tile.engines.several import open_engines
+from sr_tile.engines.factory import open_engines
 from sr_tile.errors import ArgumentError, OutOfMemoryError
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
-from sr_tile.pipeline import Pipeline
+from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil
+from sr_tile.models import zoo
+from sr_tile.pipeline.job import Job, Outcome, Stats
+from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Auto, Plan, Settings, make_plan
+from sr_tile.tiling.channels import Alpha
 from sr_tile.types import Array, Pixels
-from sr_tile.work import Job, Outcome, Stats
 
 if TYPE_CHECKING:
     from PIL import Image

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from jaxtyping import install_import_hook
 
-ANNOTATED = ["batching", "blending", "channels", "engines"]
+ANNOTATED = ["pipeline.tile_batches", "tiling", "engines"]
 install_import_hook([f"sr_tile.{module}" for module in ANNOTATED], "beartype.beartype")
 
 

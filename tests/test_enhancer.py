@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
-from toys import ToyEngine, conv_model, identity_model, noise_image, repeat
+from support.toys import ToyEngine, conv_model, identity_model, noise_image, repeat
 
-from sr_tile.engines.onnx import OnnxEngine
+from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, DeviceError, ImageReadError, ImageWriteError, ModelLoadError, ModelOutputError
 from sr_tile.images import ImageReader

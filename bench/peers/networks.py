@@ -11,8 +11,8 @@ import onnx
 import torch
 from random_networks import reference
 
-from sr_tile import zoo
-from sr_tile.export.to_onnx import export
+from sr_tile.export.checkpoint import export
+from sr_tile.models import zoo
 
 ROOT = Path(__file__).parents[2]
 RESIDUAL = 0.05  # of NAFNet's last layer: a restoration changes a picture a little, random weights would replace it
@@ -58,7 +58,7 @@ def _enlarger(path: Path) -> torch.nn.Module:
 def _nafnet(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
     from sr_tile.export.architectures import detect
     from sr_tile.export.architectures.plain import plain_network
-    from sr_tile.export.checkpoints import load_state
+    from sr_tile.export.state_dict import load_state
 
     state = load_state(path)
     return plain_network(detect(state, "local"), state)

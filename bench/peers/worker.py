@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from peers.contenders import CONTENDERS, TILE
-from sr_tile import memory
+from sr_tile.system import memory
 
 
 def peak_bytes() -> int:

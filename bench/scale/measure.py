@@ -20,11 +20,11 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from model import Costs, Fleet
 
-from sr_tile.distributed import ray as engine
-from sr_tile.distributed.steps import Recipe, decode, encode
+from sr_tile.distributed import ray_data as engine
+from sr_tile.distributed.tasks import Recipe, decode, encode
 from sr_tile.enhancer import Enhancer
+from sr_tile.models.spec import ModelSpec
 from sr_tile.planner import Settings
-from sr_tile.spec import ModelSpec
 
 SIDE = 256
 

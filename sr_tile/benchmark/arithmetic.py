@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sr_tile.engines.devices import PROVIDERS, Device
-from sr_tile.engines.files import load_model
-from sr_tile.engines.onnx import open_session
+from sr_tile.engines.onnx_runtime import open_session
+from sr_tile.engines.providers import PROVIDERS, Device
 from sr_tile.errors import SrTileError
+from sr_tile.models.onnx_files import load_model
 
 if TYPE_CHECKING:
     import onnx

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from sr_tile import memory
 from sr_tile.benchmark.arithmetic import MatrixRate, count_macs, or_none
 from sr_tile.engines.base import Engine
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, OutOfMemoryError
-from sr_tile.export.locality import natural_like
+from sr_tile.export.receptive_field import natural_like
 from sr_tile.planner import Settings
+from sr_tile.system import memory
 
 DIFFERENT_TILES = 4  # rows of a batch repeat them, so that what one row alone gives is known for every row
 PHOTOGRAPH = 3000 * 4000  # pixels, for which `enhance` is asked what it would choose

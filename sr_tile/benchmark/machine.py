@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 
 import sr_tile
-from sr_tile import memory
+from sr_tile.system import memory
 
 _LIBRARIES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "monai")
 

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sr_tile import memory
 from sr_tile.benchmark.cells import Cell, Measurement, limit_key
 from sr_tile.benchmark.machine import sentence
 from sr_tile.benchmark.seams import Seam
+from sr_tile.system import memory
 
 
 def as_json(measurement: Measurement, seams: Sequence[Seam], machine: dict[str, Any]) -> dict[str, Any]:

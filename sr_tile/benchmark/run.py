@@ -7,10 +7,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from sr_tile import zoo
 from sr_tile.benchmark.cells import Measurement, Progress, Subject, lay_out, measure, open_subject
 from sr_tile.benchmark.seams import Seam, measure_seams
 from sr_tile.errors import ArgumentError, GeometryError, OutOfMemoryError, PrecisionLossError
+from sr_tile.models import zoo
 
 log = logging.getLogger("sr_tile")
 

@@ -8,9 +8,9 @@ import numpy as np
 from sr_tile.benchmark.cells import Subject
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import GeometryError
-from sr_tile.export.locality import natural_like
-from sr_tile.geometry import Axis
+from sr_tile.export.receptive_field import natural_like
 from sr_tile.planner import Settings
+from sr_tile.tiling.grid import Axis
 
 NEAR = 8  # input pixels on either side of a border, or of its ramp, that belong to it
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from sr_tile.enhancer import Enhancer
-    from sr_tile.jobs import FileResult, Report
+    from sr_tile.jobs.files import FileResult, Report
 
 
 def enhance(
@@ -89,9 +89,9 @@ def enhance(
         raise typer.BadParameter("give at least one input and one output: IN... OUT")
     workers = parse_parallel(parallel)
 
-    from sr_tile.durable import DurableJob, describe
     from sr_tile.images import WriteOptions
-    from sr_tile.jobs import Report, pair_files, run_files
+    from sr_tile.jobs.files import Report, pair_files, run_files
+    from sr_tile.jobs.resumable import DurableJob, describe
 
     if server:
         _refuse_with_server(
@@ -180,9 +180,9 @@ def enhance(
 
 
 def _on_ray(places: Any, recipe: Any, fleet: Any, **common: Any) -> "Iterator[FileResult]":
-    from sr_tile.distributed.ray import Fleet, run_ray
-    from sr_tile.distributed.steps import Recipe
+    from sr_tile.distributed.ray_data import Fleet, run_ray
     from sr_tile.distributed.storage import pair_urls
+    from sr_tile.distributed.tasks import Recipe
 
     inputs, output, options = places
     return run_ray(pair_urls(inputs, output, **options), Recipe(*recipe), Fleet(*fleet), **common)
@@ -203,8 +203,8 @@ def _said(tile_size: str, overlap: str, halo: str) -> dict[str, str]:
 
 def _show(result: "Report", enhancer: "Enhancer | None", report: Path | None, stats: str | None) -> None:
     """Write what was asked for, and name what failed."""
-    from sr_tile import memory
-    from sr_tile.jobs import write_json
+    from sr_tile.jobs.files import write_json
+    from sr_tile.system import memory
 
     content = {}
     if enhancer:

@@ -31,7 +31,7 @@ def export_onnx(
 
     SCUNet and NAFNet get graphs written for speed; other architectures are recognised by spandrel.
     """
-    from sr_tile.export.chain import Wish, export_as
+    from sr_tile.export.export import Wish, export_as
 
     if output.exists() and not overwrite:
         raise ArgumentError(f"{output}: exists already; choose another name, or give --overwrite")

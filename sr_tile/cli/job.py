@@ -20,7 +20,7 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print how many images of a job are done, under way and failed, and why."""
-    from sr_tile.journal import is_locked, read_state
+    from sr_tile.jobs.journal import is_locked, read_state
 
     state = read_state(folder)
     images = state.images.values()

@@ -52,13 +52,13 @@ def pull_model(
 @app.command("where")
 def where(name: Annotated[str, typer.Argument(metavar="NAME", help="A bundled or pulled model.")]) -> None:
     """Print the path of a model, and nothing else."""
-    from sr_tile import zoo
+    from sr_tile.models import zoo
 
     print(zoo.named(name))
 
 
 def _rows() -> list[dict[str, Any]]:
-    from sr_tile import zoo
+    from sr_tile.models import zoo
 
     here = zoo.pulled()
     rows: list[dict[str, Any]] = [

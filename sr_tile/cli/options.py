@@ -52,8 +52,8 @@ def parse_parallel(text: str) -> dict[str, int]:
 
 def settings_of(tile_size: str, overlap: str, halo: str, batch_size: str, mem_limit: str | None) -> "Settings":
     """The five options of tiles and memory as settings."""
-    from sr_tile import memory
     from sr_tile.planner import Settings
+    from sr_tile.system import memory
 
     wish: Any = {
         name: as_number(value) for name, value in (("tile", tile_size), ("overlap", overlap), ("batch", batch_size))

@@ -54,10 +54,10 @@ def plan(  # the options of `enhance` that decide how it cuts
     if not paths and not sizes:
         raise typer.BadParameter("give images (IN...), or --size 4000x3000")
 
-    from sr_tile import zoo
-    from sr_tile.engines.several import open_engines
+    from sr_tile.engines.factory import open_engines
     from sr_tile.errors import ImageReadError
-    from sr_tile.jobs import find_images
+    from sr_tile.jobs.files import find_images
+    from sr_tile.models import zoo
 
     if paths:
         sizes += image_sizes(find_images(paths, recursive))
@@ -122,7 +122,7 @@ def _text(found: dict[str, Any]) -> str:
 
 
 def _row(label: str, option: dict[str, Any]) -> str:
-    from sr_tile import memory
+    from sr_tile.system import memory
 
     seconds = "-" if option["seconds"] is None else f"{option['seconds']:.1f} s"
     size = "-" if option["call_bytes"] is None else memory.format_size(option["call_bytes"])

@@ -62,10 +62,11 @@ def serve(
     except ImportError as error:
         raise ArgumentError(f"`serve` needs {error.name}; install it with pip install 'sr-tile[serve]'") from None
 
-    from sr_tile import memory, zoo
-    from sr_tile.serving.host import Host
-    from sr_tile.serving.limits import Limits
-    from sr_tile.serving.run import serve
+    from sr_tile.models import zoo
+    from sr_tile.serving.http.limits import Limits
+    from sr_tile.serving.http.uvicorn_server import serve
+    from sr_tile.serving.model_pool import Host
+    from sr_tile.system import memory
 
     limits = Limits(
         bytes=memory.parse_size(max_upload),

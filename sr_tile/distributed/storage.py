@@ -9,7 +9,7 @@ from typing import Any
 
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, one_line
 from sr_tile.images import READABLE_SUFFIXES
-from sr_tile.jobs import FilePair, pair_files
+from sr_tile.jobs.files import FilePair, pair_files
 
 
 def is_url(name: str) -> bool:

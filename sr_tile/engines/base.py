@@ -5,7 +5,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from sr_tile.errors import ArgumentError
-from sr_tile.spec import ModelSpec
+from sr_tile.models.spec import ModelSpec
 from sr_tile.types import Array, Float32
 
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from sr_tile import memory
-from sr_tile.engines.onnx import OUT_OF_MEMORY, OnnxEngine, too_large
-from sr_tile.engines.threads import allowed_threads
+from sr_tile.engines.onnx_runtime import OUT_OF_MEMORY, OnnxEngine, too_large
 from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, one_line
+from sr_tile.system import memory
+from sr_tile.system.cpu import allowed_threads
 from sr_tile.types import Array, Float32
 
 SHAPES_KEPT = 4  # compiled networks, each with weights of its own: several images under way have several tiles

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import platformdirs
 
-from sr_tile.engines.files import tensors
+from sr_tile.models.onnx_files import tensors
 
 _PACKAGES = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
 

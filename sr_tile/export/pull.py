@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sr_tile import zoo
-from sr_tile.engines.onnx import OnnxEngine
+from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.errors import ArgumentError, DownloadError, ModelError
-from sr_tile.export.download import OnBytes, download, file_hash
-from sr_tile.spec import write_spec
+from sr_tile.models import zoo
+from sr_tile.models.download import OnBytes, download, file_hash
+from sr_tile.models.spec import write_spec
 
 Exporter = Callable[..., Any]
 
@@ -99,7 +99,7 @@ def _pooling(model: Path) -> str:
 
 def _export(item: zoo.Official, checkpoint: Path, model: Path, pooling: str, exporter: Exporter | None) -> None:
     try:
-        run = exporter or importlib.import_module("sr_tile.export.to_onnx").export
+        run = exporter or importlib.import_module("sr_tile.export.checkpoint").export
         run(checkpoint, model, pooling=pooling)
     except ImportError as error:
         raise ModelError(

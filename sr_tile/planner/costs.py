@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sr_tile.geometry import TileGrid
+from sr_tile.tiling.grid import TileGrid
 
 
 class Point(NamedTuple):

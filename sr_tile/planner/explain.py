@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sr_tile.engines.base import Engine
-from sr_tile.planner.choose import Room, candidates
 from sr_tile.planner.costs import Costs
 from sr_tile.planner.plan import Plan
+from sr_tile.planner.search import Room, candidates
 from sr_tile.planner.settings import Settings
 from sr_tile.planner.tiles import is_local, plan_tiles
 

@@ -3,10 +3,10 @@
 import math
 from dataclasses import dataclass, replace
 
-from sr_tile import memory
 from sr_tile.errors import OutOfMemoryError
-from sr_tile.geometry import Axis, TileGrid, equalised_tile
 from sr_tile.planner.costs import Costs
+from sr_tile.system import memory
+from sr_tile.tiling.grid import Axis, TileGrid, equalised_tile
 
 SMALLEST_TILE = 32
 ENCODED_BYTES = 2**25  # blocks of finished rows on their way to the encoder

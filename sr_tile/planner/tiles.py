@@ -16,9 +16,9 @@ import logging
 from dataclasses import replace
 
 from sr_tile.errors import GeometryError
+from sr_tile.models.spec import ModelSpec
 from sr_tile.planner.plan import Plan
 from sr_tile.planner.settings import Settings
-from sr_tile.spec import ModelSpec
 
 log = logging.getLogger("sr_tile")
 

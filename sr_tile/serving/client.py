@@ -9,6 +9,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, ServingError, SrTileError
 from sr_tile.images import ImageReader, ImageWriter, WriteOptions, format_of
 from sr_tile.images.vips import reason_of
-from sr_tile.work import Job, Outcome
+from sr_tile.pipeline.job import Job, Outcome
 
 _BLOCK = 2**18
 _PATIENCE = 600.0  # seconds of being told to come back later, one image
@@ -126,8 +127,8 @@ class RemoteEnhancer:
             raise ImageWriteError(
                 f"{job.target}: exists already: choose another name, or give --overwrite (overwrite=True)"
             )
-        with job.open_source() as reader:  # type: ignore[attr-defined]  # an ImageReader; refuses what is no image
-            pixels = int(reader.info.pixels)
+        with closing(job.open_source()) as reader:  # refuses what is no image
+            pixels = reader.info.pixels
         quality = {"format": wanted, "quality": job.options.quality, "lossless": str(job.options.lossless).lower()}
         path = f"{self._address.path.rstrip('/')}/v1/enhance?{urlencode({**self._options, **quality})}"
         end = time.monotonic() + _PATIENCE

@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from toys import BoxBlurEngine, ToyEngine, conv_model, identity_model, save_model
+from support.toys import BoxBlurEngine, ToyEngine, conv_model, identity_model, save_model
 
 from sr_tile.benchmark import machine, report
 from sr_tile.benchmark.arithmetic import MatrixRate, count_macs
@@ -10,7 +10,7 @@ from sr_tile.benchmark.cells import Subject, lay_out, measure
 from sr_tile.benchmark.run import Wish, run
 from sr_tile.benchmark.seams import measure_seams
 from sr_tile.errors import ArgumentError, GeometryError
-from sr_tile.spec import ModelSpec
+from sr_tile.models.spec import ModelSpec
 
 CELL = {
     "model": str,

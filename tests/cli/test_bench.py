@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from toys import conv_model, identity_model
+from support.toys import conv_model, identity_model
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import pytest
 from onnx import helper
 from PIL import Image
 from skimage import data
-from toys import identity_model, noise_image, repeat, save_model
+from support.toys import identity_model, noise_image, repeat, save_model
 
 
 @pytest.fixture

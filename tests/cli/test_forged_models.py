@@ -3,7 +3,7 @@ import onnx
 import pytest
 from onnx import TensorProto
 from PIL import Image
-from toys import conv_model, noise_image
+from support.toys import conv_model, noise_image
 
 COMMANDS = [
     ("enhance", "in.png", "out.png", "--model", "model/bad.onnx"),

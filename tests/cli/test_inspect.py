@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from toys import identity_model
+from support.toys import identity_model
 
 
 def test_a_file_is_described_for_people_and_for_programs(run, tmp_path):

@@ -2,7 +2,7 @@ import json
 
 import pytest
 from PIL import Image
-from toys import identity_model, noise_image
+from support.toys import identity_model, noise_image
 
 
 @pytest.fixture

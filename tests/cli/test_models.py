@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from toys import identity_model, noise_image, repeat
+from support.toys import identity_model, noise_image, repeat
 
-from sr_tile import zoo
+from sr_tile.models import zoo
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
-from toys import conv_model, identity_model
+from support.toys import conv_model, identity_model
 
 LOCAL = '{"scale": 2, "multiple": 8, "halo": 4, "tile": 256}'
 

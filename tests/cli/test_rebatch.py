@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from onnx import helper
 from PIL import Image
-from toys import identity_model, noise_image, save_model
+from support.toys import identity_model, noise_image, save_model
 
 
 def test_a_fixed_model_of_another_layout_just_works_afterwards(run, tmp_path):

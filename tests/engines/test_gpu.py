@@ -7,10 +7,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from toys import conv_model, identity_model, save_model
+from support.toys import conv_model, identity_model, save_model
 
-from sr_tile.engines.devices import Device
-from sr_tile.engines.onnx import OnnxEngine, open_session
+from sr_tile.engines.onnx_runtime import OnnxEngine, open_session
+from sr_tile.engines.providers import Device
 from sr_tile.engines.tensorrt import tensorrt_options
 from sr_tile.errors import DeviceError, ModelOutputError
 
@@ -39,7 +39,7 @@ def on_gpu(path, monkeypatch, device="cuda:0"):
     engine._real = engine._session
     engine._device, engine.device, engine._session = Device.parse(device), device, opened()
     engine.lanes = 2
-    monkeypatch.setattr("sr_tile.engines.onnx.open_session", opened)
+    monkeypatch.setattr("sr_tile.engines.onnx_runtime.open_session", opened)
     return engine
 
 
@@ -147,8 +147,8 @@ def test_the_session_is_opened_with_these_options(tmp_path, monkeypatch):
             seen.extend(providers)
             return type("Session", (), {"get_providers": lambda self: [name for name, _ in providers]})()
 
-    monkeypatch.setattr("sr_tile.engines.onnx._runtime", lambda: Runtime)
-    monkeypatch.setattr("sr_tile.memory.gpu_name", lambda index: f"GPU-{index}")
+    monkeypatch.setattr("sr_tile.engines.onnx_runtime._runtime", lambda: Runtime)
+    monkeypatch.setattr("sr_tile.system.memory.gpu_name", lambda index: f"GPU-{index}")
     open_session(conv_model(tmp_path / "m.onnx"), Device.parse("tensorrt:1"))
     assert [name for name, _ in seen] == ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
     assert seen[0][1]["device_id"] == seen[1][1]["device_id"] == "1"
@@ -218,7 +218,7 @@ def test_cuda_graphs_keep_addresses_and_thread(tmp_path, monkeypatch):
     engine._device = Device("cuda", 1, (("enable_cuda_graph", "1"),))
     engine._session = session = Recorder(plain)
     runtime = type("Runtime", (), {"OrtValue": Memory, "RunOptions": RunOptions})
-    monkeypatch.setattr("sr_tile.engines.onnx._runtime", lambda: runtime)
+    monkeypatch.setattr("sr_tile.engines.onnx_runtime._runtime", lambda: runtime)
     results = []
     for rows in (4, 4, 3, 2, 4):  # three rows are padded to four
         batch = np.random.default_rng(len(results)).random((rows, 3, 8, 8), np.float32)

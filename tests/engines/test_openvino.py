@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
 from onnx import TensorProto
-from toys import conv_model, identity_model, overflowing_model, save_model
+from support.toys import conv_model, identity_model, overflowing_model, save_model
 
-from sr_tile import zoo
 from sr_tile.engines.base import Engine, ExactEngine, on_host
-from sr_tile.engines.onnx import OnnxEngine
+from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.engines.openvino import SHAPES_KEPT, OpenVinoEngine, version
 from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError
+from sr_tile.models import zoo
 
 pytestmark = pytest.mark.skipif(version() is None, reason="OpenVINO is not installed")
 

@@ -2,11 +2,10 @@
 
 import numpy as np
 import pytest
+from support import networks
 
 from sr_tile.errors import ArgumentError, ModelLoadError
 from sr_tile.export.architectures import detect, nafnet, scunet
-
-from . import networks
 
 # Blocks of the published networks: encoders, middle, decoders; parameters in total.
 PUBLISHED_NAFNETS = [

@@ -6,20 +6,19 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
-from toys import conv_model, identity_model, noise_image, save_model
+from support.networks import nafnet, scunet
+from support.toys import conv_model, identity_model, noise_image, save_model
 
-from sr_tile.engines.devices import Device
-from sr_tile.engines.onnx import OnnxEngine, open_session
+from sr_tile.engines.onnx_runtime import OnnxEngine, open_session
+from sr_tile.engines.providers import Device
 from sr_tile.errors import ArgumentError, ModelError, ModelLoadError, PrecisionLossError
-from sr_tile.export.chain import Wish, export_as
+from sr_tile.export.export import Wish, export_as
 from sr_tile.export.precision import PRECISIONS, convert, fp16, pictures, store_fp16, to_fp16, to_int8
 from sr_tile.export.precision.compare import Runner, psnr_loss, read_spec
-from sr_tile.export.precision.graphs import load_float, without_repeats
 from sr_tile.export.precision.int8 import quantisable
-from sr_tile.export.scenes import scenes
-from sr_tile.spec import METADATA_KEY, ModelSpec
-
-from .networks import nafnet, scunet
+from sr_tile.export.precision.onnx_passes import load_float, without_repeats
+from sr_tile.export.precision.synthetic_images import scenes
+from sr_tile.models.spec import METADATA_KEY, ModelSpec
 
 SPEC = ModelSpec("toy", scale=2, multiple=1, halo=3, details={"licence": "MIT"}).to_metadata()
 

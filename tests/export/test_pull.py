@@ -2,12 +2,12 @@ import hashlib
 import shutil
 
 import pytest
-from toys import identity_model
+from support.toys import identity_model
 
-from sr_tile import zoo
-from sr_tile.engines.onnx import OnnxEngine
+from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.errors import ArgumentError, DownloadError, ModelError, ModelLoadError
 from sr_tile.export.pull import pull
+from sr_tile.models import zoo
 
 CHECKPOINT = b"weights"
 URL = "https://example.invalid/toy.pth"

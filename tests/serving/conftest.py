@@ -2,13 +2,13 @@ import contextlib
 
 import pytest
 from fastapi.testclient import TestClient
-from servers import SETTINGS, Live, make_host, until
-from toys import conv_model
+from support.servers import SETTINGS, Live, make_host, until
+from support.toys import conv_model
 
 from sr_tile.enhancer import Enhancer
 from sr_tile.images import WriteOptions
-from sr_tile.serving.app import create_app
-from sr_tile.serving.run import build, listen
+from sr_tile.serving.http.app import create_app
+from sr_tile.serving.http.uvicorn_server import build, listen
 
 
 @pytest.fixture(scope="session")

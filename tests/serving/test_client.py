@@ -5,8 +5,8 @@ import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
-from pictures import encoded, mixed
-from servers import BlockedEngine
+from support.encoded_images import encoded, mixed
+from support.servers import BlockedEngine
 
 
 @pytest.fixture
@@ -145,7 +145,9 @@ def test_what_is_no_such_server(run, tmp_path, path, words):
     ],
 )
 def test_a_server_that_cannot_start_says_why(run, live, options, words, monkeypatch):
-    monkeypatch.setattr("sr_tile.serving.run.allow_only_known_formats", lambda: None)  # holds for the whole process
+    monkeypatch.setattr(
+        "sr_tile.serving.http.uvicorn_server.allow_only_known_formats", lambda: None
+    )  # holds for the whole process
     taken = live().port if "TAKEN" in options else 0
     code, err = run("serve", *(taken if option == "TAKEN" else option for option in options))
     assert code == 1

@@ -10,7 +10,7 @@ import onnx
 
 from sr_tile.errors import ArgumentError
 from sr_tile.export.architectures import nafnet, scunet
-from sr_tile.export.graph import Array
+from sr_tile.export.graph_writer import Array
 
 Pooling = Literal["global", "local"]
 State = Mapping[str, Array]

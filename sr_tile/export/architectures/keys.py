@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from sr_tile.errors import ModelLoadError
-from sr_tile.export.graph import Array
+from sr_tile.export.graph_writer import Array
 
 Shapes = dict[str, tuple[int, ...]]
 

@@ -21,7 +21,7 @@ import onnx
 from sr_tile.errors import ModelLoadError
 from sr_tile.export.architectures.keys import Shapes, check, count, require
 from sr_tile.export.architectures.tokens import after_norm, normalise
-from sr_tile.export.graph import Array, GraphWriter
+from sr_tile.export.graph_writer import Array, GraphWriter
 
 EPSILON = 1e-6
 LOCAL_SIDE = 384

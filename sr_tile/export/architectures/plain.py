@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import Tensor
 
 from sr_tile.export.architectures import Network, nafnet, scunet
-from sr_tile.export.graph import Array
+from sr_tile.export.graph_writer import Array
 
 State = Mapping[str, Tensor]
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sr_tile.export.graph import Array, GraphWriter
+from sr_tile.export.graph_writer import Array, GraphWriter
 
 FEW_CHANNELS = 64
 """Up to here normalisation is cheaper as a matrix product."""

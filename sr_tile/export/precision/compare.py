@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sr_tile.aside import written_aside
-from sr_tile.engines.devices import Device
-from sr_tile.engines.onnx import OnnxEngine, open_session
+from sr_tile.engines.onnx_runtime import OnnxEngine, open_session
+from sr_tile.engines.providers import Device
 from sr_tile.errors import ModelError, PrecisionLossError
 from sr_tile.export.precision.pictures import Pictures
-from sr_tile.spec import METADATA_KEY, ModelSpec
+from sr_tile.models.spec import METADATA_KEY, ModelSpec
+from sr_tile.system.atomic_file import written_aside
 
 if TYPE_CHECKING:
     import onnx

@@ -22,7 +22,7 @@ from sr_tile.export.precision.compare import (
     save_judged,
     too_lossy,
 )
-from sr_tile.export.precision.graphs import float_tensors, has_graph, load_float, tidy, without_repeats
+from sr_tile.export.precision.onnx_passes import float_tensors, has_graph, load_float, tidy, without_repeats
 from sr_tile.export.precision.pictures import pictures_for
 
 if TYPE_CHECKING:

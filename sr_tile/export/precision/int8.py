@@ -26,7 +26,7 @@ from sr_tile.export.precision.compare import (
     save_judged,
     too_lossy,
 )
-from sr_tile.export.precision.graphs import load_float, tidy
+from sr_tile.export.precision.onnx_passes import load_float, tidy
 from sr_tile.export.precision.pictures import Pictures, pictures_for
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from sr_tile.errors import ArgumentError, ImageError
-from sr_tile.export.scenes import scenes
-from sr_tile.spec import ModelSpec
+from sr_tile.export.precision.synthetic_images import scenes
+from sr_tile.models.spec import ModelSpec
 
 _SIDE = 128
 _CALIBRATION, _JUDGEMENT = 15, 10

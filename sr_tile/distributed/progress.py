@@ -1,0 +1,119 @@
+"""What became of each image of a run on a fleet: reports to results, and to the journal where there is one."""
+
+import os
+from collections import defaultdict
+from collections.abc import Generator, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sr_tile.distributed.storage import exists, is_url
+from sr_tile.distributed.tasks import Row
+from sr_tile.jobs.files import FilePair, FileResult
+from sr_tile.jobs.resumable import DurableJob, Facts
+
+LOST = (
+    "its worker died each time it was tried, most likely for want of memory; use fewer actors or a smaller --tile-size"
+)
+
+
+class Ledger:
+    """Every image has one result in the end, whatever died.
+
+    Args:
+        pairs: (source, target, problem) of each image.
+        job: keeps the journal; None for a run without one.
+    """
+
+    def __init__(self, pairs: Sequence[tuple[str, str, str | None]], job: DurableJob | None) -> None:
+        self._pairs, self._job = pairs, job
+        self.ended: set[int] = set()
+        self.done: set[int] = set()
+        self.giants: set[int] = set()
+        self._folders: dict[int, str] = {}
+        self._blocks: dict[int, dict[int, int]] = defaultdict(dict)
+
+    def wanted(
+        self, overwrite: bool, skip_existing: bool, retry_failed: bool
+    ) -> Generator[FileResult, None, list[Row]]:
+        """Results of images that need not be done; what comes back in the end are rows for those that are."""
+        rows: list[Row] = []
+        for index, pair in enumerate(self._pairs):
+            found = self._known(pair, overwrite, skip_existing, retry_failed)
+            if found:
+                self.ended.add(index)
+                yield found
+            else:
+                source, target = (name if is_url(name) else os.path.abspath(name) for name in pair[:2])  # noqa: PTH100
+                rows.append({"index": index, "source": source, "target": target})
+                if self._job:
+                    self._job.begin(_paths(pair), Facts(-1, -1, ""))
+        return rows
+
+    def _known(
+        self, pair: tuple[str, str, str | None], overwrite: bool, skip_existing: bool, retry_failed: bool
+    ) -> FileResult | None:
+        source, target, problem = pair
+        if self._job:
+            keywords = {"overwrite": overwrite, "skip_existing": skip_existing, "retry_failed": retry_failed}
+            (item,) = self._job.waiting([_paths(pair)], **keywords)
+            return item if isinstance(item, FileResult) else None
+        if problem:
+            return FileResult(source, target, "failed", problem)
+        if not overwrite and exists(target):
+            if skip_existing:
+                return FileResult(source, target, "skipped")
+            error = f"{target}: exists already: choose another name, or give --overwrite (overwrite=True)"
+            return FileResult(source, target, "failed", error)
+        return None
+
+    def take(self, dataset: Any, wanted: Sequence[Row]) -> Iterator[FileResult]:
+        """Results out of a dataset of reports; images of which nothing came back have failed.
+
+        Giants are kept in `giants`, their parts in `blocks`: there is no result of those yet.
+        """
+        heard = set()
+        for report in dataset.iter_rows():
+            index = report["index"]
+            heard.add(index)
+            if report["kind"] == "giant":
+                self.giants.add(index)
+            elif report["kind"] in ("cut", "band"):
+                self._band(report)
+            elif index not in self.ended:
+                yield self._end(index, report)
+        for index in {row["index"] for row in wanted} - heard - self.ended:
+            yield self._end(index, {"kind": "failed", "error": f"{self._pairs[index][0]}: {LOST}"})
+
+    def blocks(self, row: Row) -> tuple[str, dict[int, int]]:
+        """Where the blocks of a giant lie, and first row to end of each."""
+        folder = self._folders[row["index"]]
+        return folder, {**self.noted(row).get(folder, {}), **self._blocks[row["index"]]}
+
+    def noted(self, row: Row) -> dict[str, dict[int, int]]:
+        """The blocks of an image that the journal knows: folder to first row to end."""
+        return dict(self._job.noted(Path(row["target"]))) if self._job else {}
+
+    def _band(self, report: Row) -> None:
+        index, first, end = report["index"], report["first"], report["end"]
+        self._folders[index] = report["blocks"]
+        if report["kind"] == "cut":
+            return
+        self._blocks[index][first] = end
+        if self._job:
+            self._job.band(Path(self._pairs[index][1]), Path(report["blocks"]), first, end)
+
+    def _end(self, index: int, report: Row) -> FileResult:
+        self.ended.add(index)
+        pair = self._pairs[index]
+        if report["kind"] == "failed":
+            if self._job:
+                return self._job.failed(_paths(pair), report["error"])
+            return FileResult(pair[0], pair[1], "failed", report["error"])
+        self.done.add(index)
+        if self._job:
+            self._job.done(_paths(pair), Facts(report["size"], report["mtime_ns"], report["sha256"]))
+        return FileResult(pair[0], pair[1], "done")
+
+
+def _paths(pair: tuple[str, str, str | None]) -> FilePair:
+    return FilePair(Path(pair[0]), Path(pair[1]), pair[2])

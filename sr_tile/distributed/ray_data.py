@@ -1,0 +1,222 @@
+"""Ray Data's operators around the steps: tasks that decode, actors that own one engine each, tasks that encode and write.
+
+Scheduling, back-pressure and retries are Ray's. Giants are cut into parts in a second pass and joined in a third, so that
+the operators of each pass have rows of one kind of size, and an explicit number of them in one call.
+"""
+
+import logging
+import os
+import pickle
+import secrets
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from sr_tile.distributed import tasks
+from sr_tile.distributed.progress import Ledger
+from sr_tile.distributed.storage import is_url
+from sr_tile.distributed.tasks import Recipe, Row
+from sr_tile.errors import ArgumentError
+from sr_tile.jobs.files import FileResult
+from sr_tile.jobs.resumable import DurableJob
+from sr_tile.system import memory
+
+TASK_CPUS = 0.25  # what one decoder or encoder counts: they wait for disks as well
+OBJECT_STORE_BYTES = 2 * 2**30
+BLOCK_BYTES = 16 * 2**20  # Ray copies a block several times while it builds it; a larger row makes a block of its own
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """Who works.
+
+    Attributes:
+        address: of a Ray cluster; None starts Ray on this machine.
+        actors: engines at the same time.
+        gpus_per_actor: GPUs that each has; 0 is the CPU, a fraction shares a GPU.
+        cpus_per_actor: CPUs that each counts; None shares out what this machine has.
+        batch: images that an actor gets at once, whose tiles share batches.
+    """
+
+    address: str | None = None
+    actors: int = 1
+    gpus_per_actor: float = 0.0
+    cpus_per_actor: float | None = None
+    batch: int = 4
+
+    def __post_init__(self) -> None:
+        if self.actors < 1 or self.gpus_per_actor < 0 or self.batch < 1:
+            raise ArgumentError(
+                f"actors {self.actors} and batch {self.batch} must be 1 or more, GPUs an actor "
+                f"{self.gpus_per_actor:g} 0 or more"
+            )
+
+    def connect(self) -> "Fleet":
+        """Start Ray, or connect to it; harmless where that was done."""
+        ray = _ray()
+        if not ray.is_initialized():
+            quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+            if self.address:
+                ray.init(address=self.address, **quiet)
+            else:
+                room = int(min(OBJECT_STORE_BYTES, memory.free_ram() / 4))
+                ray.init(
+                    num_cpus=max(2, os.cpu_count() or 2), include_dashboard=False, object_store_memory=room, **quiet
+                )
+        warnings.filterwarnings("ignore", "The minimum number of concurrent actors")  # a giant is one row at first
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        context = ray.data.DataContext.get_current()
+        context.target_max_block_size = BLOCK_BYTES
+        context.enable_progress_bars = context.print_on_execution_start = False
+        # A block whose worker dies each time is left out, and its images are reported as failed.
+        context.max_errored_blocks = -1
+        if self.cpus_per_actor is not None:
+            return self
+        # What is left when decoders and encoders have their share: without it nothing would ever reach the actors.
+        free = float(ray.cluster_resources().get("CPU", 2)) - 4 * TASK_CPUS
+        share = 1.0 if self.gpus_per_actor else round(min(1.0, max(0.1, free / self.actors)), 2)
+        return replace(self, cpus_per_actor=share)
+
+    @property
+    def actor_options(self) -> dict[str, Any]:
+        """What Ray is to keep for one actor."""
+        return {"num_cpus": self.cpus_per_actor, "num_gpus": self.gpus_per_actor or None}
+
+
+class Actor:
+    """Ray Data's batches to rows and back."""
+
+    def __init__(self, recipe: Recipe) -> None:
+        self._network = tasks.Network(recipe)
+
+    def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[Any]]]:
+        """One batch of one row for each result, as soon as it is there."""
+        rows = [dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True)]
+        for row in self._network(rows):
+            yield {key: [value] for key, value in row.items()}
+
+
+def enhance_dataset(dataset: Any, recipe: Recipe, fleet: Fleet) -> Any:
+    """Enhance the files that a dataset names.
+
+    Args:
+        dataset: a Ray dataset with columns `index`, `source` and `target`: numbers, and paths or URLs.
+        recipe: with a plan, see `plan_on_fleet`.
+        fleet: connected.
+
+    Returns:
+        A lazy dataset of reports, in the order in which images are finished: `index`, `kind` (`done`, `failed`, or
+        `giant` where the recipe leaves those to parts), `error`, and facts of the source.
+    """
+    decoded = dataset.map(tasks.decode, fn_kwargs={"recipe": recipe}, num_cpus=TASK_CPUS)
+    done = _on_actors(decoded, recipe, fleet, fleet.batch)
+    return done.map(tasks.encode, fn_kwargs={"recipe": recipe}, num_cpus=TASK_CPUS)
+
+
+def plan_on_fleet(recipe: Recipe, fleet: Fleet) -> Recipe:
+    """The recipe with the tiles that a machine with the actors' resources chooses: from then on they are everyone's."""
+    task = _ray().remote(**fleet.actor_options, max_retries=2)(Recipe.planned)
+    try:
+        planned: Recipe = _ray().get(task.remote(recipe))
+    except _ray().exceptions.RayTaskError as error:
+        raise error.cause from None
+    return planned
+
+
+def run_ray(
+    pairs: Sequence[tuple[str, str, str | None]],
+    recipe: Recipe,
+    fleet: Fleet,
+    *,
+    job: DurableJob | None = None,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+    retry_failed: bool = False,
+) -> Iterator[FileResult]:
+    """Enhance files on a fleet; results come as they are ready, and one that fails never stops the rest.
+
+    Args:
+        pairs: (source, target, problem) of each, as `pair_urls` gives them.
+        recipe: what to do.
+        fleet: who does it.
+        job: keeps a journal, for local files.
+        overwrite: replace targets that exist.
+        skip_existing: leave targets that exist alone.
+        retry_failed: with a job, see `DurableJob.run`.
+
+    Raises:
+        ArgumentError: a journal of files that are not local.
+    """
+    remote = any(is_url(source) or is_url(target) for source, target, _ in pairs)
+    if job and remote:
+        raise ArgumentError("--job keeps a journal of local files; for URLs, --skip-existing goes on where a run ended")
+    fleet = fleet.connect()
+    if recipe.model and Path(recipe.model).is_file():  # other processes may be in another folder
+        recipe = replace(recipe, model=os.path.abspath(recipe.model))  # noqa: PTH100  # as the journal names files
+    recipe = plan_on_fleet(replace(recipe, plan=job.plan) if job and job.plan else recipe, fleet)
+    # Every machine that writes results sees their folder; the journal's folder is to be such a one.
+    bands = job.bands if job else Path(pairs[0][1]).absolute().parent / f".sr-tile-{secrets.token_hex(4)}"
+    recipe = replace(recipe, split=not remote and (fleet.actors > 1 or job is not None), bands=str(bands))
+    if job:
+        assert recipe.plan  # by plan_on_fleet
+        job.start(recipe.plan, recipe.device, len(pairs))
+    ledger = Ledger(pairs, job)
+    try:
+        wanted = yield from ledger.wanted(overwrite, skip_existing, retry_failed)
+        if wanted:
+            yield from ledger.take(enhance_dataset(_dataset(wanted, fleet.batch), recipe, fleet), wanted)
+        giants = [row for row in wanted if row["index"] in ledger.giants]
+        if giants:
+            yield from _giants(ledger, giants, recipe, fleet)
+    finally:
+        if not job:
+            shutil.rmtree(recipe.bands, ignore_errors=True)
+
+
+def _giants(ledger: Ledger, wanted: list[Row], recipe: Recipe, fleet: Fleet) -> Iterator[FileResult]:
+    """Parts to blocks, and blocks to files."""
+    rows = [{**row, "noted": pickle.dumps(ledger.noted(row))} for row in wanted]
+    common: dict[str, Any] = {"fn_kwargs": {"recipe": recipe}, "num_cpus": TASK_CPUS}
+    cut = _dataset(rows, 1).flat_map(
+        tasks.parts, fn_kwargs={"recipe": recipe, "actors": fleet.actors}, num_cpus=TASK_CPUS
+    )
+    yield from ledger.take(_on_actors(cut, recipe, fleet, 1).map(tasks.encode, **common), wanted)
+    joined = []
+    for row in wanted:
+        if row["index"] not in ledger.ended:
+            folder, blocks = ledger.blocks(row)
+            joined.append({**row, "folder": str(Path(recipe.bands) / folder), "blocks": pickle.dumps(blocks)})
+    if joined:
+        yield from ledger.take(_dataset(joined, 1).map(tasks.join, **common), joined)
+    for row in joined:
+        if row["index"] in ledger.done:  # else another run may go on with them
+            shutil.rmtree(row["folder"], ignore_errors=True)
+
+
+def _on_actors(dataset: Any, recipe: Recipe, fleet: Fleet, batch: int) -> Any:
+    """The network over a dataset of decoded rows, `batch` of them a call."""
+    return dataset.map_batches(
+        Actor,
+        fn_constructor_kwargs={"recipe": recipe},
+        batch_size=batch,
+        compute=_ray().data.ActorPoolStrategy(size=fleet.actors, max_tasks_in_flight_per_actor=2),
+        **fleet.actor_options,
+    )
+
+
+def _dataset(rows: list[Row], batch: int) -> Any:
+    """Rows in blocks of one batch: a block is what one task takes, and what is lost with it."""
+    return _ray().data.from_items(rows, override_num_blocks=-(-len(rows) // batch))
+
+
+def _ray() -> Any:
+    # It says of every pool of actors that their arguments may be lost, which Ray Data holds.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    try:
+        import ray.data
+    except ImportError:
+        raise ArgumentError("--engine ray needs Ray: pip install 'sr-tile[ray]'") from None
+    return ray

@@ -1,0 +1,327 @@
+"""ONNX Runtime behind the engine protocol; the only module that opens its sessions."""
+
+import hashlib
+import logging
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sr_tile.engines.cuda_graphs import GRAPH_ID, GraphCalls
+from sr_tile.engines.fp32_fallback import float_twin
+from sr_tile.engines.providers import Device
+from sr_tile.engines.tensorrt import tensorrt_options
+from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, SrTileError, one_line
+from sr_tile.models.onnx_files import check_references
+from sr_tile.models.spec import METADATA_KEY, ModelSpec
+from sr_tile.system import memory
+from sr_tile.system.cpu import allowed_threads
+from sr_tile.types import Array, Float32
+
+if TYPE_CHECKING:
+    import onnxruntime
+
+log = logging.getLogger("sr_tile")
+
+_DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+OUT_OF_MEMORY = re.compile(
+    r"failed to allocate|out of memory|bad.?alloc|BFCArena|ALLOC_FAILED|OUT_OF_MEMORY|8007000E|insufficient memory",
+    re.I,
+)
+# What CUDA and DirectML say once and then for ever: no later call of this process can use the device.
+_DEVICE_LOST = re.compile(
+    r"CUDA failure (?:46|214|700|702|709|71[04-9]|720|999)\b|unspecified launch failure"
+    r"|device (?:was |is )?(?:lost|removed|hung)|887A000[567]",
+    re.I,
+)
+_MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
+
+
+class OnnxEngine:
+    """One ONNX model in one ONNX Runtime session.
+
+    Args:
+        path: the model: one input (N, C, H, W) of float32 or float16 with 1 or 3 channels; its first output is the picture.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, `tensorrt`, `directml`, `coreml`.
+        options: of the device's provider, as ONNX Runtime's manual names them. With `enable_cuda_graph` at `1` calls are
+            recorded and replayed, one at a time.
+
+    Raises:
+        ModelLoadError: the file is no such model.
+        DeviceError: a device named explicitly cannot be had.
+    """
+
+    def __init__(self, path: Path | str, device: str = "auto", options: dict[str, str] | None = None) -> None:
+        self._path = Path(path)
+        if not self._path.is_file():
+            raise ModelLoadError(
+                f"model {self._path}: there is no such file; `sr-tile models list` names bundled models"
+            )
+        check_references(self._path)
+        self._device, self._session = _open(self._path, device, tuple((options or {}).items()))
+        # Of a model in float16; made when first needed, False where the model has none.
+        self._twin: Any = None
+        self.device = str(self._device)
+        # Calls of two threads run on two streams of CUDA, so one computes while the other's pixels come or go.
+        self.lanes = 2 if self._device.nvidia and not self._device.graphs else 1
+        self._graphs: GraphCalls | None = None  # made when first needed
+        self._full: dict[tuple[int, int], int] = {}  # the most rows that each shape of tiles came in
+        self._dtype, self.spec = self._read_spec()
+        self.spec = self._measure(self.spec)
+
+    @property
+    def identity(self) -> str:
+        """Hash of the model with runtime, device and number type, for caches on disk."""
+        import onnxruntime
+
+        digest = hashlib.sha256(self._path.read_bytes()).hexdigest()
+        name = memory.gpu_name(self._device.index) if self._device.nvidia else ""
+        return f"{digest}-ort{onnxruntime.__version__}-{self.device}-{name}-{np.dtype(self._dtype)}"
+
+    @property
+    def number_type(self) -> type:
+        """float32 or float16, what the graph takes."""
+        return self._dtype
+
+    def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:
+        """See `Engine.run`."""
+        return self._run(batch_nchw, self._session, self._dtype)
+
+    def run_exact(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
+        """See `ExactEngine.run_exact`: a model in float16 gets a twin in float32, made the first time."""
+        if self._twin is None:
+            twin = float_twin(self._path)
+            self._twin = open_session(twin, self._device, self._path.name) if twin else False
+        return self._run(batch_nchw, self._twin, np.float32) if self._twin else None
+
+    def _run(self, batch_nchw: np.ndarray, session: Any, dtype: type) -> np.ndarray:
+        rows, channels, height, width = batch_nchw.shape
+        fixed = self.spec.fixed_batch
+        if fixed and rows > fixed:
+            return np.concatenate([self._run(batch_nchw[i : i + fixed], session, dtype) for i in range(0, rows, fixed)])
+        if (missing := (fixed or self._rows_for(rows, (height, width))) - rows) > 0:
+            batch_nchw = np.concatenate([batch_nchw, np.repeat(batch_nchw[-1:], missing, axis=0)])
+        output = self._call(np.ascontiguousarray(batch_nchw, dtype), session)[:rows]
+        scale = self.spec.scale
+        if scale and output.shape != (rows, channels, height * scale, width * scale):
+            raise ModelOutputError(
+                f"model {self.spec.name}: x{scale} of (N, C, H, W) = {(rows, channels, height, width)} came back as "
+                f"{output.shape}; its metadata or its graph is wrong, export the model again"
+            )
+        return output.astype(np.float32, copy=False)
+
+    def _rows_for(self, rows: int, tile: tuple[int, int]) -> int:
+        """Rows to run in place of `rows`: a GPU pays for each new shape, so the last rows of a picture get company.
+
+        Up to the full batch where they fill more than half of it, else up to a power of two, so that few are computed
+        for nothing. TensorRT, which builds for minutes, always gets the full batch.
+        """
+        if not self._device.nvidia:
+            return rows
+        full = self._full[tile] = max(rows, self._full.get(tile, 0))
+        return full if 2 * rows > full or self._device.kind == "tensorrt" else 1 << (rows - 1).bit_length()
+
+    def rebuild(self) -> None:
+        """See `Engine.rebuild`."""
+        self.close()
+        self._full.clear()
+        self._session = open_session(self._path, self._device)
+
+    def memory_free(self) -> int:
+        """See `Engine.memory_free`."""
+        return memory.free_vram(self._device.index) if self._device.nvidia else memory.free_ram()
+
+    def memory_used(self) -> int:
+        """See `Engine.memory_used`."""
+        return memory.used_vram(self._device.index) if self._device.nvidia else memory.process_ram()
+
+    def close(self) -> None:
+        """See `Engine.close`."""
+        if self._graphs:
+            self._graphs.close()
+        self._session = self._twin = self._graphs = None
+
+    def _call(self, batch: np.ndarray, session: Any) -> np.ndarray:
+        """One call of a session, whatever shape it returns."""
+        if session is None:
+            raise ModelLoadError(f"model {self._path.name}: its engine was closed; make a new one")
+        name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
+        try:
+            # No I/O binding on a GPU: its copies happen outside of the call, on whatever device the thread used last, and
+            # hold the interpreter. Inside they are ordered with the computation, and other threads go on.
+            if not self._device.graphs:
+                return np.asarray(session.run([output], {name: batch})[0])
+            return self._call_graph(batch, session)
+        except MemoryError as error:
+            raise OutOfMemoryError(too_large(self.device, batch.shape)) from error
+        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+            if OUT_OF_MEMORY.search(str(error)):
+                raise OutOfMemoryError(too_large(self.device, batch.shape)) from error
+            if self._device.kind != "cpu" and _DEVICE_LOST.search(str(error)):
+                raise DeviceError(
+                    f"device {self.device}: stopped working: {one_line(error)}; restart the program, and look at the driver"
+                ) from error
+            raise ModelOutputError(
+                f"model {self._path.name}: failed on (N, C, H, W) = {batch.shape}: {one_line(error)}; "
+                "try another --tile-size, or look at the graph"
+            ) from error
+
+    def _call_graph(self, batch: np.ndarray, session: Any) -> np.ndarray:
+        """A recorded call of the main session; a plain one of the twin, and while the scale is not known."""
+        scale = self.spec.scale
+        if session is self._session and scale:
+            self._graphs = self._graphs or GraphCalls(_runtime(), session, self._device.index)
+            rows, channels, height, width = batch.shape
+            return self._graphs.run(batch, (rows, channels, height * scale, width * scale))
+        options = _runtime().RunOptions()
+        options.add_run_config_entry(GRAPH_ID, "-1")
+        return np.asarray(session.run(None, {session.get_inputs()[0].name: batch}, options)[0])
+
+    def _read_spec(self) -> tuple[type, ModelSpec]:
+        """Number type and spec by what the file and its graph say."""
+        where = f"model {self._path.name}"
+        metadata = self._session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        spec = ModelSpec.from_metadata(metadata, self._path.stem)
+        inputs = self._session.get_inputs()
+        if len(inputs) != 1:
+            names = ", ".join(item.name for item in inputs)
+            raise ModelLoadError(
+                f"{where}: has {len(inputs)} inputs ({names}); sr-tile feeds one picture, (N, C, H, W)"
+            )
+        if inputs[0].type not in _DTYPES:
+            raise ModelLoadError(f"{where}: takes {inputs[0].type}; sr-tile feeds {' or '.join(_DTYPES)}")
+        shape = [dim if isinstance(dim, int) and dim > 0 else None for dim in inputs[0].shape]
+        shown = "(" + ", ".join(str(dim) for dim in inputs[0].shape) + ")"
+        if len(shape) != 4:
+            raise ModelLoadError(f"{where}: its input {shown} has {len(shape)} axes; sr-tile feeds (N, C, H, W)")
+        batch, channels, height, width = shape
+        if channels not in (None, 1, 3):
+            if shape[3] in (1, 3):
+                raise ModelLoadError(
+                    f"{where}: its input {shown} is (N, H, W, C); `sr-tile rebatch --layout nhwc` makes it (N, C, H, W)"
+                )
+            raise ModelLoadError(f"{where}: its input {shown} has {channels} channels; sr-tile feeds 1 or 3")
+        if channels is None and shape[3] in (1, 3):
+            raise ModelLoadError(
+                f"{where}: its input {shown} is (N, H, W, C); `sr-tile rebatch --layout nhwc` makes it (N, C, H, W)"
+            )
+        if (height is None) != (width is None):
+            raise ModelLoadError(f"{where}: its input {shown} fixes one side only; fix both or neither")
+        fixed_tile = (height, width) if height and width else None
+        spec = replace(spec, channels=channels or spec.channels, fixed_batch=batch, fixed_tile=fixed_tile)
+        return _DTYPES[inputs[0].type], spec
+
+    def _measure(self, spec: ModelSpec) -> ModelSpec:
+        """Find out by running what the file does not say: the scale and the multiple of tile sizes that the graph takes."""
+        if spec.scale and (spec.multiple or spec.fixed_tile):
+            return replace(spec, multiple=spec.multiple or 1)
+        failure: SrTileError | None = None
+        for multiple in (spec.multiple,) if spec.multiple else (1,) if spec.fixed_tile else _MULTIPLES:
+            height, width = spec.fixed_tile or (64 + multiple, 64 + 2 * multiple)
+            batch: np.ndarray = np.full((spec.fixed_batch or 1, spec.channels, height, width), 0.5, self._dtype)
+            try:
+                output = self._call(batch, self._session)
+                return replace(spec, scale=self._scale_of(batch.shape, output.shape), multiple=multiple)
+            except (ModelOutputError, ModelLoadError) as error:
+                failure = failure or error
+        raise failure or AssertionError("no multiple was tried")
+
+    def _scale_of(self, shape: tuple[int, ...], output: tuple[int, ...]) -> int:
+        scale = output[2] // shape[2] if len(output) == 4 else 0
+        if scale < 1 or output != (*shape[:2], shape[2] * scale, shape[3] * scale):
+            raise ModelLoadError(
+                f"model {self._path.name}: (N, C, H, W) = {shape} came back as {output}; sr-tile needs the same number "
+                "of rows and channels, and both sides times one whole number"
+            )
+        return scale
+
+
+def too_large(device: str, shape: tuple[int, ...]) -> str:
+    """What to say where the device has no room for a batch."""
+    return f"{device} has no memory left for a batch of shape {shape}; use a smaller --tile-size or --batch-size"
+
+
+def _runtime() -> Any:
+    """ONNX Runtime, quiet: it warns of GPUs that it does not find, and of optimisations that it leaves."""
+    import onnxruntime
+
+    onnxruntime.set_default_logger_severity(4)
+    return onnxruntime
+
+
+def open_session(
+    model: Path | bytes, device: Device, name: str = "", **settings: Any
+) -> "onnxruntime.InferenceSession":
+    """A session on `device` and no other, or an error.
+
+    Args:
+        model: a file, or a serialised model.
+        device: where it runs.
+        name: what messages call it, where it is no file.
+        settings: attributes of ONNX Runtime's session options.
+
+    Raises:
+        DeviceError: the provider did not start.
+        ModelLoadError: the file is no model that this runtime can run.
+    """
+    runtime = _runtime()
+    name = model.name if isinstance(model, Path) else name
+    if device.nvidia and hasattr(runtime, "preload_dlls"):
+        runtime.preload_dlls()
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    options.intra_op_num_threads = allowed_threads() or 0  # 0: one a core, which is left to ONNX Runtime
+    for key, value in settings.items():
+        setattr(options, key, value)
+    try:
+        content = model if isinstance(model, bytes) else str(model)
+        providers = device.provider_options()
+        if device.kind == "tensorrt":
+            providers[0][1].update(tensorrt_options(model, f"{runtime.__version__}-{memory.gpu_name(device.index)}"))
+        session = runtime.InferenceSession(content, options, providers=providers)
+    except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        if device.kind != "cpu" and "rotobuf" not in str(error):
+            raise DeviceError(f"device {device}: cannot run {name}: {one_line(error)}") from error
+        raise ModelLoadError(
+            f"model {model if isinstance(model, Path) else name}: is no ONNX model that can be run: {one_line(error)}"
+        ) from error
+    if device.provider not in session.get_providers():
+        raise DeviceError(
+            f"device {device}: {device.provider} did not start, most likely for want of its libraries; "
+            f"{device.install_hint}, or use --device cpu"
+        )
+    return session
+
+
+def _open(
+    path: Path, wanted: str, options: tuple[tuple[str, str], ...] = ()
+) -> tuple[Device, "onnxruntime.InferenceSession"]:
+    """The device that `wanted` means on this machine, and a session on it; `options` are for one that is named."""
+    available = _runtime().get_available_providers()
+    if wanted != "auto":
+        device = replace(Device.parse(wanted), options=options)
+        if device.provider not in available:
+            offered = ", ".join(sorted(available))
+            raise DeviceError(
+                f"device {device}: the installed onnxruntime has no {device.provider} (it offers {offered}); "
+                f"{device.install_hint}, or use --device cpu"
+            )
+        if device.nvidia and device.index >= memory.gpu_count():
+            raise DeviceError(
+                f"device {device}: the NVIDIA driver shows {memory.gpu_count()} GPUs here; use --device cpu or auto"
+            )
+        return device, open_session(path, device)
+    candidates = [Device("cuda")] if memory.gpu_count() else []
+    candidates += [Device("directml")]
+    for device in candidates:
+        if device.provider not in available:
+            continue
+        try:
+            return device, open_session(path, device)
+        except DeviceError as error:
+            log.warning("%s; falling back to the CPU", error)
+    if memory.gpu_count() and Device("cuda").provider not in available:
+        log.warning("there is an NVIDIA GPU, but the installed onnxruntime cannot use it; using the CPU")
+    return Device("cpu"), open_session(path, Device("cpu"))

@@ -1,0 +1,174 @@
+"""Export a checkpoint: recognise it, write its graph, verify the graph, measure it, describe it, give it its name."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+import sr_tile
+from sr_tile.engines.onnx_runtime import open_session
+from sr_tile.engines.providers import Device
+from sr_tile.errors import ArgumentError, ModelOutputError, SrTileError
+from sr_tile.export.architectures import Network, Pooling, detect
+from sr_tile.export.graph_writer import Array
+from sr_tile.export.receptive_field import Locality, Picture, Run, measure, natural_like
+from sr_tile.export.state_dict import load_state, sha256
+from sr_tile.models.spec import METADATA_KEY
+from sr_tile.system.atomic_file import written_aside
+
+TOLERANCE = 1e-5
+OPSETS = range(18, 21)
+"""From 18 on, reductions take their axes as an input."""
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported and how well.
+
+    Attributes:
+        path: the file written.
+        metadata: what was stored under the key `sr_tile` in the file.
+        size: bytes of the file.
+        worst_error: largest relative error of the graph against Torch.
+        errors: the error of each case, by its name.
+    """
+
+    path: Path
+    metadata: dict[str, Any]
+    size: int
+    worst_error: float
+    errors: dict[str, float]
+
+
+def export(
+    checkpoint: str | Path,
+    output: str | Path,
+    *,
+    pooling: Pooling = "global",
+    opset: int = 18,
+    name: str | None = None,
+    licence: str | None = None,
+    tolerance: float = TOLERANCE,
+) -> ExportReport:
+    """Write a checkpoint as an ONNX graph with dynamic batch, height and width.
+
+    Args:
+        checkpoint: `.pth`, `.pt`, `.ckpt` or `.safetensors`.
+        output: the `.onnx` file; appears complete or not at all.
+        pooling: "local" gives NAFNet the windows of TLC, for inputs beyond 384 pixels.
+        opset: version of the standard ONNX operators, 18 to 20.
+        name: how the model is called; None for the checkpoint's file name.
+        licence: licence of the weights, stored as it is.
+        tolerance: largest relative error against Torch that is accepted.
+
+    Raises:
+        ModelLoadError: the checkpoint can't be read or is not understood.
+        ModelOutputError: the graph doesn't give what Torch gives; no file is left.
+        ArgumentError: an option is out of its range.
+    """
+    source, target = Path(checkpoint), Path(output)
+    if opset not in OPSETS:
+        raise ArgumentError(f"opset {opset} is not supported; use {OPSETS[0]} to {OPSETS[-1]}")
+    if target.suffix.lower() != ".onnx" or not target.parent.is_dir():
+        raise ArgumentError(f"output {target}: must end in .onnx and lie in a folder that exists")
+    _require_torch()
+    state = load_state(source)
+    network, forward = _recognise(state, pooling)
+    model = network.graph(opset)
+    with written_aside(target) as temporary:
+        onnx.save(model, temporary)
+        run = _session(temporary)
+        errors = verify(run, forward, network.channels, network.scale, network.multiple)
+        worst = max(errors, key=lambda case: errors[case])
+        if not errors[worst] <= tolerance:
+            raise ModelOutputError(
+                f"{source}: the exported graph differs from Torch by {errors[worst]:.1e} on {worst}, "
+                f"allowed {tolerance:.0e}; nothing was written"
+            )
+        metadata = _describe(network, measure(run, network.channels, network.scale, network.multiple))
+        metadata |= {
+            "name": name or source.stem,
+            "checkpoint_sha256": sha256(source),
+            "licence": licence,
+            "verification": {"against": "torch", "tolerance": tolerance, "worst": errors[worst], "errors": errors},
+        }
+        onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
+        onnx.save(model, temporary)
+    return ExportReport(target, metadata, target.stat().st_size, errors[worst], errors)
+
+
+def verify(run: Run, forward: Run, channels: int, scale: int, multiple: int) -> dict[str, float]:
+    """Largest relative error of `run` against `forward` in each case: sizes, batches, natural-like and random input.
+
+    The error is the largest absolute difference over the largest absolute value that `forward` gives.
+    """
+    base = max(multiple, 32)
+    cases = [(1, base, base), (3, base, base), (1, 100, 130), (1, 65, 64), (1, 1, 1)]
+    errors = {}
+    for batch, height, width in cases:
+        random = np.random.default_rng(1).random((batch, channels, height, width), dtype=np.float32)
+        for kind, picture in (("natural", natural_like(batch, channels, height, width)), ("random", random)):
+            wanted = forward(picture)
+            got = run(picture)
+            if got.shape != wanted.shape or got.shape[2:] != (height * scale, width * scale):
+                raise ModelOutputError(
+                    f"the exported graph gives {got.shape} for {picture.shape}, Torch {wanted.shape}"
+                )
+            peak = max(float(np.abs(wanted).max()), 1e-12)
+            errors[f"{kind} {batch}x{channels}x{height}x{width}"] = float(np.abs(got - wanted).max()) / peak
+    return errors
+
+
+def _recognise(state: dict[str, Array], pooling: Pooling) -> tuple[Network, Run]:
+    import torch
+
+    network = detect(state, pooling)
+    if network:
+        from sr_tile.export.architectures.plain import plain_network
+
+        compute = plain_network(network, state)
+    else:
+        from sr_tile.export.spandrel import detect_foreign
+
+        network, compute = detect_foreign(state)
+
+    def forward(picture: Picture) -> Picture:
+        with torch.inference_mode():
+            return compute(torch.from_numpy(picture)).numpy()
+
+    return network, forward
+
+
+def _session(path: Path) -> Run:
+    session = open_session(path, Device("cpu"))
+
+    def run(picture: Picture) -> Picture:
+        try:
+            return session.run(None, {"input": picture})[0]
+        except Exception as error:
+            raise ModelOutputError(f"the exported graph fails on {picture.shape}: {str(error)[:200]}") from None
+
+    return run
+
+
+def _describe(network: Network, locality: Locality) -> dict[str, Any]:
+    facts = {key: getattr(network, key) for key in ("architecture", "channels", "scale", "multiple", "tile")}
+    return {
+        **facts,
+        **asdict(locality),
+        "pooling": network.pooling,
+        "value_range": [0.0, 1.0],
+        "exporter_version": sr_tile.__version__,
+    }
+
+
+def _require_torch() -> None:
+    try:
+        import torch  # noqa: F401
+    except ImportError:
+        raise SrTileError("exporting needs Torch; pip install 'sr-tile[export]'") from None

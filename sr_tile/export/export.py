@@ -1,0 +1,74 @@
+"""From a checkpoint, or an ONNX file, to the precision that is wanted: export first, then fewer bits."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from sr_tile.errors import ArgumentError
+from sr_tile.export.precision import PRECISIONS, PrecisionReport, convert
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the written model shall be.
+
+    Attributes:
+        precision: `fp32`, or one of `PRECISIONS`.
+        calibrate: a folder of images like those to come, for fp16 and int8; None takes rendered ones.
+        max_loss_db: PSNR that int8 may lose against float32.
+        pooling: `local` gives NAFNet the windows of TLC, so that large tiles keep the checkpoint's published behaviour.
+        opset: version of the ONNX operators.
+        name: how the model is called; None takes the checkpoint's file name.
+        licence: of the weights, stored as it is.
+    """
+
+    precision: str = "fp32"
+    calibrate: Path | None = None
+    max_loss_db: float = 0.2
+    pooling: Literal["global", "local"] = "global"
+    opset: int = 18
+    name: str | None = None
+    licence: str | None = None
+
+
+def export_as(source: Path, target: Path, wish: Wish) -> tuple[Any, PrecisionReport | None]:
+    """Write `source` as an ONNX model in the precision wanted; `target` appears whole or not at all.
+
+    Args:
+        source: a checkpoint (`.pth`, `.pt`, `.ckpt`, `.safetensors`), or an `.onnx` file in float32.
+        target: the `.onnx` file; replaced if it exists.
+        wish: what the model shall be.
+
+    Returns:
+        The report of the export (None for an ONNX file), and that of the precision (None for fp32).
+
+    Raises:
+        ArgumentError: an option that does not fit.
+        ModelLoadError: the source cannot be read or is not understood.
+        ModelOutputError: the graph differs from PyTorch.
+        PrecisionLossError: fewer bits lose more than they may.
+    """
+    if wish.precision not in ("fp32", *PRECISIONS):
+        raise ArgumentError(f"precision {wish.precision!r} is not known; choose one of fp32, {', '.join(PRECISIONS)}")
+    if target.suffix.lower() != ".onnx" or not target.parent.is_dir():
+        raise ArgumentError(f"output {target}: must end in .onnx and lie in a folder that exists")
+    if source.suffix.lower() == ".onnx":
+        if wish.precision == "fp32":
+            raise ArgumentError(f"{source} is an ONNX file already; give --precision, or see `sr-tile rebatch`")
+        return None, _convert(source, target, wish)
+    from sr_tile.export.checkpoint import export  # torch: only where there is a checkpoint
+
+    options: dict[str, Any] = {"pooling": wish.pooling, "opset": wish.opset, "licence": wish.licence}
+    name = wish.name or source.stem
+    if wish.precision == "fp32":
+        return export(source, target, name=name, **options), None
+    with tempfile.TemporaryDirectory(prefix=f".{target.stem}.{os.getpid()}.", dir=target.parent) as folder:
+        between = Path(folder) / "float32.onnx"
+        report = export(source, between, name=name, **options)
+        return report, _convert(between, target, wish)
+
+
+def _convert(source: Path, target: Path, wish: Wish) -> PrecisionReport:
+    return convert(source, target, wish.precision, calibrate=wish.calibrate, max_loss_db=wish.max_loss_db)

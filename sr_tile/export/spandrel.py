@@ -1,0 +1,115 @@
+"""Every architecture that spandrel knows, through Torch's own exporter."""
+
+from __future__ import annotations
+
+import io
+import sys
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import onnx
+import torch
+import torch.nn.functional as F  # noqa: N812  (its usual name)
+from torch import Tensor, nn
+
+from sr_tile.errors import ModelLoadError
+from sr_tile.export.architectures import Network
+from sr_tile.export.graph_writer import Array
+
+
+class _Padded(nn.Module):
+    """Pads right and bottom to what the network needs and crops, so that every size from 1 x 1 is accepted."""
+
+    def __init__(self, network: nn.Module, multiple: int, minimum: int, scale: int) -> None:
+        super().__init__()
+        self.network, self.multiple, self.minimum, self.scale = network, multiple, minimum, scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        height, width = x.shape[-2:]
+
+        def missing(side: int) -> int:
+            lacking = self.minimum - side
+            lacking = (lacking + abs(lacking)) // 2  # max(0, ...), in a form that tracing keeps
+            return lacking + -(side + lacking) % self.multiple
+
+        pads = (0, missing(width), 0, missing(height))
+        if self.multiple > 1 or self.minimum > 1:
+            x = F.pad(x, pads, mode="replicate")
+        result = self.network(x)
+        return result[..., : height * self.scale, : width * self.scale]
+
+
+def detect_foreign(state: Mapping[str, Array]) -> tuple[Network, Callable[[Tensor], Tensor]]:
+    """Recognise a state dict with spandrel: the network, and the function that Torch computes for it.
+
+    Raises:
+        ModelLoadError: spandrel is missing, doesn't know the architecture, or the network isn't picture to picture.
+    """
+    try:
+        import spandrel
+    except ImportError:
+        raise ModelLoadError(
+            "the checkpoint is neither SCUNet nor NAFNet, and spandrel, which knows others, is not installed; "
+            "pip install 'sr-tile[export]'"
+        ) from None
+    tensors = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
+    try:
+        found: Any = spandrel.ModelLoader(device="cpu").load_from_state_dict(tensors)
+    except Exception as error:  # spandrel's detectors raise what they stumble over
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
+        raise ModelLoadError(f"the checkpoint's architecture is not known to sr-tile or spandrel ({reason})") from None
+    if not isinstance(found, spandrel.ImageModelDescriptor) or found.input_channels != found.output_channels:
+        raise ModelLoadError(f"{found.architecture.name} does not map one picture to one picture of equal channels")
+    _free_windows(found.model)
+    multiple = max(1, found.size_requirements.multiple_of)
+    padded = _Padded(found.model.eval(), multiple, found.size_requirements.minimum, found.scale).eval()
+    network = Network(
+        architecture=" ".join((found.architecture.name, *found.tags)),
+        channels=found.input_channels,
+        scale=found.scale,
+        multiple=multiple,
+        tile=256,
+        graph=lambda opset: _trace(padded, found.input_channels, multiple, opset),
+        family="spandrel",
+    )
+    return network, padded
+
+
+def _free_windows(network: nn.Module) -> None:
+    """Let windowed attention (SwinIR and its kin) work at every batch once it is traced.
+
+    Their own way back from windows turns the batch into a Python number, which tracing would keep. What takes its place
+    computes the same.
+    """
+    for block in network.modules():
+        module: Any = sys.modules[type(block).__module__]
+        if hasattr(block, "window_size") and hasattr(module, "window_reverse"):
+            module.window_reverse = _join_windows
+
+
+def _join_windows(windows: Tensor, side: int, height: Any, width: Any) -> Tensor:
+    """Windows (batch * windows, side, side, C) to pictures (batch, height, width, C)."""
+    channels = windows.shape[-1]
+    rows = windows.view(-1, height // side, width // side, side, side, channels)
+    return rows.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, channels)
+
+
+def _trace(network: nn.Module, channels: int, multiple: int, opset: int) -> onnx.ModelProto:
+    """Tracing keeps every size dynamic as long as no size becomes a Python number; verification finds where one did."""
+    buffer = io.BytesIO()
+    side = -(-48 // multiple) * multiple
+    axes = {0: "batch", 2: "height", 3: "width"}
+    with warnings.catch_warnings(), torch.inference_mode():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            network,
+            (torch.rand(1, channels, side, side + multiple),),
+            buffer,
+            dynamo=False,
+            opset_version=opset,
+            input_names=["input"],
+            output_names=["output"],
+            dynamic_axes={"input": axes, "output": {0: "batch", 2: "out_height", 3: "out_width"}},
+        )
+    return onnx.load_from_string(buffer.getvalue())

@@ -1,0 +1,83 @@
+"""Where rows of pixels come from and where they go, and both narrowed to some rows of an image."""
+
+from typing import Protocol
+
+import numpy as np
+
+from sr_tile.images.formats import ImageInfo
+
+_DROP_ROWS = 256
+
+
+class Source(Protocol):
+    """Where rows of an image come from."""
+
+    info: ImageInfo
+
+    def read_rows(self, count: int) -> np.ndarray:
+        """The next rows, (count, width, channels)."""
+        ...
+
+    def close(self) -> None:
+        """No more rows are wanted."""
+        ...
+
+
+class Sink(Protocol):
+    """Where rows of an image go."""
+
+    dtype: np.dtype
+
+    def write_rows(self, rows_hwc: np.ndarray) -> None:
+        """Take the next rows, (n, width, channels) of `dtype`."""
+        ...
+
+    def close(self) -> None:
+        """All rows were written: make them final."""
+        ...
+
+    def abort(self) -> None:
+        """Leave nothing behind; harmless after `close`, when called twice, and from another thread."""
+        ...
+
+
+class SkippingSource:
+    """A source whose first rows are read and dropped, before the first that is wanted."""
+
+    def __init__(self, source: Source, skip: int = 0) -> None:
+        self._source, self.skip = source, skip
+        self.info: ImageInfo = source.info
+
+    def read_rows(self, count: int) -> np.ndarray:
+        """See `Source.read_rows`."""
+        while self.skip > 0:
+            dropped = len(self._source.read_rows(min(self.skip, _DROP_ROWS)))
+            self.skip -= dropped or self.skip  # a source that ends here says so below
+        return self._source.read_rows(count)
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        self._source.close()
+
+
+class CroppingSink:
+    """Passes a band's own rows on and drops those before them, which lack the tiles above."""
+
+    def __init__(self, sink: Sink, drop: int) -> None:
+        self.sink, self._drop = sink, drop
+        self.dtype = sink.dtype
+
+    def write_rows(self, rows_hwc: np.ndarray) -> None:
+        """See `Sink.write_rows`."""
+        dropped = min(self._drop, len(rows_hwc))
+        self._drop -= dropped
+        if dropped < len(rows_hwc):
+            self.sink.write_rows(rows_hwc[dropped:])
+
+    def close(self) -> None:
+        """See `Sink.close`."""
+        self.sink.close()
+
+    def abort(self) -> None:
+        """See `Sink.abort`."""
+        self.sink.abort()

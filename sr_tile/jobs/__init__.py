@@ -1,0 +1,1 @@
+"""Many files: which to do, how to go on after a kill, what became of them."""

@@ -1,0 +1,387 @@
+"""Jobs that survive: each finished image, and each finished band of a giant one, is in the journal before the next.
+
+A run that was killed goes on where its journal ends, with the tiles that the journal's plan says, so that it gives the same
+bytes. Images go one at a time unless the enhancer allows more under way, so that a kill costs one image or one band.
+"""
+
+import contextlib
+import glob
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from sr_tile.enhancer import Enhancer
+from sr_tile.errors import ImageReadError, SrTileError
+from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
+from sr_tile.images.rows import CroppingSink, Sink, SkippingSource
+from sr_tile.jobs.files import FilePair, FileResult
+from sr_tile.jobs.journal import Journal
+from sr_tile.jobs.strip_store import BandSink, BlockStore
+from sr_tile.models import zoo
+from sr_tile.pipeline.job import Job
+from sr_tile.pipeline.queues import Cancelled
+from sr_tile.planner import Plan
+from sr_tile.planner.costs import Costs, Point
+from sr_tile.tiling.grid import TileGrid
+from sr_tile.tiling.strips import Band, edge, split
+
+log = logging.getLogger("sr_tile")
+
+GIANT_PIXELS = 64_000_000
+"""Images whose results have more pixels than this are kept band by band."""
+
+BAND_PIXELS = 16_000_000
+"""About as many pixels of the result are in one band, and at least what one row of tiles finishes."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What tells one input from another: bytes, time of the last change, and hash."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> "Facts":
+        """Read the whole file.
+
+        Raises:
+            ImageReadError: it cannot be read.
+        """
+        try:
+            status = path.stat()
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ImageReadError(f"{path}: cannot be opened: {error.strerror}") from None
+        return cls(status.st_size, status.st_mtime_ns, digest)
+
+
+def describe(model: str | Path | None, scale: int | None, **settings: Any) -> dict[str, Any]:
+    """All on which the bytes of a result depend, beside its input: the model's hash and the settings.
+
+    Args:
+        model: as for `Enhancer`.
+        scale: as for `Enhancer`.
+        settings: whatever the user chose, as plain values.
+    """
+    return {"model": hashlib.sha256(zoo.find(model, scale).read_bytes()).hexdigest(), **settings}
+
+
+class DurableJob:
+    """A folder with a journal, ready to begin or to go on.
+
+    Args:
+        folder: of the job; made where it is missing.
+        settings: see `describe`; where the journal's are others, the job starts afresh and says so.
+
+    Raises:
+        JobError: another process has the folder, it cannot be written, or its journal is damaged.
+    """
+
+    def __init__(self, folder: Path | str, settings: dict[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.journal = Journal(self.folder)
+        self._settings = json.loads(json.dumps(settings))
+        started = self.journal.state.started
+        self.fresh = started.get("settings") != self._settings
+        if started and self.fresh:
+            before, now = started["settings"], self._settings
+            changed = {key for key in (*before, *now) if before.get(key) != now.get(key)}
+            log.warning("job %s: other %s than before: starting afresh", self.folder, ", ".join(sorted(changed)))
+        if self.fresh:
+            shutil.rmtree(self.bands, ignore_errors=True)
+
+    @property
+    def bands(self) -> Path:
+        """Where finished bands lie."""
+        return self.folder / "bands"
+
+    @property
+    def plan(self) -> Plan | None:
+        """The tiles with which the job was begun; None for a new one."""
+        if self.fresh:
+            return None
+        values = self.journal.state.started["plan"]
+        points = values["costs"] and tuple(Point(*point) for point in values["costs"]["points"])
+        values = {**values, "tile": tuple(values["tile"]), "sides": tuple(values["sides"])}
+        return Plan(**{**values, "costs": Costs(points) if points else None})
+
+    @property
+    def device(self) -> str | None:
+        """Where the job was begun: another may round differently. None for a new one."""
+        return None if self.fresh else self.journal.state.started["device"]
+
+    def start(self, plan: Plan, device: str, total: int) -> None:
+        """Note that a process begins or goes on with `total` images."""
+        if self.fresh:
+            facts = {"settings": self._settings, "device": device, "plan": asdict(plan)}
+            self.journal.append("start", sync=True, **facts, total=total, pid=os.getpid())
+            self.fresh = False
+        else:
+            state = self.journal.state
+            done = sum(image.status == "done" for image in state.images.values())
+            log.info("job %s: going on, %d images are done", self.folder, done)
+            self._sweep()
+            self.journal.append("resume", total=total, pid=os.getpid())
+
+    def _sweep(self) -> None:
+        """Remove the bands of finished images, where a kill came between the last line and that."""
+        kept = {folder for image in self.journal.state.images.values() for folder in image.blocks}
+        for folder in self.bands.iterdir() if self.bands.is_dir() else ():
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def known(self, pair: FilePair, retry_failed: bool = False) -> FileResult | None:
+        """What the journal says of an image that need not be done: it is whole, or failed and is not to be tried again.
+
+        An input counts as unchanged where size and time are the same, or else its hash; a result that is gone, or has
+        another size, is made again, and so is one whose source is a new one.
+        """
+        image = self.journal.state.images.get(_name(pair.target))
+        if image is None or image.status == "begun" or image.source != _name(pair.source):
+            return None
+        try:
+            status = pair.source.stat()
+            same = (status.st_size, status.st_mtime_ns) == (image.size, image.mtime_ns)
+            if image.status == "done":
+                same = same or (status.st_size == image.size and Facts.of(pair.source).sha256 == image.sha256)
+                same = same and pair.target.stat().st_size == image.bytes
+        except (OSError, ImageReadError):
+            same = image.status == "failed" and image.size < 0
+        if not same or (image.status == "failed" and retry_failed):
+            return None
+        return FileResult(str(pair.source), str(pair.target), image.status, image.error)
+
+    def owns(self, target: Path) -> bool:
+        """Whether what lies at `target` was made by this job, and may be replaced."""
+        return _name(target) in self.journal.state.owned
+
+    def begin(self, pair: FilePair, facts: Facts) -> None:
+        """Note that an image is under way."""
+        self.journal.append("begin", sync=False, source=_name(pair.source), target=_name(pair.target), **asdict(facts))
+
+    def done(self, pair: FilePair, facts: Facts | None = None) -> None:
+        """Note that an image is whole, with the facts of its source where they were not known when it was begun."""
+        size, known = pair.target.stat().st_size, asdict(facts) if facts else {}
+        self.journal.append("done", sync=True, target=_name(pair.target), bytes=size, **known)
+
+    def failed(self, pair: FilePair, error: str) -> FileResult:
+        """Note that an image has no result, and why."""
+        size = mtime_ns = -1
+        with contextlib.suppress(OSError):
+            status = pair.source.stat()
+            size, mtime_ns = status.st_size, status.st_mtime_ns
+        source, target = _name(pair.source), _name(pair.target)
+        self.journal.append("failed", source=source, target=target, error=error, size=size, mtime_ns=mtime_ns)
+        return FileResult(str(pair.source), str(pair.target), "failed", error)
+
+    def band(self, target: Path, folder: Path, first: int, end: int) -> None:
+        """Note that rows `first` to before `end` of a result lie in `folder`."""
+        self.journal.append("band", target=_name(target), blocks=folder.name, first=first, end=end)
+
+    def noted(self, target: Path) -> dict[str, dict[int, int]]:
+        """The blocks of an image that the journal knows: folder to first row to end."""
+        image = self.journal.state.images.get(_name(target))
+        return image.blocks if image else {}
+
+    def blocks(self, target: Path, folder: Path) -> dict[int, int]:
+        """First row to end of those of an image's blocks that are in the journal and on disk."""
+        noted = self.noted(target).get(folder.name, {})
+        return {first: end for first, end in noted.items() if (folder / f"{first}-{end}").is_file()}
+
+    def waiting(
+        self, pairs: Sequence[FilePair], *, overwrite: bool, skip_existing: bool, retry_failed: bool
+    ) -> Iterator[FilePair | FileResult]:
+        """Each pair that is to be done, or what became of it where it is not."""
+        for pair in pairs:
+            if result := self.known(pair, retry_failed):
+                yield result
+            elif pair.problem:
+                yield self.failed(pair, pair.problem)
+            elif not overwrite and pair.target.exists() and not self.owns(pair.target):
+                if skip_existing:
+                    yield FileResult(str(pair.source), str(pair.target), "skipped")
+                else:
+                    yield self.failed(
+                        pair,
+                        f"{pair.target}: exists already, and not from this job: give --overwrite or another folder",
+                    )
+            else:
+                try:
+                    pair.target.parent.mkdir(parents=True, exist_ok=True)
+                    yield pair
+                except OSError as problem:
+                    yield self.failed(pair, f"{pair.target.parent}: {problem.strerror}")
+
+    def run(
+        self,
+        enhancer: Enhancer,
+        pairs: Sequence[FilePair],
+        *,
+        overwrite: bool = False,
+        skip_existing: bool = False,
+        retry_failed: bool = False,
+        options: WriteOptions | None = None,
+    ) -> Iterator[FileResult]:
+        """Do what is not done yet, as `run_files` does; results of earlier runs are among what comes back.
+
+        Args:
+            enhancer: does the work, with the job's tiles.
+            pairs: sources and targets.
+            overwrite: replace targets that are there and not from this job.
+            skip_existing: leave such targets alone; without either they fail.
+            retry_failed: try those again that failed, although their input is the same.
+            options: quality and compression of the targets.
+        """
+        if self.plan:
+            enhancer.adopt(self.plan)
+        self.start(enhancer.plan, enhancer.device, len(pairs))
+        wanted: list[FilePair] = []
+        for item in self.waiting(pairs, overwrite=overwrite, skip_existing=skip_existing, retry_failed=retry_failed):
+            if isinstance(item, FileResult):
+                yield item
+            else:
+                wanted.append(item)
+        jobs = (_DurableImage(self, pair, enhancer.scale, options).job() for pair in wanted)
+        for outcome in enhancer.run(jobs):
+            pair = wanted[outcome.index]
+            if outcome.error:
+                yield self.failed(pair, str(outcome.error))
+            else:
+                yield FileResult(str(pair.source), str(pair.target), "done")
+
+    def close(self) -> None:
+        """Let other processes have the folder; idempotent."""
+        self.journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _DurableImage:
+    """One image of a job on its way through the pipeline."""
+
+    def __init__(self, job: DurableJob, pair: FilePair, scale: int, options: WriteOptions | None) -> None:
+        self._job, self._pair, self._scale, self._options = job, pair, scale, options
+
+    def job(self) -> Job:
+        """For `Enhancer.run`."""
+        return Job(str(self._pair.source), self._open_source, self._open_sink, self._band)
+
+    def _open_source(self) -> SkippingSource:
+        self._part: Band | None = None
+        self._facts = Facts.of(self._pair.source)
+        self._source = SkippingSource(ImageReader(self._pair.source))
+        self._job.begin(self._pair, self._facts)
+        return self._source
+
+    def _band(self, grid: TileGrid) -> range:
+        """The rows of tiles to do: all, or of a giant image those behind the blocks there are."""
+        if self._source.info.pixels * self._scale**2 <= GIANT_PIXELS:
+            return grid.rows
+        self._folder = self._job.bands / blocks_name(self._pair.target, self._facts, grid)
+        self._finished = finished_blocks(self._job.blocks(self._pair.target, self._folder), grid, self._scale)
+        row = self._finished[-1][1] if self._finished else 0
+        first = next(index for index in grid.rows if edge(grid, index) * self._scale == row)
+        self._part = Band(grid, first, grid.rows.stop)
+        self._source.skip = self._part.reads[0]
+        return self._part.tiles
+
+    def _open_sink(self, info: ImageInfo) -> Sink:
+        target = self._pair.target
+        for left in target.parent.glob(f".{glob.escape(target.name[:80])}.*.part"):  # by a process that was killed
+            left.unlink(missing_ok=True)
+        writer = ImageWriter(self._pair.target, info, options=self._options, overwrite=True)
+        if writer.dtype != info.dtype:
+            log.warning("%s: the format holds 8 bits a channel; 16 are rounded. PNG and TIFF keep them", writer.path)
+        if self._part is None:
+            return _NotingSink(writer, lambda: self._job.done(self._pair))
+        store, grid = BlockStore(self._folder, info, writer.dtype), self._part.grid
+        store.clean()
+        edges = [band.rows[0] * self._scale for band in split(grid, grid.rows, rows_per_band(grid, self._scale))][1:]
+
+        def done() -> None:
+            self._job.done(self._pair)
+            store.remove()
+
+        def on_band(first: int, end: int) -> None:
+            self._job.band(self._pair.target, self._folder, first, end)
+
+        sink = BandSink(_NotingSink(writer, done), store, self._finished, edges, on_band)
+        return CroppingSink(sink, self._part.dropped * self._scale)
+
+
+class _NotingSink:
+    """Calls `done` when the sink is closed, before anyone hears of it; that it was aborted is no failure of the image."""
+
+    def __init__(self, sink: Sink, done: Callable[[], None]) -> None:
+        self._sink, self._done, self._aborted = sink, done, False
+        self.dtype = sink.dtype
+
+    def write_rows(self, rows_hwc: np.ndarray) -> None:
+        """See `Sink.write_rows`."""
+        with self._unless_aborted():
+            self._sink.write_rows(rows_hwc)
+
+    def close(self) -> None:
+        """See `Sink.close`."""
+        with self._unless_aborted():
+            self._sink.close()
+        self._done()
+
+    def abort(self) -> None:
+        """See `Sink.abort`."""
+        self._aborted = True
+        self._sink.abort()
+
+    @contextlib.contextmanager
+    def _unless_aborted(self) -> Iterator[None]:
+        """The journal must not say of an image that it failed when everything was stopped."""
+        try:
+            yield
+        except SrTileError:
+            if self._aborted:
+                raise Cancelled from None
+            raise
+
+
+def rows_per_band(grid: TileGrid, scale: int) -> int:
+    """Rows of tiles in a band of about `BAND_PIXELS`, at least 1."""
+    pixels = grid.y.length * grid.x.length * scale**2 / len(grid.y.starts)
+    return max(1, round(BAND_PIXELS / pixels))
+
+
+def blocks_name(target: Path, facts: Facts, grid: TileGrid) -> str:
+    """The folder of an image's blocks: another for another input, and for other tiles."""
+    key = json.dumps([_name(target), facts.sha256, asdict(grid.y), asdict(grid.x)])
+    return hashlib.sha256(key.encode()).hexdigest()[:24]
+
+
+def finished_blocks(blocks: dict[int, int], grid: TileGrid, scale: int) -> list[tuple[int, int]]:
+    """Those of the blocks, first row to end, that follow each other from row 0; never all, for one band must be left."""
+    found, row = [], 0
+    while row in blocks and blocks[row] < grid.y.length * scale:
+        found.append((row, blocks[row]))
+        row = blocks[row]
+    return found
+
+
+def _name(path: Path) -> str:
+    """A file whatever the current folder is."""
+    return os.path.abspath(path)  # noqa: PTH100  # Path.absolute keeps `..`

@@ -1,0 +1,88 @@
+"""What sr-tile must know of a model, kept inside the ONNX file under the metadata key `sr_tile` as one JSON object."""
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sr_tile.errors import ModelLoadError
+from sr_tile.system.atomic_file import written_aside
+
+METADATA_KEY = "sr_tile"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """The facts of one model; what a file does not say is measured by the engine when it is loaded.
+
+    Attributes:
+        name: how the model is called in messages.
+        scale: output pixels per input pixel in each direction; None where the file does not say.
+        channels: 1 (gray, or each channel by itself) or 3 (RGB), in and out.
+        multiple: tiles start and end at multiples of it (SCUNet: 64); None where the file does not say.
+        halo: pixels at a tile's edge that differ from the whole image, measured; None where the file does not say.
+        tile: recommended side of a tile in pixels; None where the file does not say.
+        value_range: the model's values of black and white, in and out.
+        fixed_batch: rows of every batch, where the graph allows no other number.
+        fixed_tile: (height, width) of every tile, where the graph allows no other.
+        details: whatever else the metadata holds: architecture, licence, training, verification.
+    """
+
+    name: str
+    scale: int | None = None
+    channels: int = 3
+    multiple: int | None = None
+    halo: int | None = None
+    tile: int | None = None
+    value_range: tuple[float, float] = (0.0, 1.0)
+    fixed_batch: int | None = None
+    fixed_tile: tuple[int, int] | None = None
+    details: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+
+    @classmethod
+    def from_metadata(cls, text: str | None, name: str) -> "ModelSpec":
+        """Read the JSON that stands under `METADATA_KEY`; without one, everything is left to be measured.
+
+        Raises:
+            ModelLoadError: the JSON is broken or a value is out of its range.
+        """
+        try:
+            data = json.loads(text) if text else {}
+            low, high = (float(value) for value in data.pop("value_range", (0.0, 1.0)))
+            whole = {key: data.pop(key, None) for key in ("scale", "multiple", "halo", "tile")}
+            whole["channels"] = data.pop("channels", 3)
+            name = str(data.pop("name", name))
+        except (ValueError, TypeError, AttributeError) as error:
+            raise ModelLoadError(
+                f"model {name}: its metadata `{METADATA_KEY}` is not the JSON object that sr-tile writes ({error}); "
+                "export the model again"
+            ) from None
+        for key, value in whole.items():
+            least = 0 if key == "halo" else 1
+            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+                raise ModelLoadError(
+                    f"model {name}: metadata says {key} = {value!r}, which must be a whole number from {least} up; "
+                    "export the model again"
+                )
+        if not high > low:
+            raise ModelLoadError(f"model {name}: metadata says value_range = [{low}, {high}], which is empty")
+        return cls(name=name, value_range=(low, high), details=data, **whole)
+
+    def to_metadata(self) -> str:
+        """The JSON for the model file, without what the graph itself says (fixed sizes)."""
+        data = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        for key in ("details", "fixed_batch", "fixed_tile"):
+            del data[key]
+        return json.dumps({**data, **self.details})
+
+
+def write_spec(path: Path, spec: ModelSpec) -> None:
+    """Store `spec` in the ONNX file at `path`, replacing what it said before."""
+    import onnx  # heavy, and only needed to write
+
+    model = onnx.load(path)
+    kept = {entry.key: entry.value for entry in model.metadata_props}
+    onnx.helper.set_model_props(model, {**kept, METADATA_KEY: spec.to_metadata()})
+    with written_aside(path) as temporary:
+        onnx.save(model, temporary)

@@ -1,0 +1,83 @@
+"""Models by name: those bundled with the package, official ones that were pulled, and files."""
+
+from pathlib import Path
+
+from sr_tile.errors import ArgumentError, ModelLoadError
+from sr_tile.models.official import OFFICIAL, Official
+
+__all__ = ["DEFAULT", "OFFICIAL", "Official", "bundled", "bundled_folder", "find", "named", "pulled", "pulled_folder"]
+
+DEFAULT = {2: "x2", 4: "x4"}
+_PACKAGE = Path(__file__).parent.parent
+
+
+def bundled_folder() -> Path:
+    """Where the bundled models lie: inside the installed package, or at the top of a checkout."""
+    installed = _PACKAGE / "bundled"
+    return installed if installed.is_dir() else _PACKAGE.parent / "models"
+
+
+def bundled() -> dict[str, Path]:
+    """Bundled models by name."""
+    return {path.stem: path for path in sorted(bundled_folder().glob("*.onnx"))}
+
+
+def pulled_folder() -> Path:
+    """Where pulled models lie, in the user's cache."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("sr-tile", appauthor=False)) / "models"
+
+
+def pulled() -> dict[str, Path]:
+    """Official models that were pulled, by name."""
+    paths = {name: pulled_folder() / f"{name}.onnx" for name in OFFICIAL}
+    return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def find(model: str | Path | None = None, scale: int | None = None) -> Path:
+    """The file of a model.
+
+    Args:
+        model: a path, or the name of a bundled or pulled model; None chooses by `scale`.
+        scale: output pixels per input pixel, 2 where nothing is said.
+
+    Raises:
+        ModelLoadError: there is neither such a file nor such a model, or it was not pulled yet.
+        ArgumentError: no bundled model has this scale.
+    """
+    if model is None:
+        name = DEFAULT.get(scale or 2)
+        if name is None:
+            raise ArgumentError(
+                f"no bundled model enlarges by {scale}; choose from {_listed(DEFAULT)}, or give --model"
+            )
+        return bundled()[name]
+    path = Path(model)
+    if path.is_file():
+        return path
+    return named(str(model))
+
+
+def named(model: str) -> Path:
+    """The file of a bundled or pulled model, whatever files the current folder holds.
+
+    Raises:
+        ModelLoadError: there is no such model, or it was not pulled yet.
+    """
+    known = {**bundled(), **pulled()}
+    if model in known:
+        return known[model]
+    if model in OFFICIAL:
+        raise ModelLoadError(f"model {model!r} is not on this machine yet; get it with `sr-tile models pull {model}`")
+    path = Path(model)
+    if path.suffix or len(path.parts) > 1:
+        raise ModelLoadError(f"model {model}: there is no such file; bundled models are {_listed(bundled())}")
+    raise ModelLoadError(
+        f"model {model!r} is not known; bundled models are {_listed(bundled())}, others are listed by "
+        "`sr-tile models list`, or give a path"
+    )
+
+
+def _listed(names: object) -> str:
+    return ", ".join(str(name) for name in names)  # type: ignore[attr-defined]

@@ -1,0 +1,1 @@
+"""decode -> tile -> infer -> blend -> encode: the only place where the layers meet."""

@@ -1,0 +1,69 @@
+"""What goes into the pipeline and what comes out: jobs with their sources and sinks, outcomes, figures."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sr_tile.errors import SrTileError
+from sr_tile.images import ImageInfo
+from sr_tile.images.rows import Sink, Source
+from sr_tile.pipeline.clock import StageReport
+from sr_tile.tiling.grid import TileGrid
+
+
+@dataclass(frozen=True)
+class Job:
+    """One image to do.
+
+    Attributes:
+        name: what messages call it.
+        open_source: starts reading; it may be called again when the image has to start afresh.
+        open_sink: starts writing an image of the given kind.
+        band: says, between the two, which rows of tiles to do, where that is not all; the source then begins with the
+            first row of pixels that these read, and the sink gets what `BandAccumulator` says. See `bands`.
+    """
+
+    name: str
+    open_source: Callable[[], Source]
+    open_sink: Callable[[ImageInfo], Sink]
+    band: Callable[[TileGrid], range] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: done, or failed with `error`."""
+
+    job: Job
+    index: int
+    error: SrTileError | None
+    pixels: int = 0
+    sink: Sink | None = None
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Figures of one run.
+
+    Attributes:
+        stages: one report a stage, in the order of the pipeline.
+        bottleneck: the stage whose workers had the least time to spare.
+        engine_idle: share of the time from the first call to the end of the last in which an engine's thread had no call
+            to make; with several threads their average.
+        seconds: from the start to the end.
+        images: finished images.
+        megapixels: of the input.
+        redundancy: pixels computed over pixels of the images.
+        tile: (height, width) of the largest tile that was run.
+        batch: rows a call.
+        redone: tiles that overflowed in float16 and were done again in float32.
+    """
+
+    stages: tuple[StageReport, ...]
+    bottleneck: str
+    engine_idle: float
+    seconds: float
+    images: int
+    megapixels: float
+    redundancy: float
+    tile: tuple[int, int]
+    batch: int
+    redone: int = 0

@@ -1,0 +1,458 @@
+"""decode -> tile -> infer -> blend -> encode: threads joined by bounded queues, one clock a stage.
+
+Images go through in order, and so do their tiles; several images are decoded and encoded at a time, and their tiles
+share batches. Every queue is bounded, so memory follows the width of a band, not the number or the size of the images.
+
+An image that fails is dropped and reported, and the others go on. A device that runs out of memory gets the same tiles in
+smaller batches (see `infer`); when one tile is too large, everything under way stops, and the images that are not finished
+start again from their first row with smaller tiles, so that no picture is ever made of two sizes.
+"""
+
+import itertools
+import logging
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from sr_tile.engines.base import Cancellable, Engine
+from sr_tile.engines.device_runner import stations_of
+from sr_tile.errors import ImageReadError, SrTileError
+from sr_tile.images import ImageInfo
+from sr_tile.images.rows import Sink, Source
+from sr_tile.pipeline.clock import StageClock
+from sr_tile.pipeline.inference import Inference, Numbered, Piece, TileTooLargeError
+from sr_tile.pipeline.job import Job, Outcome, Stats
+from sr_tile.pipeline.plan_image import grid_of
+from sr_tile.pipeline.queues import BoundedQueue, Cancelled, OrderedQueue, start_thread
+from sr_tile.pipeline.tile_batches import Batch, BatchBuilder
+from sr_tile.planner import Plan
+from sr_tile.tiling.blending import BandAccumulator, quantise
+from sr_tile.tiling.channels import Alpha, Part, enlarge_bicubic, parts_of
+from sr_tile.tiling.grid import Region, TileGrid
+from sr_tile.tiling.padding import pad
+
+log = logging.getLogger("sr_tile")
+
+STAGES = ("decode", "tile", "infer", "blend", "encode")
+PATIENCE = 0.2  # seconds that an unfinished batch waits for the next image
+PATIENCE_ALONE = 0.005  # the same, where none will come
+
+
+class _Band(NamedTuple):
+    """The rows of the image that one row of tiles reads."""
+
+    row: int
+    pixels_hwc: np.ndarray
+
+
+class _Key(NamedTuple):
+    """Whose a row of a batch is; the tile's alpha travels with its first part."""
+
+    task: "_Task"
+    row: int
+    column: int
+    part: Part
+    alpha_chw: np.ndarray | None
+
+    @property
+    def dropped(self) -> bool:
+        """See `Owner.dropped`."""
+        return self.task.error is not None
+
+    def fail(self, error: SrTileError) -> None:
+        """See `Owner.fail`."""
+        self.task.fail(error)
+
+    def __str__(self) -> str:
+        y, x = self.task.grid.y.starts[self.row], self.task.grid.x.starts[self.column]
+        return f"{self.task.job.name}: tile at y = {y}, x = {x}"
+
+
+@dataclass(eq=False)
+class _Task:
+    """A job under way. `error`, once set, stays; both queues are cancelled then."""
+
+    job: Job
+    index: int
+    bands: BoundedQueue[_Band] = field(default_factory=lambda: BoundedQueue(1))
+    rows: BoundedQueue[np.ndarray] = field(default_factory=lambda: BoundedQueue(4))
+    sink: Sink | None = None
+    error: SrTileError | None = None
+    pixels_done: int = 0
+    # Set by the decoder before the first band.
+    info: ImageInfo = field(init=False)
+    grid: TileGrid = field(init=False)
+    parts: tuple[Part, ...] = ()
+    accumulator: BandAccumulator = field(init=False)
+
+    def fail(self, error: SrTileError) -> None:
+        # Without its traceback, whose frames know this task: no circle may keep bands until the collector comes.
+        self.error = self.error or error.with_traceback(None)
+        self.bands.cancel()
+        self.rows.cancel()
+
+
+class Pipeline:
+    """Runs jobs through one engine, or several side by side.
+
+    Args:
+        engines: run the tiles; several must be of one model. Each is called by as many threads as it has `lanes`, by
+            one where it says nothing of them.
+        plan: tiles and batch; `self.plan` becomes smaller when the device runs out of memory.
+        alpha: how an alpha channel is enlarged, see `channels`.
+        decoders: images read at the same time.
+        encoders: images written at the same time.
+        on_pixels: called with (job, input pixels that were just finished), from a thread of the pipeline.
+        under_way: images between the first row and the last at the same time; None leaves it to the queues.
+    """
+
+    def __init__(
+        self,
+        engines: Engine | Sequence[Engine],
+        plan: Plan,
+        *,
+        alpha: Alpha = "bicubic",
+        decoders: int = 2,
+        encoders: int = 2,
+        on_pixels: Callable[[Job, int], None] | None = None,
+        under_way: int | None = None,
+    ) -> None:
+        self.under_way = under_way
+        self.stations = stations_of(engines)
+        self.spec = self.stations[0].engine.spec
+        self.plan, self.alpha = plan, alpha
+        self.decoders, self.encoders = decoders, encoders
+        self.on_pixels = on_pixels or (lambda job, pixels: None)
+        self._lock = threading.Lock()
+        self._reset()
+
+    def _reset(self) -> None:
+        callers = sum(station.threads for station in self.stations)
+        workers = {"decode": self.decoders, "infer": callers, "encode": self.encoders}
+        self.clocks = {name: StageClock(name, workers.get(name, 1)) for name in STAGES}
+        self._computed = self._wanted = self._images = 0
+        self.redone = 0
+        self._tile = (0, 0)
+        self._start = self._end = time.perf_counter()
+
+    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Do all jobs; outcomes come as they are ready, those of failed jobs too.
+
+        Closing the iterator early stops everything and leaves no half-written output.
+
+        Raises:
+            OutOfMemoryError: a device has no room for the smallest tile.
+            DeviceError: no device is left.
+        """
+        self._reset()
+        pending: Iterator[tuple[int, Job]] = enumerate(jobs)
+        try:
+            while True:
+                attempt = _Attempt(self, pending)
+                try:
+                    yield from attempt.outcomes()
+                    return
+                except TileTooLargeError as error:
+                    self.plan = self.plan.smaller()
+                    again = attempt.unfinished()
+                    log.warning(
+                        "%s has no room for a tile: starting %d images again with tiles of %d x %d pixels",
+                        error,
+                        len(again),
+                        *self.plan.tile,
+                    )
+                    pending = itertools.chain(again, pending)
+        finally:
+            self._end = time.perf_counter()
+
+    def learn(self, inference: Inference[Any]) -> None:
+        """Keep what an attempt found out for the next one."""
+        self.plan = replace(self.plan, batch=inference.batch)
+        self.redone += inference.redone
+
+    def count(self, grid: TileGrid, pixels: int) -> None:
+        """Add a finished image to the figures."""
+        with self._lock:
+            self._images += 1
+            self._computed += len(grid) * math.prod(grid.tile)
+            self._wanted += pixels
+            self._tile = max(self._tile, grid.tile, key=math.prod)
+
+    def stats(self) -> Stats:
+        """Figures of the last run."""
+        reports = tuple(self.clocks[name].report() for name in STAGES)
+        return Stats(
+            stages=reports,
+            bottleneck=max(reports, key=lambda report: report.busy / report.workers).name,
+            engine_idle=self.clocks["infer"].idle,
+            seconds=self._end - self._start,
+            images=self._images,
+            megapixels=self._wanted / 1e6,
+            redundancy=self._computed / max(1, self._wanted),
+            tile=self._tile,
+            batch=self.plan.batch,
+            redone=self.redone,
+        )
+
+
+class _Attempt:
+    """One try at a list of jobs with one size of tile: the threads, and the queues between them."""
+
+    def __init__(self, pipeline: Pipeline, jobs: Iterator[tuple[int, Job]]) -> None:
+        self._pipeline, self._spec, self._plan = pipeline, pipeline.spec, pipeline.plan
+        self._clocks = pipeline.clocks
+        self._jobs = jobs
+        self._tasks: list[_Task] = []  # those not finished
+        self._lock = threading.Lock()
+        self._slots: BoundedQueue[None] = BoundedQueue(pipeline.under_way or 2**30)
+        self._to_decode: BoundedQueue[_Task] = BoundedQueue(1)
+        self._to_tile: BoundedQueue[_Task] = BoundedQueue(pipeline.decoders)
+        # As many images as a batch has rows may wait for it to fill: each must find its place here.
+        self._to_encode: BoundedQueue[_Task] = BoundedQueue(pipeline.decoders + pipeline.plan.batch)
+        self._batches: BoundedQueue[Numbered[_Key]] = BoundedQueue(2)
+        # Each thread that infers may be one batch ahead of the slowest.
+        self._outputs: OrderedQueue[list[Piece[_Key]]] = OrderedQueue(self._clocks["infer"].workers + 1)
+        self._inference = Inference(
+            pipeline.stations, pipeline.plan.batch, self._clocks["infer"], self._batches, self._outputs
+        )
+        self._done: queue.SimpleQueue[Outcome | BaseException | None] = queue.SimpleQueue()
+        self._encoders_left = pipeline.encoders
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Start, and hand out what is done until all is."""
+        work: list[tuple[str, Callable[[], None]]] = [
+            ("tile", self._tile),
+            ("blend", self._blend),
+        ]
+        work += [("infer", self._inference.work)] * self._clocks["infer"].workers
+        work += [("decode", self._decode)] * self._pipeline.decoders
+        work += [("encode", self._encode)] * self._pipeline.encoders
+        threads: list[threading.Thread] = []
+        failure: BaseException | None = None
+        try:
+            self._feeder = start_thread("feed", self._feed, self._done.put)
+            threads += [start_thread(name, action, self._done.put) for name, action in work]
+            while (item := self._done.get()) is not None:
+                if isinstance(item, BaseException):
+                    failure = item
+                    break
+                yield item
+        finally:
+            self._stop(threads)
+            self._pipeline.learn(self._inference)
+        if failure:
+            while not self._done.empty():
+                if isinstance(item := self._done.get(), Outcome):
+                    yield item
+            try:
+                raise failure
+            finally:
+                del failure, item  # it knows this frame, and would keep all tiles until the collector comes
+
+    def unfinished(self) -> list[tuple[int, Job]]:
+        """Jobs that were begun and have no outcome, once nobody asks the iterator of jobs any more."""
+        self._feeder.join()  # it may be fetching one job more, which must not be lost
+        return [(task.index, task.job) for task in self._tasks]
+
+    def _stop(self, threads: list[threading.Thread]) -> None:
+        """End all threads, wherever they are, and leave no half-written output."""
+        for shared in (self._slots, self._to_decode, self._to_tile, self._to_encode, self._batches, self._outputs):
+            shared.cancel()
+        for station in self._pipeline.stations:
+            if isinstance(station.engine, Cancellable):
+                station.engine.cancel()
+        with self._lock:
+            tasks = list(self._tasks)
+        for task in tasks:
+            task.bands.cancel()
+            task.rows.cancel()
+            if task.sink:  # first: its thread may wait inside it
+                task.sink.abort()
+        for thread in threads:
+            thread.join()
+        for task in self._tasks:
+            self._take_back(task)
+            if task.sink:  # opened since
+                task.sink.abort()
+
+    def _feed(self) -> None:
+        for index, job in self._jobs:
+            task = _Task(job, index)
+            with self._lock:
+                self._tasks.append(task)
+            self._slots.put(None)
+            for waiting in (self._to_decode, self._to_tile, self._to_encode):
+                waiting.put(task)
+        for waiting in (self._to_decode, self._to_tile, self._to_encode):
+            waiting.close()
+
+    def _decode(self) -> None:
+        for task in self._to_decode:
+            try:
+                with self._clocks["decode"].working(taken=1):
+                    source = task.job.open_source()
+                with closing(source):
+                    self._prepare(task, source.info)
+                    self._read_bands(task, source)
+                task.bands.close()
+            except SrTileError as error:
+                task.fail(error)
+            except Cancelled:
+                if not task.error:
+                    raise
+
+    def _prepare(self, task: _Task, info: ImageInfo) -> None:
+        """Lay out the tiles and open the output, so that what cannot work fails before it costs anything."""
+        spec, scale = self._spec, self._spec.scale or 1
+        separate_alpha = info.has_alpha and self._pipeline.alpha == "bicubic"
+        task.info, task.grid = info, grid_of(self._plan, info, scale, self._pipeline.alpha)
+        if task.job.band:
+            task.grid = replace(task.grid, band=task.job.band(task.grid))
+        task.parts = parts_of(info.channels, spec.channels, self._pipeline.alpha)
+        task.accumulator = BandAccumulator(task.grid, scale, info.channels, len(task.parts) + separate_alpha)
+        task.sink = task.job.open_sink(replace(info, height=info.height * scale, width=info.width * scale))
+
+    def _read_bands(self, task: _Task, source: Source) -> None:
+        """Read the image, or its band, once, top to bottom; neighbouring rows of tiles share rows of pixels."""
+        axis = task.grid.y
+        band: np.ndarray | None = None
+        for row in task.grid.rows:
+            start = axis.starts[row]
+            with self._clocks["decode"].working(made=1):
+                end = min(start + axis.tile, axis.length)
+                kept = None if band is None else band[start - axis.starts[row - 1] :]
+                wanted = end - start - (0 if kept is None else len(kept))
+                fresh = source.read_rows(wanted)
+                if len(fresh) != wanted:
+                    raise ImageReadError(
+                        f"{task.job.name}: ends after {end - wanted + len(fresh)} rows of {axis.length}"
+                    )
+                band = fresh if kept is None else np.concatenate([kept, fresh])
+            task.bands.put(_Band(row, band))
+
+    def _tile(self) -> None:
+        builder: BatchBuilder[_Key] = BatchBuilder(self._plan.batch)
+        numbers = itertools.count()
+
+        def send(batches: list[Batch[_Key]]) -> None:
+            for batch in batches:
+                self._batches.put(Numbered(next(numbers), batch))
+
+        # No image comes before this one is done where one at a time is under way.
+        patience = PATIENCE_ALONE if self._pipeline.under_way == 1 else PATIENCE
+        # Where the next image is long in coming, the tiles at hand do not wait for it.
+        for task in self._to_tile.items(patience=patience, on_wait=lambda: send(builder.flush())):
+            try:
+                for band in task.bands:
+                    for column in range(len(task.grid.x.starts)):
+                        with self._clocks["tile"].working(taken=column == 0, made=len(task.parts)):
+                            rows = list(self._cut(task, band, column))
+                            batches = [batch for key, tile in rows for batch in builder.add(key, tile)]
+                        send(batches)
+            except Cancelled:
+                if not task.error:
+                    raise
+        send(builder.flush())
+        self._batches.close()
+
+    def _cut(self, task: _Task, band: _Band, column: int) -> Iterator[tuple[_Key, np.ndarray]]:
+        """The rows that one tile contributes to a batch, in the model's range of values."""
+        height, width = task.grid.tile
+        outer = Region(0, task.grid.x.starts[column], height, width)
+        tile = pad(band.pixels_hwc[outer.slices], height, width, task.grid.x.multiple)
+        largest = 1 if tile.dtype == np.float32 else np.iinfo(tile.dtype).max
+        unit = np.divide(tile.transpose(2, 0, 1), np.float32(largest), dtype=np.float32, order="C")
+        alpha = unit[-1:] if task.info.has_alpha and self._pipeline.alpha == "bicubic" else None
+        low, high = self._spec.value_range
+        for number, part in enumerate(task.parts):
+            pixels = part.gather(unit)
+            if (low, high) != (0.0, 1.0):
+                pixels = pixels * np.float32(high - low) + np.float32(low)
+            yield _Key(task, band.row, column, part, alpha if number == 0 else None), pixels
+
+    def _blend(self) -> None:
+        for pieces in self._outputs:
+            for key, tile in (pair for keys, output in pieces for pair in zip(keys, output, strict=True)):
+                if key.dropped:
+                    continue
+                try:
+                    self._blend_tile(key, tile)
+                except SrTileError as error:
+                    key.fail(error)
+                except Cancelled:
+                    if not key.dropped:
+                        raise
+
+    def _blend_tile(self, key: _Key, output_chw: np.ndarray) -> None:
+        """Add one tile to its image, and pass on the rows that it finished."""
+        task, spec = key.task, self._spec
+        assert task.sink is not None  # opened before the first band
+        with self._clocks["blend"].working(taken=1):
+            low, high = spec.value_range
+            if (low, high) != (0.0, 1.0):
+                output_chw = (output_chw - np.float32(low)) / np.float32(high - low)
+            pieces = [(key.part.scatter(output_chw), key.part.channels)]
+            if key.alpha_chw is not None:
+                last = task.info.channels - 1
+                pieces.append((enlarge_bicubic(key.alpha_chw, spec.scale or 1), slice(last, last + 1)))
+        for piece, channels in pieces:
+            with self._clocks["blend"].working():
+                blocks = task.accumulator.add(key.row, key.column, piece, channels)
+            while True:
+                if (block := next(blocks, None)) is None:
+                    break
+                with self._clocks["blend"].working(made=1):
+                    rows = quantise(block, task.sink.dtype)
+                task.rows.put(rows)
+        if key.part is task.parts[-1]:
+            inner = task.grid.inner(key.row, key.column)
+            task.pixels_done += inner.height * inner.width
+            self._pipeline.on_pixels(task.job, inner.height * inner.width)
+        if task.accumulator.done:
+            task.rows.close()
+
+    def _encode(self) -> None:
+        for task in self._to_encode:
+            try:
+                for rows in task.rows:
+                    assert task.sink is not None  # opened before the first band
+                    with self._clocks["encode"].working(taken=1):
+                        task.sink.write_rows(rows)
+                if task.sink and not task.error:
+                    with self._clocks["encode"].working(made=1):
+                        task.sink.close()
+            except SrTileError as error:
+                task.fail(error)
+            except Cancelled:
+                if not task.error:
+                    raise
+            self._report(task)
+        with self._lock:
+            self._encoders_left -= 1
+            last = self._encoders_left == 0
+        if last:
+            self._done.put(None)
+
+    def _take_back(self, task: _Task) -> None:
+        """Uncount the pixels of an image that has to start again, or failed."""
+        self._pipeline.on_pixels(task.job, -task.pixels_done)
+
+    def _report(self, task: _Task) -> None:
+        if task.error and task.sink:
+            task.sink.abort()
+        with self._lock:
+            self._tasks.remove(task)
+        pixels = 0 if task.error else task.pixels_done
+        if task.error:
+            self._take_back(task)
+        else:
+            self._pipeline.count(task.grid, pixels)
+        self._done.put(Outcome(task.job, task.index, task.error, pixels, task.sink))
+        next(self._slots.items())

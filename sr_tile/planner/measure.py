@@ -1,0 +1,171 @@
+"""Measure what calls cost, a few shapes from small to large, and remember it on disk."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import math
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import platformdirs
+
+from sr_tile.engines.base import Engine, on_host
+from sr_tile.errors import OutOfMemoryError
+from sr_tile.models.spec import ModelSpec
+from sr_tile.planner.costs import Costs, Point
+from sr_tile.system.atomic_file import written_aside
+
+log = logging.getLogger("sr_tile")
+
+Shape = tuple[int, int, int]  # rows, height, width
+
+TIMED_CALLS = 2  # a shape, after one that meets cold memory
+SHAPES = {
+    "cpu": ((1, 128), (1, 256), (4, 256), (1, 512), (1, 768)),
+    "gpu": ((1, 128), (1, 256), (4, 256), (1, 512), (1, 1024), (4, 1024)),
+}
+WATCH_SECONDS = 0.003
+FORMAT = 1  # of the files in the cache
+
+
+def shapes_to_measure(engine: Engine, largest: tuple[int, int]) -> list[Shape]:
+    """Shapes from small to large, in multiples that the model takes.
+
+    Args:
+        engine: a fixed size of its model leaves that one.
+        largest: (height, width) of the largest tile that may be run.
+    """
+    spec = engine.spec
+    if spec.fixed_tile:
+        return [(spec.fixed_batch or 1, *spec.fixed_tile)]
+    multiple = spec.multiple or 1
+    shapes: dict[Shape, None] = {}
+    for rows, side in SHAPES["cpu" if on_host(engine) else "gpu"]:
+        height, width = (min(-(-side // multiple) * multiple, most) for most in largest)
+        rows = spec.fixed_batch or max(1, round(rows * side * side / (height * width)))
+        shapes[rows, height, width] = None
+    return list(shapes)
+
+
+def pixels_to_measure(shapes: Sequence[Shape]) -> int:
+    """Pixels that measuring runs through the network."""
+    return (1 + TIMED_CALLS) * sum(rows * height * width for rows, height, width in shapes)
+
+
+def measure(
+    engine: Engine, shapes: Sequence[Shape], budget: float, *, fresh: bool = False, folder: Path | None = None
+) -> Costs | None:
+    """What is remembered of `shapes`, and the rest of them measured now; a cache that fails is no error.
+
+    Args:
+        engine: its session is rebuilt where something is measured.
+        shapes: from small to large.
+        budget: bytes that a call may take: shapes that need more, by the price of those before, are left out.
+        fresh: measure all of them again.
+        folder: of the cache; None for the user's.
+
+    Returns:
+        None where not even the first shape has room.
+    """
+    path = _path(engine, folder)
+    known = {} if fresh else _read(path)
+    sizes: dict[Shape, float] = {}  # bytes of the shapes that are new
+    price, before = 0.0, 0
+    for shape in shapes:
+        pixels = math.prod(shape)
+        if price * pixels > budget:
+            break
+        if shape not in known:
+            if not sizes:
+                engine.rebuild()
+                before = engine.memory_used()
+            try:
+                sizes[shape] = max(_peak(engine, shape) - before, 4.0 * pixels * values_per_pixel(engine.spec))
+            except OutOfMemoryError:
+                engine.rebuild()
+                break
+        price = max(price, (known[shape].size if shape in known else sizes[shape]) / pixels)
+    if sizes:
+        times = _times(engine, list(sizes))
+        known |= {shape: Point(*shape, times[shape], size) for shape, size in sizes.items()}
+        _write(path, known)
+    found = [known[shape] for shape in shapes if shape in known and price * math.prod(shape) <= budget]
+    return Costs(found or [known[shapes[0]]]) if shapes[0] in known else None
+
+
+def remembered(engine: Engine, shapes: Sequence[Shape], folder: Path | None = None) -> Costs | None:
+    """What the cache knows of `shapes`, without measuring anything; None where it knows none of them."""
+    known = _read(_path(engine, folder))
+    found = [known[shape] for shape in shapes if shape in known]
+    return Costs(found) if found else None
+
+
+def values_per_pixel(spec: ModelSpec) -> int:
+    """Numbers that one input pixel is worth, going in and coming out."""
+    return spec.channels * (1 + (spec.scale or 1) ** 2)
+
+
+def _batch(engine: Engine, shape: Shape) -> np.ndarray:
+    rows, height, width = shape
+    return np.full((rows, engine.spec.channels, height, width), 0.5, np.float32)
+
+
+def _peak(engine: Engine, shape: Shape) -> int:
+    """The most bytes in use on the device during and after a call; runtimes may give back what they took."""
+    most, stop = 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal most
+        while not stop.wait(WATCH_SECONDS):
+            most = max(most, engine.memory_used())
+
+    watcher = threading.Thread(target=watch, name="watch memory", daemon=True)
+    watcher.start()
+    try:
+        output = engine.run(_batch(engine, shape))
+        after = engine.memory_used()
+        del output
+    finally:
+        stop.set()
+        watcher.join()
+    return max(most, after)
+
+
+def _times(engine: Engine, shapes: Sequence[Shape]) -> dict[Shape, float]:
+    """Seconds of the best call of each; in turn, so that what else the machine does meets all of them."""
+    best = dict.fromkeys(shapes, math.inf)
+    for _ in range(TIMED_CALLS):
+        for shape in shapes:
+            batch = _batch(engine, shape)
+            start = time.perf_counter()
+            engine.run(batch)
+            best[shape] = min(best[shape], time.perf_counter() - start)
+    return best
+
+
+def _path(engine: Engine, folder: Path | None) -> Path:
+    folder = folder or Path(platformdirs.user_cache_dir("sr-tile", appauthor=False)) / "costs"
+    return folder / f"{hashlib.sha256(f'{FORMAT}-{engine.identity}'.encode()).hexdigest()[:32]}.json"
+
+
+def _read(path: Path) -> dict[Shape, Point]:
+    known: dict[Shape, Point] = {}
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        for rows, height, width, seconds, size in json.loads(path.read_text())["points"]:
+            if not (seconds > 0 and size > 0):
+                raise ValueError("a price of nothing")
+            known[int(rows), int(height), int(width)] = Point(int(rows), int(height), int(width), seconds, size)
+    return known
+
+
+def _write(path: Path, known: dict[Shape, Point]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with written_aside(path) as temporary:
+            temporary.write_text(json.dumps({"points": list(known.values())}))
+    except OSError as error:
+        log.debug("what was measured is not remembered: %s", error)

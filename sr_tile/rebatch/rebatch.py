@@ -1,0 +1,178 @@
+"""Existing ONNX files: a fixed batch and size made dynamic or back, other conventions described, and proven by running."""
+
+import copy
+import os
+import re
+import tempfile
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx
+
+from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.errors import ArgumentError, ModelError, ModelLoadError, SrTileError, one_line
+from sr_tile.models.onnx_files import load_model
+from sr_tile.models.spec import METADATA_KEY, ModelSpec, write_spec
+from sr_tile.rebatch.dynamic_shapes import free
+from sr_tile.rebatch.graph import Dim, Graph
+from sr_tile.rebatch.verify import Size, compare, other_sizes, tolerance
+
+_NODE = re.compile(r"running (?P<op>\w+) node\. Name:'(?P<name>[^']*)'|Node \((?P<name2>[^)]*)\) Op \((?P<op2>\w+)\)")
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a model file is to become.
+
+    Attributes:
+        batch: rows of a call; None leaves it as it is.
+        size: (height, width) of the picture; None leaves it as it is.
+        nhwc: the graph takes and gives (N, H, W, C); Transposes are put at its ends.
+        bgr: the graph takes and gives blue first; its channels are reversed at its ends.
+        facts: fields of `ModelSpec` that the file does not say, or says wrongly.
+    """
+
+    batch: Dim | None = "dynamic"
+    size: Size | Literal["dynamic"] | None = None
+    nhwc: bool = False
+    bgr: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was done.
+
+    Attributes:
+        spec: the new model's facts, measured where the file did not say.
+        changes: a line for each node that was changed.
+        runs: a line for each comparison.
+        worst: the largest difference to the original, of the model's range of values.
+        notes: what a user should look at.
+    """
+
+    spec: ModelSpec
+    changes: list[str]
+    runs: list[str]
+    worst: float
+    notes: list[str]
+
+
+def rebatch(source: Path, target: Path, wish: Wish | None = None, *, overwrite: bool = False) -> Report:
+    """Write `source` as `wish` says to `target`, after it gave the same pictures as the original.
+
+    Raises:
+        ArgumentError: the target exists, or the wish does not fit the model.
+        ModelError: the file is no model that sr-tile can use, or a node prevents the wish; nothing is written then.
+    """
+    wish = wish or Wish()
+    _check_target(target, overwrite)
+    model = load_model(source)
+    try:
+        with tempfile.TemporaryDirectory(prefix=".sr-tile-", dir=target.parent) as folder:
+            first, second = Path(folder) / "original" / source.name, Path(folder) / target.name
+            first.parent.mkdir()
+            changes = _edit(model, wish, first, second, target.stem)
+            report = _prove(first, second, wish, changes, Graph(onnx.load(second)).suspects())
+            write_spec(second, report.spec)
+            _publish(second, target, overwrite)
+    except OSError as error:
+        raise ModelError(f"{target}: cannot be written: {error.strerror or error}") from None
+    except SrTileError as error:
+        if str(source) in str(error):
+            raise
+        raise type(error)(f"model {source}: {error}") from error
+    return report
+
+
+def _edit(model: onnx.ModelProto, wish: Wish, first: Path, second: Path, name: str) -> list[str]:
+    """Save the original with the face of sr-tile to `first`, and the edited one to `second`."""
+    kept = {entry.key: entry.value for entry in model.metadata_props}
+    spec = replace(ModelSpec.from_metadata(kept.get(METADATA_KEY), name), **wish.facts)
+    onnx.helper.set_model_props(model, {**kept, METADATA_KEY: spec.to_metadata()})
+    try:
+        graph = Graph(model)
+        graph.face(nhwc=wish.nhwc, bgr=wish.bgr)
+        _save(model, first)
+        edited = Graph(copy.deepcopy(model))
+        batch, _, *sides = edited.dims
+        frees_size = wish.size is not None and None not in sides and wish.size != tuple(sides)
+        frees_batch = wish.batch is not None and wish.batch != batch
+        changes = free(edited, batch if frees_batch else None, size=frees_size)
+        edited.set_dims(wish.batch, wish.size)
+        onnx.checker.check_model(edited.model)
+        _save(edited.model, second)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
+        if isinstance(error, SrTileError):
+            raise
+        raise ModelError(f"is no graph that can be written: {one_line(error, 400)}") from error
+    return changes
+
+
+def _save(model: onnx.ModelProto, path: Path) -> None:
+    if model.ByteSize() >= 2**31:
+        raise ModelError("is larger than 2 GiB, the most that one ONNX file holds")
+    path.write_bytes(model.SerializeToString())
+
+
+def _prove(first: Path, second: Path, wish: Wish, changes: list[str], suspects: list[str]) -> Report:
+    original = OnnxEngine(first, "cpu")
+    try:
+        new = OnnxEngine(second, "cpu")
+        worst, runs = compare(original, new)
+        notes = other_sizes(original, new, runs)
+    except ModelError as error:
+        raise ModelError(_blame(error, wish, _look_at(changes, suspects))) from error
+    finally:
+        original.close()
+    new.close()
+    bound = tolerance(original)
+    if not worst <= bound:
+        raise ModelError(
+            f"the result differs from the original by {worst:.1e} of its range, {bound:.0e} is allowed"
+            f"{_look_at(changes, suspects)}; export the model again with dynamic axes"
+        )
+    record = {"worst": worst, "tolerance": bound, "runs": runs, "changes": changes}
+    return Report(replace(new.spec, details={**new.spec.details, "rebatch": record}), changes, runs, worst, notes)
+
+
+def _look_at(changes: list[str], suspects: list[str]) -> str:
+    """Where the fault may be, when no node failed."""
+    if suspects:
+        return f"; look at {', '.join(suspects[:3])}, which mixes rows"
+    return f"; look at {changes[0]}" if changes else ""
+
+
+def _blame(error: ModelError, wish: Wish, otherwise: str) -> str:
+    """Which node failed, by what the runtime says."""
+    text = one_line(error, 400)
+    match = _NODE.search(text)
+    if not match:
+        return text + otherwise
+    name, op = match["name"] or match["name2"] or "without a name", match["op"] or match["op2"]
+    asked = " and ".join(
+        f"{word} {value}" for word, value in (("batch", wish.batch), ("size", wish.size)) if value is not None
+    )
+    return f"node {name} ({op}) prevents {asked}: {text}; export the model again with dynamic axes"
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if target.is_dir() or not target.parent.is_dir():
+        raise ArgumentError(f"{target}: is a folder, or lies in one that does not exist; give the name of a new file")
+    if target.exists() and not overwrite:
+        raise ArgumentError(f"{target}: exists already; choose another name, or give --overwrite")
+
+
+def _publish(part: Path, target: Path, overwrite: bool) -> None:
+    """Give the finished file its name, which must still be free."""
+    if overwrite:
+        part.replace(target)
+        return
+    try:
+        os.link(part, target)
+    except FileExistsError:
+        raise ModelLoadError(f"{target}: was created by someone else meanwhile; it was left alone") from None
+    except OSError:  # a file system without hard links
+        _check_target(target, overwrite)
+        part.rename(target)

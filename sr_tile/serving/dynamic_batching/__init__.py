@@ -1,0 +1,1 @@
+"""Requests of many callers in one batch, with a bounded wait."""

@@ -1,0 +1,159 @@
+"""The HTTP face: routes, and what each takes and gives."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Collection
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Literal
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+
+from sr_tile import __version__
+from sr_tile.errors import SrTileError
+from sr_tile.serving.http import schemas
+from sr_tile.serving.http.http_errors import Refusal, refusal_of
+from sr_tile.serving.http.metrics import CONTENT_TYPE
+from sr_tile.serving.http.options import bad_option
+from sr_tile.serving.http.routes_images import add_batch, add_enhance
+from sr_tile.serving.http.routes_jobs import add_jobs
+from sr_tile.serving.http.routes_stream import add_stream
+from sr_tile.serving.http.schemas import answers
+from sr_tile.serving.http.security import Guard
+from sr_tile.serving.http.state import Server
+from sr_tile.serving.model_pool import Host
+
+PAGE = Path(__file__).parent.parent / "page"
+
+
+def create_app(
+    host: Host,
+    *,
+    token: str | None = None,
+    hosts: Collection[str] | None = None,
+    on_failure: Callable[[BaseException], None] | None = None,
+) -> FastAPI:
+    """The application around a host, which it starts and stops.
+
+    Args:
+        host: not started yet.
+        token: that clients must show; None asks for none.
+        hosts: names under which the server answers, see `Guard`.
+        on_failure: is told when the models cannot be loaded.
+    """
+
+    async def load() -> None:
+        try:
+            await asyncio.to_thread(host.start)
+        except Exception as error:
+            if on_failure is None:
+                raise
+            on_failure(error)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        server = app.state.server = Server(host)
+        tasks = [asyncio.create_task(load()), asyncio.create_task(server.shelf.tidy_for_ever())]
+        try:
+            yield
+        finally:
+            server.shelf.close()
+            await asyncio.gather(tasks[0], return_exceptions=True)
+            tasks[1].cancel()
+            await asyncio.to_thread(host.stop)
+            await asyncio.to_thread(server.spool.close)
+
+    app = FastAPI(
+        title="sr-tile",
+        version=__version__,
+        description=schemas.ABOUT,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.add_middleware(Guard, token=token, hosts=hosts)
+    _add_errors(app)
+    _add_health(app, host)
+    add_enhance(app)
+    add_batch(app)
+    add_jobs(app)
+    add_stream(app)
+    _add_page(app)
+    schemas.complete(app, token)
+    return app
+
+
+def _add_errors(app: FastAPI) -> None:
+    async def answer(refusal: Refusal) -> Response:
+        return JSONResponse(refusal.body, refusal.status, refusal.headers)
+
+    @app.exception_handler(SrTileError)
+    async def refused(request: Request, error: SrTileError) -> Response:
+        return await answer(refusal_of(error))
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        return await answer(bad_option(error.errors()))
+
+    @app.exception_handler(HTTPException)
+    async def plain(request: Request, error: HTTPException) -> Response:
+        code = {404: "not_found", 405: "wrong_method"}.get(error.status_code, "bad_request")
+        refusal = Refusal(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}")
+        return JSONResponse(refusal.body, error.status_code, error.headers)
+
+    @app.exception_handler(ClientDisconnect)
+    async def gone(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # nobody reads it
+
+    @app.exception_handler(Exception)
+    async def broken(request: Request, error: Exception) -> Response:
+        return await answer(refusal_of(error))
+
+
+def _add_health(app: FastAPI, host: Host) -> None:
+    @app.get("/healthz", tags=["operation"], summary="Alive")
+    async def healthz() -> dict[Literal["status"], Literal["ok"]]:
+        """200 as long as the process answers, however much there is to do."""
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operation"], summary="Ready for images", responses=answers(503))
+    async def readyz(request: Request) -> dict[Literal["status"], Literal["ready"]]:
+        """200 where images are accepted; 503 while the models are loaded, and once the server stops."""
+        if request.app.state.server.admission.draining:
+            raise Refusal(503, "stopping", "this server is stopping", retry_after=10)
+        if not host.models:
+            raise Refusal(503, "loading", "the models are being loaded", retry_after=2)
+        return {"status": "ready"}
+
+    @app.get(
+        "/metrics",
+        tags=["operation"],
+        summary="Figures for Prometheus",
+        response_class=Response,
+        responses={200: {"content": {"application/openmetrics-text": {"schema": {"type": "string"}}}}},
+    )
+    async def metrics() -> Response:
+        return Response(await run_in_threadpool(host.metrics.text), media_type=CONTENT_TYPE)
+
+    @app.get("/v1/models", tags=["images"], summary="Models, limits and formats", responses=answers(503))
+    async def models() -> schemas.Models:
+        """What may be asked of this server."""
+        if not host.models:
+            raise Refusal(503, "loading", "the models are being loaded; try again", retry_after=2)
+        return schemas.describe(host)
+
+
+def _add_page(app: FastAPI) -> None:
+    fresh = {"Cache-Control": "no-cache"}
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> Response:
+        return FileResponse(PAGE / "index.html", headers=fresh)
+
+    app.mount("/page", StaticFiles(directory=PAGE), name="page")

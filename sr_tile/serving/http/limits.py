@@ -1,0 +1,115 @@
+"""What a server takes on: sizes, patience, and how many images at a time."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sr_tile.errors import ArgumentError
+from sr_tile.images import ImageInfo
+from sr_tile.serving.http.http_errors import Refusal
+from sr_tile.system import memory
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds of one server.
+
+    Attributes:
+        bytes: of one uploaded file.
+        pixels: of one uploaded image.
+        side: pixels of its longer side.
+        tile: pixels of a tile's side that a request may ask for.
+        files: images in one request to `/v1/enhance/batch`.
+        running: images that are worked on at the same time.
+        waiting: images that are under way at the same time, uploads and queue included; more are refused with 503.
+        per_client: of these, images of one address; more are refused with 429.
+        idle_seconds: without a byte from or to a client before its request is given up.
+        slowest: bytes a second that an upload must reach, measured once `idle_seconds` are over.
+        keep_seconds: that a result of the web page is kept after it was last asked for.
+        kept_bytes: of such results together; the oldest go first.
+    """
+
+    bytes: int = 256 * 2**20
+    pixels: int = 100_000_000
+    side: int = 65_535
+    tile: int = 1024
+    files: int = 64
+    running: int = 8
+    waiting: int = 64
+    per_client: int = 16
+    idle_seconds: float = 30.0
+    slowest: int = 2**10
+    keep_seconds: float = 900.0
+    kept_bytes: int = 4 * 2**30
+
+    def __post_init__(self) -> None:
+        for name, value in vars(self).items():
+            if value <= 0:
+                raise ArgumentError(f"limit {name} is {value}; it must be more than 0")
+
+    def check_bytes(self, count: int) -> None:
+        """Refuse an upload of `count` bytes that is too large."""
+        if count > self.bytes:
+            raise Refusal(
+                413, "too_large", f"the file is larger than {memory.format_size(self.bytes)}; send a smaller one"
+            )
+
+    def check_header(self, info: ImageInfo, name: str) -> None:
+        """Refuse an image by its header, before a pixel of it is decoded."""
+        size = f"{name}: {info.width} x {info.height} pixels"
+        if max(info.width, info.height) > self.side:
+            raise Refusal(413, "too_large", f"{size}: a side has at most {self.side} pixels here; cut it into parts")
+        if info.pixels > self.pixels:
+            bound = f"{self.pixels / 1e6:g} megapixels"
+            raise Refusal(413, "too_large", f"{size}: more than the {bound} of this server; cut it into parts")
+
+
+class Admission:
+    """Counts images under way, and refuses those beyond the limits at once; safe to use from any thread."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._lock = threading.Lock()
+        self._clients: Counter[str] = Counter()
+        self.draining = False
+
+    @property
+    def active(self) -> int:
+        """Images under way."""
+        with self._lock:
+            return self._clients.total()
+
+    def enter(self, client: str, images: int = 1) -> None:
+        """Count images of a client in; `leave` counts them out.
+
+        Raises:
+            Refusal: 503 where the server is full or stops, 429 where this client has enough under way.
+        """
+        with self._lock:
+            if self.draining:
+                raise Refusal(503, "stopping", "this server is stopping; try again later", retry_after=10)
+            if self._clients[client] + images > self._limits.per_client:
+                most = self._limits.per_client
+                message = f"{most} images of one client may be under way at a time; wait for one to finish"
+                raise Refusal(429, "too_many", message, retry_after=1)
+            if self._clients.total() + images > self._limits.waiting:
+                raise Refusal(503, "busy", "this server has as much to do as it can take; try again", retry_after=2)
+            self._clients[client] += images
+
+    def leave(self, client: str, images: int = 1) -> None:
+        """Count images out."""
+        with self._lock:
+            self._clients[client] -= images
+            if not self._clients[client]:
+                del self._clients[client]
+
+    @contextmanager
+    def entered(self, client: str, images: int = 1) -> Iterator[None]:
+        """`enter` and `leave`."""
+        self.enter(client, images)
+        try:
+            yield
+        finally:
+            self.leave(client, images)

@@ -1,0 +1,67 @@
+"""What a request may ask for: the options of `sr-tile enhance` that are the client's to choose."""
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from sr_tile.errors import ArgumentError
+from sr_tile.images import WriteOptions
+from sr_tile.planner import Settings
+from sr_tile.serving.http.http_errors import Refusal
+
+FormatName = Literal["png", "jpeg", "tiff", "webp", "avif"]
+
+
+class Options(BaseModel):
+    """Options of one image, as query parameters or as fields of a form; the same names as on the command line."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str | None = Field(None, max_length=200, description="Name of a model, see /v1/models.")
+    scale: int | None = Field(None, ge=1, le=64, description="Choose a model that enlarges this much.")
+    format: FormatName | None = Field(None, description="Format of the result; the upload's where nothing is said.")
+    quality: int = Field(95, ge=1, le=100, description="Quality of JPEG, WebP and AVIF.")
+    lossless: bool = Field(False, description="Write WebP and AVIF without loss.")
+    alpha: Literal["bicubic", "model"] = Field("bicubic", description="How an alpha channel is enlarged.")
+    tile_size: int | None = Field(None, ge=1, description="Side of a tile in pixels.")
+    overlap: int | None = Field(None, ge=0, description="Pixels that two neighbouring tiles share.")
+    halo: int | None = Field(None, ge=0, description="Pixels of the overlap that each tile discards.")
+
+    @property
+    def settings(self) -> Settings:
+        """Of the tiles."""
+        return Settings(
+            tile="auto" if self.tile_size is None else self.tile_size,
+            overlap="auto" if self.overlap is None else self.overlap,
+            halo=self.halo,
+        )
+
+    def write_options(self, format_name: str) -> WriteOptions:
+        """Of the file to write."""
+        return WriteOptions(format=format_name, quality=self.quality, lossless=self.lossless)
+
+
+def read_options(values: dict[str, Any], base: Options | None = None) -> Options:
+    """Check options that came as a form or in a message.
+
+    Args:
+        values: by name; text is fine for numbers.
+        base: options that are said already, which `values` overrides.
+
+    Raises:
+        Refusal: 422, naming the first that is wrong.
+    """
+    said = base.model_dump(exclude_unset=True) if base else {}
+    try:
+        return Options.model_validate({**said, **values})
+    except ValidationError as error:
+        raise bad_option(error.errors()) from None
+    except ArgumentError as error:
+        raise Refusal(422, "bad_option", str(error)) from None
+
+
+def bad_option(errors: Any) -> Refusal:
+    """The first of pydantic's complaints, in one line."""
+    first = errors[0]
+    name = ".".join(str(part) for part in first["loc"] if part not in ("query", "body")) or "options"
+    return Refusal(422, "bad_option", f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}")

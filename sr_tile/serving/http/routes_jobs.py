@@ -1,0 +1,97 @@
+"""`/v1/jobs`: images that take a while, as the web page asks for them."""
+
+import asyncio
+from functools import partial
+from typing import Annotated, Literal
+
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.responses import FileResponse
+from starlette.concurrency import run_in_threadpool
+
+from sr_tile.errors import SrTileError
+from sr_tile.serving.http import schemas
+from sr_tile.serving.http.http_errors import Refusal
+from sr_tile.serving.http.job_store import Shelf, view_folder
+from sr_tile.serving.http.options import Options
+from sr_tile.serving.http.schemas import BODY, IMAGES, answers
+from sr_tile.serving.http.state import MEDIA, Server, client_of, result_name
+from sr_tile.serving.model_pool import Task
+
+
+def add_jobs(app: FastAPI) -> None:
+    missing = answers(401, 403, 404)
+    jobs = partial(app.api_route, tags=["jobs"])
+
+    @jobs(
+        "/v1/jobs",
+        methods=["POST"],
+        status_code=201,
+        summary="Start an image",
+        openapi_extra=BODY,
+        responses=answers(400, 401, 403, 408, 413, 415, 422, 429, 500, 503, 507),
+    )
+    async def start_job(request: Request, options: Annotated[Options, Query()]) -> schemas.Job:
+        """As `/v1/enhance`, but answers as soon as the upload is there; ask for progress, then for the result."""
+        server: Server = request.app.state.server
+        place = await server.place(request)
+        try:
+            name, path, options = await server.receive(request, options, place.folder)
+            task = Task(path, place.folder, name, options)
+            try:
+                await run_in_threadpool(lambda: (server.host.find(options), server.host.check(task)))
+            except (SrTileError, OSError) as error:
+                raise server.refusal(error, task) from None
+        except BaseException:
+            await asyncio.shield(run_in_threadpool(place.let_go))
+            raise
+        return schemas.Job(**server.shelf.add(task, client_of(request)).describe())
+
+    @jobs("/v1/jobs/{job}", methods=["GET"], summary="How far an image is", responses=missing)
+    async def job_state(request: Request, job: str) -> schemas.Job:
+        return schemas.Job(**request.app.state.server.shelf.find(job).describe())
+
+    @jobs(
+        "/v1/jobs/{job}", methods=["DELETE"], status_code=204, summary="Give up or forget an image", responses=missing
+    )
+    async def forget_job(request: Request, job: str) -> None:
+        shelf: Shelf = request.app.state.server.shelf
+        await run_in_threadpool(shelf.remove, shelf.find(job))
+
+    @jobs(
+        "/v1/jobs/{job}/result",
+        methods=["GET"],
+        summary="The result",
+        response_class=Response,
+        responses={200: {"content": IMAGES}, **answers(401, 403, 404, 409)},
+    )
+    async def job_result(request: Request, job: str) -> Response:
+        item = request.app.state.server.shelf.find(job)
+        if item.done is None:
+            raise Refusal(409, "not_done", "the image is not done yet; ask /v1/jobs/{job} how far it is")
+        kind = item.done.format
+        name = result_name(item.task.name, kind, item.done.after[0] // item.done.before[0])
+        return FileResponse(item.done.path, media_type=MEDIA[kind], filename=name)
+
+    @jobs(
+        "/v1/jobs/{job}/view/{side}/{level}/{column}/{row}",
+        methods=["GET"],
+        summary="One tile of a preview",
+        response_class=Response,
+        responses={
+            200: {"content": {name: IMAGES[name] for name in ("image/jpeg", "image/png")}},
+            **answers(401, 403, 404, 422),
+        },
+    )
+    async def job_view(
+        request: Request, job: str, side: Literal["before", "after"], level: int, column: int, row: int
+    ) -> Response:
+        """A tile of the image before or after, at a level of its pyramid; 8-bit sRGB, for viewers."""
+        item = request.app.state.server.shelf.find(job)
+        view = item.views.get(side)
+        if view is None:
+            raise Refusal(404, "no_view", "there is no preview of this image, or not yet")
+        path = view_folder(item, side) / str(level) / f"{column}_{row}.{view.suffix}"
+        if not await run_in_threadpool(path.is_file):
+            raise Refusal(404, "no_tile", "the preview has no such tile")
+        media = "image/jpeg" if view.suffix == "jpg" else "image/png"
+        return FileResponse(path, media_type=media, headers={"Cache-Control": "private, max-age=3600, immutable"})

@@ -1,0 +1,173 @@
+"""What the OpenAPI document says beyond the routes' own signatures; models of the answers."""
+
+from typing import Any, Literal
+
+from fastapi import FastAPI
+from pydantic import BaseModel, Field
+
+from sr_tile import __version__
+from sr_tile.serving.http.http_errors import MEANINGS
+from sr_tile.serving.http.options import FormatName, Options
+from sr_tile.serving.model_pool import Host
+
+ABOUT = (
+    "Restores or enlarges images. Tiles of all requests share batches; the bytes of a result are those that "
+    "`sr-tile enhance` writes. Beside what is listed here there is a WebSocket at `/v1/stream` for many images on one "
+    "connection, in MessagePack maps: send {type: image, id, options, data, more}, {type: cancel, id}; receive "
+    "{type: hello, window}, {type: progress, id, done, total}, {type: result, id, format, timing, data, more}, "
+    "{type: error, id, status, code, message}."
+)
+
+
+class Error(BaseModel):
+    code: str = Field(description="For programs; does not change.")
+    message: str = Field(description="For people, one line.")
+
+
+class Problem(BaseModel):
+    """Every answer that is not a success."""
+
+    error: Error
+
+
+class ServedModel(BaseModel):
+    name: str
+    default: bool
+    scale: int = Field(description="Output pixels per input pixel, in each direction.")
+    channels: int
+    device: str
+    tile: tuple[int, int] = Field(description="Height and width of the largest tile.")
+    overlap: int
+    details: dict[str, Any] = Field(description="What the model's file says: architecture, licence, training.")
+
+
+class ServedLimits(BaseModel):
+    bytes: int
+    pixels: int
+    side: int
+    tile: int
+    files: int
+    per_client: int
+
+
+class Models(BaseModel):
+    version: str
+    models: list[ServedModel]
+    limits: ServedLimits
+    formats: list[FormatName]
+
+
+class Result(BaseModel):
+    format: FormatName
+    before: tuple[int, int] = Field(description="Height and width.")
+    after: tuple[int, int]
+    bytes: int
+    seconds: float
+
+
+class View(BaseModel):
+    """A pyramid of tiles; the last level is the image itself, each before it half as large."""
+
+    width: int
+    height: int
+    levels: int
+    tile: int
+    suffix: Literal["jpg", "png"]
+
+
+class Job(BaseModel):
+    id: str
+    name: str
+    state: Literal["waiting", "running", "done", "failed"]
+    tiles: int
+    tiles_done: int
+    error: Error | None
+    result: Result | None
+    view: dict[Literal["before", "after"], View] | None
+    view_failed: bool
+
+
+def describe(host: Host) -> Models:
+    """The models of a host, and its limits."""
+    served = [
+        ServedModel(
+            name=name,
+            default=name == host.default,
+            scale=model.scale,
+            channels=model.engine.spec.channels,
+            device=model.engine.device,
+            tile=model.plan.tile,
+            overlap=model.plan.overlap,
+            details={key: value for key, value in model.engine.spec.details.items() if isinstance(value, str)},
+        )
+        for name, model in host.models.items()
+    ]
+    limits = ServedLimits(**{name: getattr(host.limits, name) for name in ServedLimits.model_fields})
+    return Models(version=__version__, models=served, limits=limits, formats=["png", "jpeg", "tiff", "webp", "avif"])
+
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+IMAGES: dict[str, Any] = {f"image/{name}": _BINARY for name in ("png", "jpeg", "tiff", "webp", "avif")}
+TIMING = {
+    "Server-Timing": {
+        "description": "Milliseconds at work of decode, tile, infer, blend and encode, and in all.",
+        "schema": {"type": "string"},
+    }
+}
+
+
+def answers(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """The errors of a route."""
+    return {status: {"model": Problem, "description": MEANINGS[status]} for status in statuses}
+
+
+def _form(files: dict[str, Any]) -> dict[str, Any]:
+    options = Options.model_json_schema()["properties"]
+    return {"schema": {"type": "object", "properties": {**files, **options}, "required": list(files)}}
+
+
+BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/octet-stream": _BINARY,
+            **IMAGES,
+            "multipart/form-data": _form({"image": {"type": "string", "format": "binary"}}),
+        },
+    }
+}
+BATCH_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": _form(
+                {"images": {"type": "array", "items": {"type": "string", "format": "binary"}}}
+            ),
+        },
+    }
+}
+
+
+def complete(app: FastAPI, token: str | None) -> None:
+    """Say in the document whether a token is needed, and take out what FastAPI assumes of errors."""
+    plain = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        document = plain()
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        for methods in document["paths"].values():
+            for (
+                method
+            ) in methods.values():  # FastAPI adds it to each route with a parameter, even one that any text fits
+                if "HTTPValidationError" in str(method["responses"].get("422")):
+                    del method["responses"]["422"]
+        if token is not None:
+            schemes = document.setdefault("components", {}).setdefault("securitySchemes", {})
+            schemes["token"] = {"type": "http", "scheme": "bearer"}
+            for path, methods in document["paths"].items():
+                for method in methods.values():
+                    method["security"] = [] if path in ("/healthz", "/readyz") else [{"token": []}]
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]

@@ -1,0 +1,120 @@
+"""What the routes share: models, limits, temporary files, results of the page."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect, HTTPConnection, Request
+
+from sr_tile.serving.http.http_errors import Refusal, refusal_of
+from sr_tile.serving.http.job_store import Shelf
+from sr_tile.serving.http.limits import Admission
+from sr_tile.serving.http.options import Options, read_options
+from sr_tile.serving.http.uploads import Spool, is_form, read_form, read_raw
+from sr_tile.serving.model_pool import Done, Host, Task
+
+log = logging.getLogger("sr_tile")
+
+MEDIA = {name: f"image/{name}" for name in ("png", "jpeg", "tiff", "webp", "avif")}
+_SUFFIXES = {**{name: f".{name}" for name in MEDIA}, "jpeg": ".jpg", "tiff": ".tif"}
+_WATCH_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Place:
+    """What a request holds while it is under way: its folder, and its place in the count."""
+
+    folder: Path
+    let_go: Callable[[], None]
+
+
+class Server:
+    """One a process."""
+
+    def __init__(self, host: Host) -> None:
+        self.host, self.spool = host, Spool()
+        self.admission = Admission(host.limits)
+        self.shelf = Shelf(host, self.admission, self.spool)
+        host.metrics.in_flight.set_function(lambda: self.admission.active)
+        host.metrics.queued.set_function(lambda: host.queued)
+        host.metrics.kept.set_function(lambda: len(self.shelf))
+
+    async def place(self, request: Request) -> Place:
+        """Count a request in, and give it a folder; whoever asks lets go of it.
+
+        Raises:
+            Refusal: there is no place.
+        """
+        client = client_of(request)
+        self.admission.enter(client)
+        try:
+            folder = await run_in_threadpool(self.spool.folder)
+        except BaseException:
+            self.admission.leave(client)
+            raise
+
+        def let_go() -> None:
+            self.spool.remove(folder)
+            self.admission.leave(client)
+
+        return Place(folder, let_go)
+
+    async def receive(self, request: Request, options: Options, folder: Path) -> tuple[str, Path, Options]:
+        """(name, path, options) of an upload, raw or as a form."""
+        if not is_form(request):
+            path = folder / "source"
+            await read_raw(request, self.host.limits, path)
+            return "image", path, options
+        [(name, path)], fields = await read_form(request, self.host.limits, folder)
+        return name, path, read_options(fields, options)
+
+    async def run(self, task: Task, request: Request) -> Done:
+        """Do an image in a thread; give it up when the client goes away.
+
+        Raises:
+            Refusal: what went wrong, as a client may see it.
+            ClientDisconnect: nobody is there any more.
+        """
+        work = asyncio.get_running_loop().run_in_executor(self.host.pool, self.host.run, task)
+        try:
+            while not (await asyncio.wait({work}, timeout=_WATCH_SECONDS))[0]:
+                if await request.is_disconnected():
+                    raise ClientDisconnect
+            return work.result()
+        except ClientDisconnect:
+            raise
+        except Exception as error:
+            raise self.refusal(error, task) from None
+        finally:
+            if not work.done():
+                task.abandon()
+                with suppress(BaseException):
+                    await asyncio.shield(work)
+
+    def refusal(self, error: BaseException, task: Task) -> Refusal:
+        """What a client is told; what is the server's own fault is logged."""
+        refusal = refusal_of(error, task.names)
+        if refusal.status == 500:
+            log.error("%s: %s", task.name, error, exc_info=error if refusal.code == "internal" else None)
+        return refusal
+
+
+def client_of(request: HTTPConnection) -> str:
+    """Whom limits count for: the address."""
+    return request.client.host if request.client else "unknown"
+
+
+def result_name(name: str, kind: str, scale: int) -> str:
+    """How a result is called: photo-x2.png."""
+    return f"{Path(name).stem}{f'-x{scale}' if scale > 1 else '-enhanced'}{_SUFFIXES[kind]}"
+
+
+def timing(done: Done, since: float) -> str:
+    """The header `Server-Timing`: milliseconds at work of each stage, and from the first byte to the answer."""
+    stages = [f"{stage.name};dur={stage.busy * 1000:.1f}" for stage in done.stats.stages]
+    return ", ".join([*stages, f"total;dur={(time.perf_counter() - since) * 1000:.1f}"])

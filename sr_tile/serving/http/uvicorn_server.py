@@ -1,0 +1,199 @@
+"""uvicorn, made patient with work and impatient with idle clients."""
+
+import asyncio
+import logging
+import socket
+import sys
+import time
+from collections.abc import Collection
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+
+from sr_tile.errors import ArgumentError
+from sr_tile.images.vips import allow_only_known_formats
+from sr_tile.serving.http.app import create_app
+from sr_tile.serving.http.routes_stream import LARGEST
+from sr_tile.serving.http.security import LOOPBACK
+from sr_tile.serving.model_pool import Host
+
+log = logging.getLogger("sr_tile")
+
+
+class _Impatient:
+    """Cuts off a client that takes no bytes of an answer, or brings no request, for `idle_seconds`.
+
+    A mixin for uvicorn's protocols. What an upload takes is timed where it is read.
+    """
+
+    idle_seconds = 30.0
+    transport: asyncio.Transport
+    _stuck: asyncio.TimerHandle | None = None
+
+    def pause_writing(self) -> None:
+        self._stuck = asyncio.get_running_loop().call_later(self.idle_seconds, self._cut_off)
+        super().pause_writing()  # type: ignore[misc]
+
+    def resume_writing(self) -> None:
+        self._forgive()
+        super().resume_writing()  # type: ignore[misc]
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._forgive()
+        super().connection_lost(error)  # type: ignore[misc]
+
+    def _forgive(self) -> None:
+        if self._stuck:
+            self._stuck.cancel()
+            self._stuck = None
+
+    def _cut_off(self) -> None:
+        self.transport.abort()
+
+
+class _Http(_Impatient, H11Protocol):
+    _silent: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._silent = asyncio.get_running_loop().call_later(self.idle_seconds, self._still_no_request)
+
+    def _still_no_request(self) -> None:
+        if self.cycle is None and self in self.connections:  # not handed over to WebSocket either
+            self._cut_off()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._silent:
+            self._silent.cancel()
+        super().connection_lost(error)
+
+
+class _WebSocket(_Impatient, WebSocketsSansIOProtocol):
+    pass
+
+
+class Server(uvicorn.Server):
+    """Finishes what is under way at the first signal, and gives it up at the second or after `patience` seconds."""
+
+    def __init__(self, config: uvicorn.Config, app: Any, patience: float, failed: list[BaseException]) -> None:
+        super().__init__(config)
+        self.app, self.failed = app, failed
+        self._patience, self._since = patience, 0.0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, and say where."""
+        await super().startup(sockets)
+        if self.started and sockets:
+            scheme = "https" if self.config.is_ssl else "http"
+            name, port = sockets[0].getsockname()[:2]
+            place = f"[{name}]" if ":" in name else name
+            print(f"sr-tile: serving on {scheme}://{place}:{port}/", file=sys.stderr, flush=True)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """At a signal."""
+        state = getattr(self.app.state, "server", None)
+        if state is None or self._since:
+            self.should_exit = True
+            self.force_exit = bool(self._since)
+            return
+        self._since = time.monotonic()
+        state.admission.draining = True
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to end."""
+        if await super().on_tick(counter):
+            return True
+        if not self._since:
+            return False
+        if time.monotonic() - self._since > self._patience:
+            self.config.timeout_graceful_shutdown = 1  # then it cancels, and what is cancelled is given up
+            return True
+        return not self.app.state.server.admission.active
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that is bound.
+
+    Raises:
+        ArgumentError: it cannot be had.
+    """
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        listener = socket.socket(family, kind, protocol)
+        if sys.platform != "win32":  # where it would let two servers share a port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+    except OSError as error:
+        raise ArgumentError(
+            f"{host}:{port}: cannot listen there: {error.strerror or error}; choose another --host or --port"
+        ) from None
+    return listener
+
+
+def build(
+    host: Host, *, token: str | None = None, names: Collection[str] = (), patience: float = 60.0, **config: Any
+) -> Server:
+    """A server that is not running yet; the arguments are those of `serve`."""
+    failed: list[BaseException] = []
+
+    def fail(error: BaseException) -> None:
+        failed.append(error)
+        server.should_exit = True
+
+    hosts = None if token else {*LOOPBACK, *(name.lower() for name in names)}
+    app = create_app(host, token=token, hosts=hosts, on_failure=fail)
+    idle = {"idle_seconds": host.limits.idle_seconds}
+    settings = uvicorn.Config(
+        app,
+        http=type("Http", (_Http,), idle),
+        ws=type("WebSocket", (_WebSocket,), idle),
+        ws_max_size=LARGEST + 2**16,
+        ws_per_message_deflate=False,  # images are compressed already
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=10,
+        **{"proxy_headers": False, **config},
+    )
+    server = Server(settings, app, patience, failed)
+    return server
+
+
+def serve(
+    host: Host,
+    address: tuple[str, int],
+    *,
+    token: str | None = None,
+    names: Collection[str] = (),
+    patience: float = 60.0,
+    **config: Any,
+) -> None:
+    """Serve until a signal comes, then finish what is under way.
+
+    Args:
+        host: the models, not started yet.
+        address: where to listen; port 0 is any that is free.
+        token: that clients must show; needed where others than this machine can connect.
+        names: under which the server answers, beside those of this machine; with a token it answers to any.
+        patience: seconds that work under way may take after the first signal.
+        config: of uvicorn: certificates, proxies.
+
+    Raises:
+        ArgumentError: there is no token, or the address cannot be had.
+        SrTileError: a model cannot be used.
+    """
+    if token is None and address[0] not in LOOPBACK:
+        raise ArgumentError(
+            f"--host {address[0]} lets other machines in; set a token in SR_TILE_TOKEN (--token), or serve on 127.0.0.1"
+        )
+    allow_only_known_formats()
+    server = build(host, token=token, names=names, patience=patience, **config)
+    with listen(*address) as listener:
+        server.run(sockets=[listener])
+    if server.failed:
+        raise server.failed[0]

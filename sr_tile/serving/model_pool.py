@@ -1,0 +1,301 @@
+"""The models of a server, and the images that go through them."""
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sr_tile.engines.base import Engine, lanes_of, on_host
+from sr_tile.engines.factory import open_engines
+from sr_tile.enhancer import Enhancer
+from sr_tile.errors import ArgumentError, SrTileError
+from sr_tile.images import ImageInfo, ImageReader, format_by_content
+from sr_tile.models import zoo
+from sr_tile.pipeline.job import Job, Stats
+from sr_tile.pipeline.pipeline import Pipeline
+from sr_tile.planner import Plan, Settings, make_plan
+from sr_tile.planner.tiles import plan_tiles
+from sr_tile.serving.http.http_errors import Refusal
+from sr_tile.serving.http.limits import Limits
+from sr_tile.serving.http.metrics import Metrics
+from sr_tile.serving.http.options import Options
+from sr_tile.serving.shared_engine import SharedEngine, TileClient
+
+log = logging.getLogger("sr_tile")
+
+
+class Abandoned(SrTileError):  # noqa: N818  # nobody sees it
+    """Nobody waits for this image any more."""
+
+
+@dataclass(eq=False)
+class Task:
+    """One image on its way through the server.
+
+    Attributes:
+        source: the upload.
+        folder: where the result goes.
+        name: how the client calls the image.
+        options: what the client asks for.
+        tiles: of the image, once its header was read.
+        tiles_done: of these.
+        on_tile: called from a thread of the pipeline after each tile.
+    """
+
+    source: Path
+    folder: Path
+    name: str = "image"
+    options: Options = field(default_factory=lambda: Options.model_validate({}))
+    tiles: int = 0
+    tiles_done: int = 0
+    on_tile: Callable[[], None] = lambda: None
+    abandoned: bool = field(default=False, init=False)
+    _client: TileClient | None = field(default=None, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+
+    def abandon(self) -> None:
+        """End the work soon: nobody waits for it any more. From any thread."""
+        with self._lock:
+            self.abandoned = True
+            if self._client:
+                self._client.close()
+
+    def begin(self, client: TileClient) -> None:
+        """Say whose tiles are to leave the queue when the image is abandoned."""
+        with self._lock:
+            self._client = client
+            if self.abandoned:
+                client.close()
+
+    @property
+    def names(self) -> dict[str, str]:
+        """What messages say in place of paths."""
+        return {str(self.source): self.name, str(self.folder): "the server's disk"}
+
+    def count(self, job: Job, pixels: int) -> None:
+        """Count a tile; pixels below 0 say that the image starts again.
+
+        Raises:
+            Abandoned: the image is not wanted any more.
+        """
+        if pixels <= 0:
+            self.tiles_done = 0
+            return
+        if self.abandoned:
+            raise Abandoned(f"{job.name}: abandoned")
+        self.tiles_done += 1
+        self.on_tile()
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished image: its file, format, size before and after, and what each stage took."""
+
+    path: Path
+    format: str
+    before: tuple[int, int]
+    after: tuple[int, int]
+    stats: Stats
+
+
+@dataclass
+class Model:
+    """A model that is served."""
+
+    name: str
+    shared: SharedEngine
+
+    @property
+    def engine(self) -> Engine:
+        """The first of its engines, for what they have in common."""
+        return self.shared.engines[0]
+
+    @property
+    def plan(self) -> Plan:
+        """Tiles where a request says nothing; smaller ones once the device ran out of memory."""
+        return self.shared.plan
+
+    @property
+    def scale(self) -> int:
+        """Output pixels per input pixel."""
+        return self.engine.spec.scale or 1
+
+
+class Host:
+    """Owns the models; runs images in threads of its own.
+
+    Args:
+        models: names or paths, or engines by name; the first is the default unless `x2` is among them.
+        device: as for `Enhancer`.
+        settings: of tiles and memory, where a request says nothing.
+        limits: of sizes, and of images at a time.
+        metrics: where to count.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str | Path] | dict[str, Engine],
+        *,
+        device: str = "auto",
+        settings: Settings | None = None,
+        limits: Limits | None = None,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self.limits, self.metrics = limits or Limits(), metrics or Metrics()
+        self.models: dict[str, Model] = {}
+        self._wanted, self._device, self._settings = models, device, settings or Settings()
+        self._pool = ThreadPoolExecutor(self.limits.running, "sr-tile image")
+        self._loading = threading.Lock()
+
+    def start(self) -> None:
+        """Load the models; idempotent.
+
+        Raises:
+            ModelLoadError: one of them cannot be used.
+            DeviceError: the device cannot be had.
+        """
+        with self._loading:
+            if self.models:
+                return
+            if isinstance(self._wanted, dict):
+                loaded = {name: self._load(name, [engine]) for name, engine in self._wanted.items()}
+            else:
+                loaded = {}
+                for wanted in self._wanted:
+                    name = Path(wanted).stem if Path(wanted).is_file() else str(wanted)
+                    if name in loaded:
+                        raise ArgumentError(f"two models are called {name}; rename one of the files")
+                    loaded[name] = self._load(name, open_engines(zoo.find(wanted), self._device))
+            self.models = loaded
+
+    def _load(self, name: str, engines: list[Engine]) -> Model:
+        smallest = min(engines, key=lambda engine: engine.memory_free())
+        workers = sum(lanes_of(engine) for engine in engines)
+        plan = make_plan(smallest, self._settings, images_under_way=self.limits.running + 1, workers=workers)
+        shared = SharedEngine(engines, plan, max_clients=self.limits.running, on_call=self.metrics.call)
+        return Model(name, shared.start())
+
+    def stop(self, drain: bool = True) -> None:
+        """Finish the images under way, or fail them at once, and give the models back."""
+        if not drain:
+            for model in self.models.values():
+                model.shared.stop(drain=False)
+        self._pool.shutdown(cancel_futures=not drain)
+        for model in self.models.values():
+            model.shared.stop()
+            if not isinstance(self._wanted, dict):
+                for engine in model.shared.engines:
+                    engine.close()
+        self.models = {}
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """The threads that `run` belongs into."""
+        return self._pool
+
+    @property
+    def queued(self) -> int:
+        """Tiles that wait for their model."""
+        return sum(model.shared.batcher.depth for model in self.models.values())
+
+    @property
+    def default(self) -> str:
+        """The model of a request that names none."""
+        return "x2" if "x2" in self.models else next(iter(self.models))
+
+    def find(self, options: Options) -> Model:
+        """The model that a request means.
+
+        Raises:
+            Refusal: there is none.
+        """
+        if not self.models:
+            raise Refusal(503, "loading", "the models are being loaded; try again", retry_after=2)
+        names = ", ".join(self.models)
+        if options.model is not None:
+            if options.model not in self.models:
+                raise Refusal(422, "unknown_model", f"model {options.model!r} is not served here; choose from {names}")
+            return self.models[options.model]
+        if options.scale is None:
+            return self.models[self.default]
+        preferred = zoo.DEFAULT.get(options.scale)
+        fitting = [name for name, model in self.models.items() if model.scale == options.scale]
+        if not fitting:
+            raise Refusal(422, "unknown_model", f"no model served here enlarges by {options.scale}; there are {names}")
+        return self.models[preferred if preferred in fitting else fitting[0]]
+
+    def plan(self, model: Model, options: Options) -> Plan:
+        """Tiles as the request wants them, in batches that take no more memory than the model's own.
+
+        Raises:
+            GeometryError: tile, overlap and halo do not fit together.
+            Refusal: the tile is larger than this server allows.
+        """
+        if options.tile_size is None and options.overlap is None and options.halo is None:
+            return model.plan
+        if options.tile_size is not None and options.tile_size > self.limits.tile:
+            raise Refusal(422, "bad_option", f"tile_size is at most {self.limits.tile} here")
+        said = options.settings
+        wanted = replace(
+            self._settings,
+            tile=self._settings.tile if said.tile == "auto" else said.tile,
+            overlap=self._settings.overlap if said.overlap == "auto" else said.overlap,
+            halo=self._settings.halo if said.halo is None else said.halo,
+        )
+        own, engine = model.plan, model.engine
+        plan = replace(plan_tiles(engine.spec, wanted), band_budget=own.band_budget, costs=own.costs)
+        if options.tile_size is None:
+            sides = tuple(side for side in plan.sides if side in own.sides)
+            return replace(plan, tile=own.tile, batch=own.batch, equalised=own.equalised, sides=sides)
+        batch = engine.spec.fixed_batch or max(1, own.batch * math.prod(own.tile) // math.prod(plan.tile))
+        return replace(plan, batch=batch, equalised=plan.equalised and on_host(engine), sides=())
+
+    def check(self, task: Task) -> tuple[str, ImageInfo]:
+        """(format of the upload, its header), refused where they break a limit; nothing is decoded.
+
+        Raises:
+            Refusal: another format, or too large.
+            ImageReadError: the header is damaged, or of a kind that is not supported.
+        """
+        with task.source.open("rb") as file:
+            kind = format_by_content(file.read(16))
+        if kind is None:
+            what = "is empty" if not task.source.stat().st_size else "is no PNG, JPEG, TIFF, WebP or AVIF"
+            raise Refusal(415, "unknown_format", f"{task.name}: {what}; convert it first")
+        with ImageReader(task.source) as reader:
+            info = reader.info
+        self.limits.check_header(info, task.name)
+        return kind, info
+
+    def run(self, task: Task) -> Done:
+        """Do one image; call it in a thread of `pool`.
+
+        The file is what `sr-tile enhance` would write.
+
+        Raises:
+            Refusal: the request breaks a limit.
+            SrTileError: the image, its options or the model are at fault.
+        """
+        with self.metrics.image() as watch:
+            model = self.find(task.options)
+            kind, info = self.check(task)
+            kind = task.options.format or kind
+            plan = self.plan(model, task.options)
+            task.tiles = len(plan.grid_for(info.height, info.width, info.channels, model.scale))
+            target = task.folder / f"result.{kind}"
+            job = Enhancer.file_job(task.source, target, overwrite=True, options=task.options.write_options(kind))
+            with model.shared.client(task.name) as engine:
+                task.begin(engine)
+                pipeline = Pipeline(
+                    engine, plan, alpha=task.options.alpha, decoders=1, encoders=1, on_pixels=task.count
+                )
+                for outcome in pipeline.run([job]):
+                    if outcome.error:
+                        raise outcome.error
+            stats = pipeline.stats()
+            watch.count(stats, task.tiles, info.pixels)
+        after = (info.height * model.scale, info.width * model.scale)
+        return Done(target, kind, (info.height, info.width), after, stats)

@@ -1,0 +1,373 @@
+"""One engine for many pipelines: tiles of many images, of many callers, share batches.
+
+Each caller runs a `Pipeline` of its own with a `TileClient` as its engine. So what is decoded, how it is cut and blended,
+and what is written are those of `Enhancer`, and so are the pixels, as far as a network answers for a tile what it answers
+for it in any batch.
+"""
+
+import contextlib
+import functools
+import logging
+import math
+import threading
+import time
+import types
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, wait
+from typing import Any
+
+import numpy as np
+
+from sr_tile.engines.base import Engine, ExactEngine
+from sr_tile.engines.device_runner import Station, stations_of
+from sr_tile.errors import ArgumentError, DeadlineError, DeviceError, OutOfMemoryError, Overloaded, StoppedError
+from sr_tile.models.spec import ModelSpec
+from sr_tile.planner import Plan
+from sr_tile.serving.dynamic_batching.batcher import Call, DynamicBatcher
+from sr_tile.serving.dynamic_batching.collate import Request
+
+log = logging.getLogger("sr_tile")
+
+RECOVERY = 64  # calls without a failure after which a device that ran out of memory is given more again
+
+
+class TileBatcher:
+    """Tiles of one shape to NCHW; a request is (tile_chw, whether in exact arithmetic)."""
+
+    def key(self, request: Request) -> Hashable:
+        """Tiles of equal shape and arithmetic meet."""
+        tile, exact = request
+        return tile.shape, exact
+
+    def rows(self, request: Request) -> int:
+        """One."""
+        return 1
+
+    def batch(self, requests: Sequence[Request]) -> tuple[tuple[Any, ...], Any]:
+        """((n, c, h, w), exact) for `_Device.predict`."""
+        tiles = [tile for tile, _ in requests]
+        return (tiles[0][None] if len(tiles) == 1 else np.stack(tiles), requests[0][1]), len(tiles)
+
+    def unbatch(self, outputs: Any, context: Any) -> list[Any]:
+        """(c, h * scale, w * scale) for each; None for each where there is no exact arithmetic."""
+        return [None] * context if outputs is None else list(outputs)
+
+
+class _Device:
+    """One engine and how much it takes at a time; called by as many threads as it has lanes.
+
+    Args:
+        station: the engine, and who may call it when.
+        limit: pixels a call at most.
+        on_tile_too_large: told the (height, width) of which not even one tile fits.
+    """
+
+    def __init__(self, station: Station, limit: int, on_tile_too_large: Callable[[tuple[int, int]], None]) -> None:
+        self.station, self._limit, self._full = station, limit, limit
+        self._on_tile_too_large = on_tile_too_large
+        self._good = 0
+
+    def predict(self, batch_nchw: np.ndarray, exact: bool) -> np.ndarray | None:
+        """Run a batch, in pieces where the device runs out of memory.
+
+        Raises:
+            OutOfMemoryError: not even one tile fits.
+            DeviceError: the device is gone.
+            ModelOutputError: as `Engine.run`.
+        """
+        pixels = math.prod(batch_nchw.shape[2:])
+        outputs: list[np.ndarray] = []
+        first, alone = 0, False
+        while first < len(batch_nchw):
+            count = max(1, min(len(batch_nchw) - first, self._limit // pixels))
+            try:
+                output = self._call(batch_nchw[first : first + count], exact, alone)
+            except OutOfMemoryError:
+                # One row may fail for what the arena or another thread's call still holds: it gets a second try, alone.
+                if alone:
+                    self._on_tile_too_large(batch_nchw.shape[2:])
+                    raise
+                alone = count == 1
+                self._shrink(max(1, count // 2) * pixels, alone)
+                continue
+            if output is None:
+                return None
+            outputs.append(output)
+            first, alone = first + count, False
+            self._recover()
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+
+    def _call(self, batch_nchw: np.ndarray, exact: bool, alone: bool) -> np.ndarray | None:
+        with self.station.use(alone=alone or exact) as engine:
+            if not exact:
+                return engine.run(batch_nchw)
+            return engine.run_exact(batch_nchw) if isinstance(engine, ExactEngine) else None
+
+    def _shrink(self, limit: int, single: bool) -> None:
+        """Less a call, and the memory of the arena given back."""
+        self._limit, self._good = limit, 0
+        if single:
+            self.station.lanes = 1
+        log.warning("%s ran out of memory: going on with %d pixels a call", self.station.engine.device, limit)
+        with self.station.use(alone=True) as engine:
+            engine.rebuild()
+
+    def _recover(self) -> None:
+        """Memory that another process took comes back: a service must not stay small for ever."""
+        self._good += 1
+        if self._limit < self._full and self._good >= RECOVERY:
+            self._limit, self._good = min(self._full, 2 * self._limit), 0
+
+
+class SharedEngine:
+    """Owns an engine, or one for each device, and runs the tiles of many clients on it.
+
+    >>> with SharedEngine(engine, plan) as shared, shared.client() as client:  # doctest: +SKIP
+    ...     for outcome in Pipeline(client, shared.plan, decoders=1, encoders=1).run([job]):
+    ...         ...
+
+    Args:
+        engines: one or several with the same model; from now on nobody else may call them. They stay open.
+        plan: tiles and batch, from `make_plan`; a batch of small tiles has as many pixels as one of large tiles.
+        max_wait_ms: how long an incomplete batch waits for more tiles.
+        max_clients: clients at the same time; each holds the rows of its image that are under way.
+        on_call: is told of each call of the engine; weights are pixels, or rows for a model with a fixed batch.
+
+    Raises:
+        ArgumentError: the engines' models differ, or a number is out of its range.
+    """
+
+    def __init__(
+        self,
+        engines: Engine | Sequence[Engine],
+        plan: Plan,
+        *,
+        max_wait_ms: float = 5.0,
+        max_clients: int = 64,
+        on_call: Callable[[Call], None] | None = None,
+    ) -> None:
+        self.engines: list[Engine] = list(engines) if isinstance(engines, Sequence) else [engines]
+        if max_clients < 1:
+            raise ArgumentError(f"max_clients {max_clients} must be 1 or more")
+        self.plan, self.max_clients = plan, max_clients
+        limit = plan.batch * math.prod(plan.tile)
+        self._devices = [_Device(station, limit, self._shrink) for station in stations_of(self.engines)]
+        rows = self.engines[0].spec.fixed_batch
+
+        def weigh(request: Request) -> int:
+            return min(limit, math.prod(request[0].shape[1:]))
+
+        self.batcher = DynamicBatcher(
+            [
+                functools.partial(self._predict, device)
+                for device in self._devices
+                for _ in range(device.station.threads)
+            ],
+            TileBatcher(),
+            max_batch_size=rows or limit,
+            max_wait_ms=max_wait_ms,
+            max_queue=None,  # clients are bounded, and so are the tiles of each
+            weigh=None if rows else weigh,
+            on_call=on_call,
+        )
+        self._changed = threading.Condition()
+        self._clients: set[TileClient] = set()
+        self._open = False
+
+    def start(self) -> "SharedEngine":
+        """Begin to serve; also again after `stop`."""
+        with self._changed:
+            self.batcher.start()
+            self._open = True
+        return self
+
+    def stop(self, drain: bool = True, timeout: float | None = None) -> None:
+        """End; when it returns, no client waits.
+
+        Args:
+            drain: let the clients there are finish their images, until they close; otherwise they fail with
+                `StoppedError` at once.
+            timeout: seconds after which they fail in any case; None waits.
+        """
+        end = None if timeout is None else time.monotonic() + timeout
+        with self._changed:
+            self._open = False
+            if drain:
+                self._changed.wait_for(lambda: not self._clients, timeout)
+        left = None if end is None else max(0.0, end - time.monotonic())
+        self.batcher.stop(drain=False, timeout=left)
+
+    def __enter__(self) -> "SharedEngine":
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self.stop(drain=error is None)
+
+    @property
+    def clients(self) -> int:
+        """Clients that are not closed."""
+        return len(self._clients)
+
+    def client(self, name: str = "image", *, share: float = 1.0, timeout: float | None = None) -> "TileClient":
+        """An engine for one caller's pipeline; close it when the pipeline has ended, or to cancel it.
+
+        Args:
+            name: what messages call it.
+            share: how much faster than others its tiles are served.
+            timeout: seconds after which its calls raise `DeadlineError`.
+
+        Raises:
+            Overloaded: there are `max_clients` already.
+            StoppedError: the engine is stopped, or about to.
+        """
+        if not share > 0:
+            raise ArgumentError(f"share {share} must be more than 0")
+        with self._changed:
+            if not self._open:
+                raise StoppedError("the engine is not running or about to stop; send the image to another server")
+            if len(self._clients) >= self.max_clients:
+                raise Overloaded(f"{len(self._clients)} images are under way, as many as may be; try again later")
+            client = TileClient(self, name, share, timeout)
+            self._clients.add(client)
+        return client
+
+    def _predict(self, home: _Device, batch_nchw: np.ndarray, exact: bool) -> np.ndarray | None:
+        """Run a batch on a worker's own device, or on another where that is gone."""
+        for device in (home, *(other for other in self._devices if other is not home)):
+            if not device.station.lost:
+                try:
+                    return device.predict(batch_nchw, exact)
+                except DeviceError as error:
+                    device.station.lost = error
+                    log.warning("%s; it is not used any more", error)
+        raise DeviceError(f"no device is left; {home.station.lost}")
+
+    def _release(self, client: "TileClient") -> None:
+        with self._changed:
+            self._clients.discard(client)
+            self._changed.notify_all()
+
+    def _shrink(self, tile: tuple[int, int]) -> None:
+        """Later images start with smaller tiles, as that of the client that met the limit goes on with."""
+        with self._changed:
+            if tile[0] * tile[1] >= math.prod(self.plan.tile):
+                with contextlib.suppress(OutOfMemoryError):  # the clients' pipelines say so
+                    self.plan = self.plan.smaller()
+
+
+class TileClient:
+    """An `Engine` whose tiles run in batches with those of others; any thread may close or cancel it.
+
+    Attributes:
+        name: what messages call it.
+        lanes: threads that may be inside `run`: as many as keep all devices busy for one client alone.
+    """
+
+    def __init__(self, shared: SharedEngine, name: str, share: float, timeout: float | None) -> None:
+        self._shared, self.name, self._share = shared, name, share
+        self._end = None if timeout is None else time.monotonic() + timeout
+        self._caller = object()  # the queue remembers it for a while, and must not hold on to tiles
+        self._lock = threading.Lock()
+        self._futures: set[Future[Any]] = set()
+        self.lanes = sum(device.station.threads for device in shared._devices)
+        self._closed = False
+
+    @property
+    def _engine(self) -> Engine:
+        return self._shared.engines[0]
+
+    @property
+    def spec(self) -> ModelSpec:
+        """See `Engine`."""
+        return self._engine.spec
+
+    @property
+    def device(self) -> str:
+        """See `Engine`."""
+        return self._engine.device
+
+    @property
+    def identity(self) -> str:
+        """See `Engine`."""
+        return self._engine.identity
+
+    def run(self, batch_nchw: np.ndarray) -> np.ndarray:
+        """See `Engine.run`; its rows may run in several batches.
+
+        Raises:
+            OutOfMemoryError: not even one tile fits.
+            DeadlineError: the client's time ran out.
+            StoppedError: the engine was stopped, or the client cancelled or closed.
+        """
+        return np.stack(self._answers(batch_nchw, exact=False))
+
+    def run_exact(self, batch_nchw: np.ndarray) -> np.ndarray | None:
+        """See `ExactEngine.run_exact`."""
+        answers = self._answers(batch_nchw, exact=True)
+        return None if any(answer is None for answer in answers) else np.stack(answers)
+
+    def _answers(self, batch_nchw: np.ndarray, exact: bool) -> list[Any]:
+        left = None if self._end is None else self._end - time.monotonic()
+        with self._lock:
+            if self._closed:
+                raise StoppedError(f"{self.name}: was cancelled")
+            # Row by row, so that rows of others come between them.
+            futures = self._shared.batcher.submit_all(
+                [(tile, exact) for tile in batch_nchw], timeout=left, caller=self._caller, share=self._share
+            )
+            self._futures.update(futures)
+        try:
+            done, waiting = wait(futures, left, return_when=FIRST_EXCEPTION)
+            if not waiting:
+                answers = []
+                for future in futures:
+                    answers.append(future.result())  # a comprehension is a frame, see below
+                return answers
+            for future in done:
+                future.result()
+            raise DeadlineError(f"{self.name}: was not done in time; allow more, or send a smaller image")
+        except CancelledError:
+            raise StoppedError(f"{self.name}: was cancelled") from None
+        finally:
+            for future in futures:
+                future.cancel()
+            with self._lock:
+                self._futures.difference_update(futures)
+            # An error knows this frame: without them there is no circle that keeps tiles until the collector comes.
+            del futures, batch_nchw
+            done = waiting = future = None  # type: ignore[assignment]
+
+    def cancel(self) -> None:
+        """See `Cancellable.cancel`: what waits leaves the queue at once."""
+        with self._lock:
+            futures = list(self._futures)
+        for future in futures:
+            future.cancel()
+
+    def rebuild(self) -> None:
+        """Nothing: the device belongs to all clients, and what owns it gives its memory back where that is needed."""
+
+    def memory_free(self) -> int:
+        """See `Engine.memory_free`."""
+        return self._engine.memory_free()
+
+    def memory_used(self) -> int:
+        """See `Engine.memory_used`."""
+        return self._engine.memory_used()
+
+    def close(self) -> None:
+        """End the client: a pipeline that still runs on it ends with `StoppedError`. Harmless when called twice."""
+        with self._lock:
+            self._closed = True
+        self.cancel()
+        self._shared._release(self)
+
+    def __enter__(self) -> "TileClient":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,54 @@
+"""How many threads a runtime may start: what affinity and containers leave of the machine's cores.
+
+ONNX Runtime counts the cores of the machine, whatever share of them the process has. In a container with 2 of 64 cores
+it would start 64 threads, which wait for each other at every operator.
+"""
+
+import math
+import os
+from pathlib import Path
+
+from sr_tile.system.memory import cgroup_folders
+
+_TOPOLOGY = Path("/sys/devices/system/cpu")
+
+
+def allowed_threads() -> int | None:
+    """Threads to compute with; None where the whole machine is ours, and a runtime may count by itself."""
+    try:
+        allowed = os.sched_getaffinity(0)
+    except AttributeError:  # macOS, Windows
+        return None
+    bound = len(allowed) < (os.cpu_count() or 1)
+    share = cpu_share()
+    if not bound and share >= len(allowed):
+        return None
+    return max(1, math.ceil(min(physical_cores(allowed), share)))
+
+
+def physical_cores(allowed: set[int], topology: Path = _TOPOLOGY) -> int:
+    """Cores that the given logical ones belong to: two threads of one core share the units that compute."""
+    cores = set()
+    for number in allowed:
+        try:
+            cores.add((topology / f"cpu{number}/topology/thread_siblings_list").read_text().strip())
+        except OSError:
+            cores.add(str(number))
+    return len(cores)
+
+
+def cpu_share(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> float:
+    """Cores' worth of time that the tightest cgroup above this process grants; infinite without a limit."""
+    share = math.inf
+    for folder, unified in cgroup_folders("cpu", root, own):
+        try:
+            if unified:
+                quota, period = (folder / "cpu.max").read_text().split()
+            else:
+                quota = (folder / "cpu.cfs_quota_us").read_text()
+                period = (folder / "cpu.cfs_period_us").read_text()
+            if int(quota) > 0:  # version 1 writes -1 for none
+                share = min(share, int(quota) / int(period))
+        except (OSError, ValueError, ZeroDivisionError):  # not there, or the word "max"
+            continue
+    return share

@@ -1,0 +1,118 @@
+"""The engine on a Ray of two cores; slow, for Ray takes long to start."""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+from support.toys import conv_model, noise_image
+
+ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'sr-tile[ray]'")
+
+from sr_tile.distributed.ray_data import Fleet, run_ray  # noqa: E402
+from sr_tile.distributed.storage import pair_urls  # noqa: E402
+from sr_tile.distributed.tasks import Recipe  # noqa: E402
+from sr_tile.enhancer import Enhancer  # noqa: E402
+from sr_tile.jobs import resumable  # noqa: E402
+from sr_tile.jobs.files import pair_files, run_files  # noqa: E402
+from sr_tile.jobs.journal import NAME  # noqa: E402
+from sr_tile.jobs.resumable import DurableJob  # noqa: E402
+from sr_tile.planner import Settings  # noqa: E402
+
+pytestmark = pytest.mark.slow
+SETTINGS = Settings(tile=32, overlap=8, halo=2, batch=2)
+FLEET = Fleet(actors=2, batch=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def two_cores():
+    os.environ.setdefault("RAY_worker_niceness", "0")  # or a busy machine starves them
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=200 * 2**20,
+        log_to_driver=False,
+        logging_level="ERROR",
+        runtime_env={"env_vars": {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}},
+    )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture
+def photos(tmp_path):
+    (tmp_path / "in").mkdir()
+    for index in range(16):
+        channels = (1, 3, 4)[index % 3]
+        image = noise_image(30 + 3 * index, 50 + index, channels, seed=index)
+        Image.fromarray(image.squeeze()).save(tmp_path / "in" / f"{index:02}.png")
+    (tmp_path / "in" / "bad.png").write_bytes(b"bad")
+    conv_model(tmp_path / "model.onnx", 2)
+    with Enhancer(tmp_path / "model.onnx", device="cpu", settings=SETTINGS) as enhancer:
+        list(run_files(enhancer, pair_files([str(tmp_path / "in")], str(tmp_path / "expected"))))
+    return tmp_path
+
+
+def run(folder, on_result=lambda result: None, giant_pixels=resumable.GIANT_PIXELS, **keywords):
+    recipe = Recipe(str(folder / "model.onnx"), device="cpu", settings=SETTINGS, giant_pixels=giant_pixels)
+    results = {}
+    for result in run_ray(pair_urls([str(folder / "in")], str(folder / "out")), recipe, FLEET, **keywords):
+        assert Path(result.source).name not in results, "an image has two results"
+        results[Path(result.source).name] = result
+        on_result(result)
+    return results
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def actors():
+    """Processes of the actors: Ray names them after what they do."""
+    found = [process for process in psutil.Process().children(recursive=True) if process.is_running()]
+    return [process for process in found if "MapWorker" in " ".join(process.cmdline())]
+
+
+def test_a_folder_gives_the_bytes_of_the_local_engine_and_every_file_a_result(photos):
+    results = run(photos)
+    assert len(results) == 17
+    assert [name for name, result in results.items() if result.status != "done"] == ["bad.png"]
+    assert "not an image" in results["bad.png"].error
+    assert contents(photos / "out") == contents(photos / "expected")
+    assert {result.status for result in run(photos, skip_existing=True).values()} == {"skipped", "failed"}
+
+
+def test_an_actor_that_is_killed_loses_nothing(photos):
+    killed = []
+
+    def kill_one(result):
+        if not killed and (found := actors()):
+            killed.append(found[0].pid)
+            os.kill(found[0].pid, signal.SIGKILL)
+
+    results = run(photos, kill_one)
+    assert killed
+    assert len(results) == 17
+    assert contents(photos / "out") == contents(photos / "expected")
+
+
+def test_a_giant_over_two_actors_and_a_journal_that_the_local_engine_reads(photos):
+    (photos / "in" / "bad.png").unlink()
+    with DurableJob(photos / "job", {"model": "toy"}) as job:
+        results = run(photos, giant_pixels=14_000, job=job)
+    assert {result.status for result in results.values()} == {"done"}
+    assert contents(photos / "out") == contents(photos / "expected")
+    lines = [json.loads(line) for line in (photos / "job" / NAME).read_text().splitlines()]
+    assert sum(line["event"] == "band" for line in lines) > 8
+    assert sum(line["event"] == "done" for line in lines) == 16
+    begun = len([line for line in lines if line["event"] == "begin"])
+    enhancer = Enhancer(photos / "model.onnx", device="cpu", settings=SETTINGS)
+    with enhancer, DurableJob(photos / "job", {"model": "toy"}) as job:
+        again = list(job.run(enhancer, pair_files([str(photos / "in")], str(photos / "out"))))
+    assert {result.status for result in again} == {"done"}
+    lines = [json.loads(line) for line in (photos / "job" / NAME).read_text().splitlines()]
+    assert len([line for line in lines if line["event"] == "begin"]) == begun

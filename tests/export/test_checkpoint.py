@@ -1,0 +1,146 @@
+"""An export is verified, measured and described, or leaves nothing."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import spandrel
+import torch
+from support import networks
+
+from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.errors import ArgumentError, ModelLoadError, ModelOutputError
+from sr_tile.export import checkpoint, receptive_field
+from sr_tile.export.architectures import nafnet as nafnet_graph
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    path = tmp_path_factory.mktemp("weights") / "tiny.pth"
+    torch.save({"params": networks.nafnet(**networks.SMALL_NAFNET).state_dict()}, path)
+    return path
+
+
+def test_export_writes_a_described_file(weights, tmp_path):
+    report = checkpoint.export(weights, tmp_path / "tiny.onnx", licence="MIT")
+    assert report.worst_error <= 1e-5
+    assert [entry.name for entry in tmp_path.iterdir()] == ["tiny.onnx"]
+    model = onnx.load(report.path)
+    stored = json.loads({entry.key: entry.value for entry in model.metadata_props}["sr_tile"])
+    assert stored == json.loads(json.dumps(report.metadata))
+    facts = {"name": "tiny", "scale": 1, "channels": 3, "multiple": 4, "tile": 256, "licence": "MIT"}
+    assert facts.items() <= stored.items()
+    assert stored["value_range"] == [0.0, 1.0]
+    assert stored["halo"] % 4 == 0
+    assert stored["receptive_field"] is None  # pooling sees the whole input
+    assert len(stored["checkpoint_sha256"]) == 64
+    assert {"random 1x3x1x1", "natural 3x3x32x32", "random 1x3x100x130"} <= stored["verification"]["errors"].keys()
+
+
+def test_a_graph_that_differs_leaves_no_file(weights, tmp_path, monkeypatch):
+    monkeypatch.setattr(nafnet_graph, "EPSILON", 1e-2)
+    monkeypatch.setattr("sr_tile.export.architectures.plain.nafnet.EPSILON", 1e-2)
+    (tmp_path / "old.onnx").write_bytes(b"old")
+    with pytest.raises(ModelOutputError, match="nothing was written"):
+        checkpoint.export(weights, tmp_path / "old.onnx", tolerance=0.0)
+    assert (tmp_path / "old.onnx").read_bytes() == b"old"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_options_out_of_range(weights, tmp_path):
+    with pytest.raises(ArgumentError, match="opset 17"):
+        checkpoint.export(weights, tmp_path / "x.onnx", opset=17)
+    with pytest.raises(ArgumentError, match=r"\.onnx"):
+        checkpoint.export(weights, tmp_path / "x.pt")
+    with pytest.raises(ArgumentError, match="pooling"):
+        checkpoint.export(weights, tmp_path / "x.onnx", pooling="some")
+    assert not list(tmp_path.iterdir())
+
+
+def test_locality_of_known_networks():
+    def blur(picture):
+        padded = np.pad(picture, ((0, 0), (0, 0), (2, 2), (2, 2)), mode="edge")
+        height, width = picture.shape[2:]
+        return sum(padded[..., i : i + height, j : j + width] for i in range(5) for j in range(5)) / 25
+
+    found = receptive_field.measure(lambda picture: blur(picture).astype(np.float32), 1, 1, 1)
+    assert found.receptive_field == 5
+    assert 1 <= found.halo <= 2
+    enlarge = receptive_field.measure(lambda picture: picture.repeat(2, 2).repeat(2, 3), 3, 2, 8)
+    assert (enlarge.halo, enlarge.seam, enlarge.receptive_field) == (0, 0.0, 1)
+    assert receptive_field.measure(lambda picture: picture - picture.mean(), 1, 1, 16).receptive_field is None
+
+
+def test_spandrel_networks(tmp_path):
+    from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
+
+    torch.manual_seed(0)
+    network = SRVGGNetCompact(num_in_ch=3, num_out_ch=3, num_feat=16, num_conv=3, upscale=2)
+    torch.save({"params": network.state_dict()}, tmp_path / "compact.pth")
+    report = checkpoint.export(tmp_path / "compact.pth", tmp_path / "compact.onnx")
+    assert report.metadata["architecture"].startswith("RealESRGAN Compact")
+    assert {"scale": 2, "channels": 3, "multiple": 1}.items() <= report.metadata.items()
+    assert report.metadata["receptive_field"] is not None
+    assert report.worst_error <= 1e-5
+
+
+def _dncnn():
+    from spandrel.architectures.DnCNN.__arch.network_dncnn import DnCNN
+
+    return DnCNN(in_nc=3, out_nc=3, nc=16, nb=17, mode="R"), 1
+
+
+def _esrgan():
+    from spandrel.architectures.ESRGAN.__arch.RRDB import RRDBNet
+
+    return RRDBNet(num_filters=16, num_blocks=1, scale=2), 2
+
+
+def _span():
+    from spandrel.architectures.SPAN.__arch.span import SPAN
+
+    return SPAN(num_in_ch=3, num_out_ch=3, feature_channels=16, upscale=2), 2
+
+
+def _real_cugan():
+    from spandrel.architectures.RealCUGAN.__arch.upcunet_v3 import UpCunet2x
+
+    return UpCunet2x(in_channels=3, out_channels=3), 2
+
+
+def _swinir():
+    from spandrel.architectures.SwinIR.__arch.SwinIR import SwinIR
+
+    options = {"embed_dim": 24, "depths": [2, 2], "num_heads": [2, 2], "window_size": 8, "mlp_ratio": 2}
+    return SwinIR(**options, upscale=2, upsampler="pixelshuffledirect", img_size=64), 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("make", [_dncnn, _esrgan, _span, _real_cugan, _swinir])
+def test_other_architectures(tmp_path, make):
+    torch.manual_seed(0)
+    network, scale = make()
+    torch.save(network.state_dict(), tmp_path / "net.pth")
+    picture = torch.rand(2, 3, 64, 48)
+    with torch.inference_mode():
+        loaded = spandrel.ModelLoader("cpu").load_from_state_dict(network.state_dict())
+        original = loaded.model.eval()(picture).numpy()
+    report = checkpoint.export(tmp_path / "net.pth", tmp_path / "net.onnx")
+    assert (report.metadata["scale"], report.metadata["channels"]) == (scale, 3)
+    result = OnnxEngine(tmp_path / "net.onnx", "cpu").run(picture.numpy())
+    np.testing.assert_allclose(result, original, atol=1e-5 * np.abs(original).max())
+
+
+def test_unknown_architecture(tmp_path):
+    torch.save({"what.weight": torch.zeros(3, 3)}, tmp_path / "w.pth")
+    with pytest.raises(ModelLoadError, match="not known"):
+        checkpoint.export(tmp_path / "w.pth", tmp_path / "w.onnx")
+
+
+@pytest.mark.slow
+def test_full_scunet_exports(tmp_path):
+    torch.save(networks.scunet().state_dict(), tmp_path / "scunet.pth")
+    report = checkpoint.export(tmp_path / "scunet.pth", tmp_path / "scunet.onnx")
+    assert report.metadata["multiple"] == 64
+    assert report.metadata["halo"] % 64 == 0

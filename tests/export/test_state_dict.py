@@ -1,0 +1,109 @@
+"""Weights are read, and nothing else in a file is ever run."""
+
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sr_tile.errors import ModelLoadError
+from sr_tile.export.state_dict import load_state
+
+WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.float16)}
+
+
+class Malicious:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".ckpt", ".safetensors"])
+@pytest.mark.parametrize("wrap", [None, "params", "params_ema", "ema", "state_dict"])
+def test_kinds_and_wrappers(tmp_path, suffix, wrap):
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".safetensors":
+        save_file(WEIGHTS, path)
+    else:
+        torch.save(WEIGHTS if wrap is None else {wrap: WEIGHTS, "epoch": 3}, path)
+    state = load_state(path)
+    assert list(state) == ["a.weight", "b"]
+    assert all(value.dtype == np.float32 for value in state.values())
+    np.testing.assert_array_equal(state["a.weight"], np.arange(6).reshape(2, 3))
+
+
+def test_averaged_weights_come_first(tmp_path):
+    torch.save({"params": {"a": torch.zeros(1)}, "params_ema": {"a": torch.ones(1)}}, tmp_path / "w.pth")
+    assert load_state(tmp_path / "w.pth")["a"][0] == 1
+
+
+def test_prefix_of_data_parallel_is_dropped(tmp_path):
+    torch.save({"module.a": torch.ones(1)}, tmp_path / "w.pth")
+    assert list(load_state(tmp_path / "w.pth")) == ["a"]
+
+
+@pytest.mark.parametrize("how", ["torch", "pickle"])
+def test_a_malicious_pickle_runs_nothing(tmp_path, how):
+    path, trace = tmp_path / "evil.pth", tmp_path / "trace"
+    if how == "torch":
+        torch.save({"a": Malicious(trace)}, path)
+    else:
+        path.write_bytes(pickle.dumps({"a": Malicious(trace)}))
+    with pytest.raises(ModelLoadError, match="refused") as caught:
+        load_state(path)
+    assert not trace.exists()
+    assert "\n" not in str(caught.value)
+
+
+def test_broken_files_are_refused_in_one_line(tmp_path):
+    torch.save(WEIGHTS, tmp_path / "whole.pth")
+    save_file(WEIGHTS, tmp_path / "whole.safetensors")
+    (tmp_path / "noise.pth").write_bytes(bytes(range(256)))
+    (tmp_path / "empty.pth").write_bytes(b"")
+    for name in ("whole.pth", "whole.safetensors"):
+        content = (tmp_path / name).read_bytes()
+        (tmp_path / f"cut-{name}").write_bytes(content[: len(content) // 2])
+    (tmp_path / "huge.safetensors").write_bytes(
+        (header := b'{"a":{"dtype":"F32","shape":[2500000000],"data_offsets":[0,10000000000]}}')
+        and len(header).to_bytes(8, "little") + header
+    )
+    for name in ("noise.pth", "empty.pth", "cut-whole.pth", "cut-whole.safetensors", "huge.safetensors", "none.pth"):
+        with pytest.raises(ModelLoadError) as caught:
+            load_state(tmp_path / name)
+        assert name in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_claims_beyond_the_file_are_refused(tmp_path):
+    torch.save({"a": torch.zeros(1).expand(50_000, 50_000)}, tmp_path / "stride.pth")
+    with pytest.raises(ModelLoadError, match="claims 2500000000 values"):
+        load_state(tmp_path / "stride.pth")
+    torch.save({"a": torch.zeros(1_000_000)}, tmp_path / "plain.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "plain.pth") as plain,
+        zipfile.ZipFile(tmp_path / "bomb.pth", "w", zipfile.ZIP_DEFLATED) as bomb,
+    ):
+        for entry in plain.namelist():
+            bomb.writestr(entry, plain.read(entry))
+    with pytest.raises(ModelLoadError, match="claim to unpack"):
+        load_state(tmp_path / "bomb.pth")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [([1, 2], "not a state dict"), ({"a": 3}, "is int, not a weight"), ({"a": torch.tensor([np.nan])}, "no numbers")],
+)
+def test_what_is_no_state_dict(tmp_path, content, reason):
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ModelLoadError, match=reason):
+        load_state(tmp_path / "w.pth")
+
+
+def test_suffix(tmp_path):
+    (tmp_path / "w.bin").write_bytes(b"x")
+    with pytest.raises(ModelLoadError, match="not supported"):
+        load_state(tmp_path / "w.bin")

@@ -1,0 +1,267 @@
+import json
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.toys import ToyEngine, noise_image
+
+from sr_tile.enhancer import Enhancer
+from sr_tile.errors import JobError
+from sr_tile.jobs.files import FilePair, pair_files
+from sr_tile.jobs.journal import NAME, Journal, read_state
+from sr_tile.jobs.resumable import DurableJob
+from sr_tile.models.spec import ModelSpec
+from sr_tile.planner import Plan, Settings
+from sr_tile.planner.costs import Costs, Point
+
+SETTINGS = {"model": "toy", "tile": 16}
+
+
+class StoppedError(BaseException):
+    """What a kill is, inside one process."""
+
+
+class ShadingEngine(ToyEngine):
+    """Its answer depends on the tile, so that other tiles give other bytes; it may stop at a call, once some is kept."""
+
+    def __init__(self, stop_at=None, bands=None, kept=0):
+        super().__init__(ModelSpec("shading", scale=2, multiple=1))
+        self.stop_at, self.bands, self.kept = stop_at, bands, kept
+
+    def answer(self, batch_nchw):
+        if self.stop_at is not None and len(self.shapes) > self.stop_at:
+            while self.kept and len(list(Path(self.bands).rglob("*-*"))) < self.kept:
+                time.sleep(0.01)  # what was computed before is on its way
+            raise StoppedError
+        return super().answer(batch_nchw * np.linspace(1, 0.5, batch_nchw.shape[2], dtype=np.float32)[:, None])
+
+
+def enhancer(engine=None, tile=16, **keywords):
+    settings = Settings(tile=tile, overlap=4, halo=1, batch=2)
+    return Enhancer(engine or ShadingEngine(), settings=settings, under_way=1, **keywords)
+
+
+@pytest.fixture
+def photos(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    for index in range(4):
+        Image.fromarray(noise_image(40 + index, 30, seed=index)).save(tmp_path / "in" / f"{index}.png")
+    return tmp_path
+
+
+def run(folder, pairs, worker=None, settings=SETTINGS, **keywords):
+    with DurableJob(folder, settings) as job:
+        return {Path(result.source).name: result for result in job.run(worker or enhancer(), pairs, **keywords)}
+
+
+def lines(folder, event=None):
+    found = [json.loads(line) for line in (Path(folder) / NAME).read_text().splitlines()]
+    return [line for line in found if event in (None, line["event"])]
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def test_a_second_run_computes_nothing(photos):
+    pairs = pair_files(["in"], "out")
+    assert {result.status for result in run("job", pairs).values()} == {"done"}
+    first, begun = contents("out"), len(lines("job", "begin"))
+    assert {result.status for result in run("job", pairs).values()} == {"done"}
+    assert contents("out") == first
+    assert len(lines("job", "begin")) == begun == 4
+
+
+def test_bands_that_a_kill_left_behind_a_finished_image_are_swept_up(photos):
+    pairs = pair_files(["in"], "out")
+    run("job", pairs)
+    left = Path("job/bands/0123456789abcdef")
+    left.mkdir(parents=True)
+    (left / "0-64").write_bytes(b"rows")
+    run("job", pairs)
+    assert not list(Path("job/bands").iterdir())
+
+
+def test_only_what_changed_is_done_again(photos):
+    pairs = pair_files(["in"], "out")
+    run("job", pairs)
+    first = contents("out")
+    os.utime("in/0.png", (1, 1))  # another time, the same content
+    Image.fromarray(noise_image(40, 30, seed=9)).save("in/1.png")
+    (photos / "out" / "2.png").unlink()
+    run("job", pairs)
+    assert [Path(line["source"]).name for line in lines("job", "begin")][4:] == ["1.png", "2.png"]
+    second = contents("out")
+    assert {name for name in first if first[name] != second[name]} == {"1.png"}
+
+
+def test_other_settings_start_afresh_and_say_so(photos, caplog):
+    pairs = pair_files(["in"], "out")
+    run("job", pairs)
+    results = run("job", pairs, enhancer(tile=24), {**SETTINGS, "tile": 24})
+    assert "other tile than before: starting afresh" in caplog.text
+    assert {result.status for result in results.values()} == {"done"}
+    assert len(lines("job", "begin")) == 8
+    assert read_state(Path("job")).started["settings"]["tile"] == 24
+
+
+def test_tiles_are_those_of_the_first_run_whatever_the_memory(photos):
+    pairs = pair_files(["in"], "out")
+    run("whole", pair_files(["in"], "expected"))
+    run("job", pairs[:2])
+    run("job", pairs, enhancer(tile=24))  # as if memory had changed what `auto` gives
+    assert contents("out") == contents("expected")
+
+
+def test_plan_and_device_come_back_as_they_were(tmp_path):
+    costs = Costs((Point(1, 64, 64, 0.1, 2.5e6), Point(2, 128, 64, 0.3, 7.1e6)))
+    plan = Plan((64, 96), 16, 4, 8, batch=3, band_budget=1e9 / 3, sides=(32, 64), costs=costs)
+    with DurableJob(tmp_path, SETTINGS) as job:
+        assert job.plan is None
+        assert job.device is None
+        job.start(plan, "openvino", 1)
+    with DurableJob(tmp_path, SETTINGS) as job:
+        assert job.plan == plan
+        assert job.plan.grid(1000, 700) == plan.grid(1000, 700)
+        assert job.device == "openvino"
+
+
+def test_failures_stay_until_they_are_to_be_tried_again(photos):
+    (photos / "in" / "bad.png").write_bytes(b"bad")
+    pairs = [
+        *pair_files(["in"], "out"),
+        FilePair(Path("gone.png"), Path("out/gone.png"), "gone.png: there is no such file"),
+    ]
+    first = run("job", pairs)
+    assert {name for name, result in first.items() if result.status == "failed"} == {"bad.png", "gone.png"}
+    assert run("job", pairs) == first
+    assert len(lines("job", "failed")) == 2
+    Image.fromarray(noise_image(9, 9)).save("in/bad.png")
+    Image.fromarray(noise_image(9, 9)).save("gone.png")
+    pairs = pair_files(["in", "gone.png"], "out")
+    assert {result.status for result in run("job", pairs, retry_failed=True).values()} == {"done"}
+
+
+def test_a_failure_is_tried_again_when_asked_for(photos):
+    (photos / "in" / "bad.png").write_bytes(b"bad")
+    pairs = pair_files(["in"], "out")
+    run("job", pairs)
+    run("job", pairs)
+    assert len(lines("job", "failed")) == 1
+    run("job", pairs, retry_failed=True)
+    assert len(lines("job", "failed")) == 2
+
+
+def test_files_that_are_not_the_jobs_are_left_alone(photos):
+    (photos / "out").mkdir()
+    (photos / "out" / "0.png").write_bytes(b"mine")
+    pairs = pair_files(["in"], "out")
+    assert run("job", pairs)["0.png"].status == "failed"
+    assert run("other", pairs, skip_existing=True)["0.png"].status == "skipped"
+    assert (photos / "out" / "0.png").read_bytes() == b"mine"
+    assert run("job", pairs, overwrite=True, retry_failed=True)["0.png"].status == "done"
+
+
+def test_a_torn_last_line_is_cut_off(photos):
+    pairs = pair_files(["in"], "out")
+    run("job", pairs)
+    expected = contents("out")
+    path = Path("job") / NAME
+    whole = path.read_bytes()
+    last = whole.rstrip().rfind(b"\n") + 1
+    for cut in (last + 1, last + 10, len(whole) - 1):
+        path.write_bytes(whole[:cut])
+        assert {result.status for result in run("job", pairs).values()} == {"done"}
+        assert contents("out") == expected
+        assert sum(line["event"] == "begin" for line in lines("job")) == 5
+
+
+def test_a_damaged_line_is_refused_by_number(photos):
+    run("job", pair_files(["in"], "out"))
+    path = Path("job") / NAME
+    path.write_bytes(path.read_bytes().replace(b'"event": "done"', b'"event" "done"', 1))
+    with pytest.raises(JobError, match="line 3 is damaged"):
+        Journal(Path("job"))
+
+
+def test_two_processes_are_refused_and_status_sees_the_first(photos):
+    from sr_tile.jobs.journal import is_locked
+
+    with DurableJob("job", SETTINGS):
+        assert is_locked(Path("job"))
+        with pytest.raises(JobError, match="another process"):
+            DurableJob("job", SETTINGS)
+    assert not is_locked(Path("job"))
+    DurableJob("job", SETTINGS).close()
+
+
+@pytest.fixture
+def small_giants(monkeypatch):
+    monkeypatch.setattr(durable, "GIANT_PIXELS", 10_000)
+    monkeypatch.setattr(durable, "BAND_PIXELS", 4_000)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_a_giant_stopped_anywhere_goes_on_behind_its_last_band(tmp_path, monkeypatch, small_giants, dtype):
+    monkeypatch.chdir(tmp_path)
+    from sr_tile.images import ImageInfo, ImageWriter
+
+    image = noise_image(150, 33, 4, dtype)
+    with ImageWriter("giant.png", ImageInfo(150, 33, 4, np.dtype(dtype))) as writer:
+        writer.write_rows(image)
+    enhancer().enhance_file("giant.png", "expected.png")
+    for stop_at, least in ((0, 0), (3, 0), (6, 0), (9, 1), (12, 2), (15, 2)):
+        pairs = [FilePair(Path("giant.png"), Path(f"out{stop_at}.png"))]
+        folder = f"job{stop_at}"
+        # What follows the last journalled band is lost, as when the process is killed.
+        with pytest.raises(StoppedError):
+            run(folder, pairs, enhancer(ShadingEngine(stop_at, f"{folder}/bands", least)))
+        kept = lines(folder, "band")
+        assert len(kept) >= least - 1, "a block is there before the journal says so"
+        assert run(folder, pairs)["giant.png"].status == "done"
+        assert Path(f"out{stop_at}.png").read_bytes() == Path("expected.png").read_bytes()
+        rows = [(line["first"], line["end"]) for line in lines(folder, "band")]
+        assert rows[: len(kept)] == [(line["first"], line["end"]) for line in kept]
+        assert [row for first, end in rows for row in range(first, end)] == list(range(rows[-1][1])), (
+            "a band came twice, or was left out"
+        )
+        assert not list((Path(folder) / "bands").iterdir())
+
+
+def test_a_lost_block_is_computed_again(photos, small_giants):
+    Image.fromarray(noise_image(150, 33)).save("giant.png")
+    enhancer().enhance_file("giant.png", "expected.png")
+    pairs = [FilePair(Path("giant.png"), Path("out.png"))]
+    with pytest.raises(StoppedError):
+        run("job", pairs, enhancer(ShadingEngine(12, "job/bands", 2)))
+    blocks = sorted(Path("job/bands").rglob("*-*"), key=lambda path: int(path.name.split("-")[0]))
+    assert len(blocks) > 1
+    blocks[1].unlink()
+    assert run("job", pairs)["giant.png"].status == "done"
+    assert Path("out.png").read_bytes() == Path("expected.png").read_bytes()
+
+
+def test_one_image_is_under_way_at_a_time(photos):
+    pairs = pair_files(["in"], "out")
+    run("job", pairs)
+    assert [line["event"] for line in lines("job")] == ["start", *["begin", "done"] * 4]
+
+
+def test_status_on_the_command_line(photos, capsys):
+    from sr_tile.cli import job as command
+
+    (photos / "in" / "bad.png").write_bytes(b"bad")
+    run("job", pair_files(["in"], "out"))
+    command.status(Path("job"), as_json=True)
+    found = json.loads(capsys.readouterr().out)
+    assert (found["done"], found["total"], len(found["failed"]), found["running"]) == (4, 5, 1, False)
+    command.status(Path("job"))
+    text = capsys.readouterr().out
+    assert "4 of 5 images" in text
+    assert "bad.png: not an image" in text
+    with pytest.raises(JobError, match="holds no job"):
+        command.status(Path("nothing"))

@@ -1,0 +1,113 @@
+"""Jobs killed by SIGKILL, as the kernel does when memory runs out."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from PIL import Image
+from support.toys import conv_model, noise_image
+
+import sr_tile
+from sr_tile.jobs.journal import NAME
+
+KILLS = 20
+# Giants and their bands are small here, so that a test has some.
+MAIN = (
+    "import sr_tile.jobs.resumable as d; d.GIANT_PIXELS, d.BAND_PIXELS = 400_000, 80_000\n"
+    "from sr_tile.cli.main import main; main()"
+)
+
+
+def start(folder, job, out):
+    arguments = ["enhance", "in", out, "--job", job, "--model", "model.onnx", "--tile-size", "64", "--quiet"]
+    environment = {**os.environ, "PYTHONPATH": str(Path(sr_tile.__file__).parent.parent)}
+    return subprocess.Popen(
+        [sys.executable, "-c", MAIN, *arguments], cwd=folder, env=environment, stderr=subprocess.PIPE
+    )
+
+
+def events(path):
+    if not path.exists():
+        return []
+    whole, _, _ = path.read_bytes().rpartition(b"\n")
+    return [json.loads(line) for line in whole.splitlines()]
+
+
+def kill_at_random(process, journal, begun, longest, chance):
+    """Wait for the job to be under way again, then a while, then kill it; False where it was done before."""
+    deadline = time.monotonic() + 120
+    while sum(line["event"] in ("start", "resume") for line in events(journal)) == begun:
+        if process.poll() is not None or time.monotonic() > deadline:
+            break
+        time.sleep(0.005)
+    time.sleep(chance.uniform(0, longest))
+    alive = process.poll() is None
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return alive
+
+
+def check_recomputation(lines):
+    """Each kill costs one image or one band: by the journal, nothing that it says is finished is begun again."""
+    under_way, bands, again = None, set(), 0
+    for line in lines:
+        if line["event"] == "begin":
+            if line["target"] == under_way:
+                again += 1
+            else:
+                assert under_way is None, "two images were under way"
+            under_way = line["target"]
+        elif line["event"] == "band":
+            assert line["target"] == under_way
+            assert (line["target"], line["first"]) not in bands, "a finished band was computed again"
+            bands.add((line["target"], line["first"]))
+        elif line["event"] == "done":
+            under_way = None
+    done = Counter(line["target"] for line in lines if line["event"] == "done")
+    assert set(done.values()) == {1}
+    return again
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_job_killed_at_20_moments_gives_the_same_bytes(tmp_path):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    conv_model(tmp_path / "model.onnx", 2)
+    (tmp_path / "in").mkdir()
+    for index in range(6):
+        Image.fromarray(noise_image(90 + 7 * index, 120, seed=index)).save(tmp_path / "in" / f"{index}.png")
+    Image.fromarray(noise_image(900, 240, seed=9)).save(tmp_path / "in" / "3-giant.png")
+    process = start(tmp_path, "undisturbed", "expected")
+    assert process.wait(120) == 0, process.stderr.read()
+    times = [line["time"] for line in events(tmp_path / "undisturbed" / NAME)]
+    expected = {path.name: path.read_bytes() for path in (tmp_path / "expected").iterdir()}
+    kills = jobs = again = 0
+    while kills < KILLS:
+        job, out = f"job{jobs}", f"out{jobs}"
+        journal = tmp_path / job / NAME
+        begun = 0
+        while kills < KILLS:
+            alive = kill_at_random(start(tmp_path, job, out), journal, begun, (times[-1] - times[0]) / 2, chance)
+            begun = sum(line["event"] in ("start", "resume") for line in events(journal))
+            kills += alive
+            if not alive:
+                break
+        process = start(tmp_path, job, out)
+        assert process.wait(120) == 0, process.stderr.read()
+        found = {path.name: path.read_bytes() for path in (tmp_path / out).iterdir()}
+        assert found.keys() == expected.keys()
+        assert all(found[name] == expected[name] for name in expected)
+        again += check_recomputation(events(journal))
+        assert not any(Path(tmp_path / job / "bands").iterdir())
+        jobs += 1
+    print(f"{kills} kills in {jobs} jobs, {again} images begun again")
+    assert again <= kills

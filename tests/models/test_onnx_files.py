@@ -1,0 +1,136 @@
+import subprocess
+import sys
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+from support.toys import conv_model, identity_model
+
+from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.errors import ModelLoadError
+from sr_tile.models.onnx_files import check_references, load_model, tensors
+
+
+def external(location, dims=(1, 3, 1, 1), **numbers):
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=dims, data_location=TensorProto.EXTERNAL)
+    for key, value in {"location": location, **numbers}.items():
+        tensor.external_data.add(key=key, value=str(value))
+    return tensor
+
+
+def claimed(*dims):
+    return TensorProto(name="w", data_type=TensorProto.FLOAT, dims=dims, raw_data=bytes(12))
+
+
+def save(path, tensor, as_attribute=False):
+    """A model that adds `tensor` to the picture."""
+    nodes = [helper.make_node("Add", ["input", "w"], ["output"])]
+    if as_attribute:
+        nodes.insert(0, helper.make_node("Constant", [], ["w"], value=tensor))
+    inputs = [helper.make_tensor_value_info("input", 1, ("n", 3, "h", "w_"))]
+    outputs = [helper.make_tensor_value_info("output", 1, None)]
+    graph = helper.make_graph(nodes, "toy", inputs, outputs, [] if as_attribute else [tensor])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    values = np.array([1, 2, 3], np.float32).tobytes()
+    (tmp_path / "secret.bin").write_bytes(values)
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    (inner / "own.bin").write_bytes(values)
+    (inner / "link.bin").symlink_to("../secret.bin")
+    return inner
+
+
+@pytest.mark.parametrize("load", [lambda p: OnnxEngine(p, "cpu"), load_model])
+@pytest.mark.parametrize("as_attribute", [False, True])
+@pytest.mark.parametrize(
+    ("location", "keywords", "words"),
+    [
+        ("../secret.bin", {}, "outside of the model's folder"),
+        ("{absolute}", {}, "outside of the model's folder"),
+        ("x/../../secret.bin", {}, "outside of the model's folder"),
+        ("link.bin", {}, "outside of the model's folder"),
+        ("/proc/self/environ", {"length": 12}, "outside of the model's folder"),
+        ("", {}, "outside of the model's folder"),
+        ("gone.bin", {}, "missing"),
+        (".", {}, "missing"),
+        ("own.bin", {"offset": -8}, "no size"),
+        ("own.bin", {"offset": 1 << 40}, "claims"),
+        ("own.bin", {"length": 13}, "claims"),
+        ("own.bin", {"dims": (1, 3, 30000, 30000)}, "claims"),
+    ],
+)
+def test_weights_are_read_from_the_models_own_folder_only(folder, load, as_attribute, location, keywords, words):
+    location = location.format(absolute=folder.parent / "secret.bin")
+    path = save(folder / "m.onnx", external(location, **keywords), as_attribute)
+    before = sorted(folder.rglob("*"))
+    with pytest.raises(ModelLoadError) as caught:
+        load(path)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert sorted(folder.rglob("*")) == before
+
+
+def test_weights_beside_the_model_are_fine(folder):
+    path = save(folder / "m.onnx", external("own.bin"))
+    assert numpy_helper.to_array(load_model(path).graph.initializer[0]).ravel().tolist() == [1, 2, 3]
+    result = OnnxEngine(path, "cpu").run(np.zeros((1, 3, 8, 8), np.float32))
+    assert result[0, :, 0, 0].tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize("load", [lambda p: OnnxEngine(p, "cpu"), load_model])
+@pytest.mark.parametrize("dims", [(1, 3, 30000, 30000), (1 << 31, 1 << 31), (1, -3, 3, 3)])
+@pytest.mark.parametrize("as_attribute", [False, True])
+def test_tensors_larger_than_their_data_are_refused(tmp_path, load, dims, as_attribute):
+    with pytest.raises(ModelLoadError) as caught:
+        load(save(tmp_path / "m.onnx", claimed(*dims), as_attribute))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("load", [lambda p: OnnxEngine(p, "cpu"), load_model])
+def test_truncated_files_are_refused_wherever_they_end(tmp_path, load):
+    whole = conv_model(tmp_path / "m.onnx").read_bytes()
+    for end in [0, 1, 10, *range(30, len(whole) - 1, len(whole) // 23), len(whole) - 1]:
+        (tmp_path / "m.onnx").write_bytes(whole[:end])
+        with pytest.raises(ModelLoadError):
+            load(tmp_path / "m.onnx")
+
+
+def test_the_word_alone_is_no_reason_to_refuse(tmp_path):
+    path = identity_model(tmp_path / "m.onnx")
+    model = onnx.load(path)
+    model.doc_string = "location, location, location"
+    onnx.save(model, path)
+    check_references(path)
+    assert OnnxEngine(path, "cpu").spec.scale == 1
+
+
+def test_constants_are_found_in_graphs_inside_of_graphs(tmp_path):
+    branch = helper.make_graph(
+        [helper.make_node("Constant", [], ["out"], value=external("../secret.bin"))],
+        "branch",
+        [],
+        [helper.make_tensor_value_info("out", 1, None)],
+    )
+    node = helper.make_node("If", ["condition"], ["output"], then_branch=branch, else_branch=branch)
+    graph = helper.make_graph([node], "toy", [], [helper.make_tensor_value_info("output", 1, None)])
+    model = helper.make_model(graph)
+    assert len(list(tensors(model))) == 2
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(ModelLoadError, match="outside"):
+        check_references(tmp_path / "m.onnx")
+
+
+def test_a_plain_model_is_checked_without_parsing_it(tmp_path):
+    path = identity_model(tmp_path / "m.onnx")
+    code = "import sys, pathlib\n"
+    code += f"from sr_tile.models.onnx_files import check_references as c; c(pathlib.Path({str(path)!r}))"
+    code += "; print('onnx' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+from support.toys import identity_model
+
+from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.errors import ModelLoadError
+from sr_tile.models.spec import ModelSpec, write_spec
+
+
+def test_metadata_makes_the_round_trip_through_a_model_file(tmp_path):
+    path = identity_model(tmp_path / "m.onnx", 2)
+    spec = ModelSpec("n", 2, 3, 8, 12, 256, (0.0, 255.0), details={"licence": "MIT", "receptive_field": 40})
+    write_spec(path, spec)
+    engine = OnnxEngine(path, "cpu")
+    assert engine.spec == spec
+    assert engine.spec.details == spec.details
+    assert {item.name for item in tmp_path.iterdir()} == {"m.onnx"}
+    batch = np.random.default_rng(0).random((1, 3, 8, 8), np.float32)
+    assert np.array_equal(engine.run(batch), batch.repeat(2, axis=2).repeat(2, axis=3))
+
+
+def test_nothing_said_is_left_to_be_measured():
+    spec = ModelSpec.from_metadata(None, "name")
+    assert (spec.name, spec.scale, spec.multiple, spec.halo, spec.tile) == ("name", None, None, None, None)
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "3", "{", '{"value_range": 5}', '{"value_range": [0]}', '{"halo": -1}', '{"tile": true}']
+)
+def test_broken_metadata_is_refused(text):
+    with pytest.raises(ModelLoadError, match="model name"):
+        ModelSpec.from_metadata(text, "name")

@@ -1,0 +1,237 @@
+"""A real server on a socket: slow, rude and many clients, and its end."""
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from support.encoded_images import encoded, mixed
+from support.servers import BlockedEngine, until
+
+from sr_tile.cli import main as cli
+
+
+def connect(port, sent=b"", timeout=30):
+    connection = socket.create_connection(("127.0.0.1", port), timeout=timeout)
+    connection.sendall(sent)
+    return connection
+
+
+def upload(path, length):
+    return f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: {length}\r\n\r\n".encode()
+
+
+def read_all(connection):
+    """What comes until the server closes."""
+    parts = []
+    try:
+        while part := connection.recv(2**16):
+            parts.append(part)
+    except ConnectionResetError:
+        pass
+    return b"".join(parts)
+
+
+def spooled(server):
+    """Folders of requests that are under way."""
+    return list(Path(server.state.spool._root.name).iterdir())
+
+
+def idle(server):
+    return server.state.admission.active == 0 and not spooled(server)
+
+
+def test_an_answer_while_the_engine_is_held_up_and_limits_of_what_waits(live):
+    engine = BlockedEngine()
+    server = live({"toy": engine}, per_client=3, waiting=3, running=2)
+    engine.block()
+    with ThreadPoolExecutor(8) as pool, httpx.Client(base_url=server.url, timeout=60) as client:
+        first = [pool.submit(httpx.post, f"{server.url}/v1/enhance", content=encoded(), timeout=60) for _ in range(3)]
+        assert engine.entered.wait(30)
+        assert until(lambda: server.state.admission.active == 3)
+        for path in ("/healthz", "/readyz", "/metrics", "/v1/models", "/"):
+            assert client.get(path).status_code == 200
+        refused = client.post("/v1/enhance", content=encoded())
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "too_many")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert client.post("/v1/jobs", content=encoded()).status_code == 429
+        assert client.post("/v1/enhance/batch", files={"a": ("a.png", encoded())}).status_code == 429
+        engine.open.set()
+        assert [answer.result().status_code for answer in first] == [200] * 3
+        assert client.post("/v1/enhance", content=encoded()).status_code == 200
+    assert until(lambda: idle(server))
+
+
+def test_a_full_server_says_when_to_come_back(live):
+    engine = BlockedEngine()
+    server = live({"toy": engine}, per_client=9, waiting=1)
+    engine.block()
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(httpx.post, f"{server.url}/v1/enhance", content=encoded(), timeout=60)
+        assert engine.entered.wait(30)
+        refused = httpx.post(f"{server.url}/v1/enhance", content=os.urandom(2_000_000))  # larger than any buffer
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "busy")
+        assert int(refused.headers["retry-after"]) >= 1
+        engine.open.set()
+        assert first.result().status_code == 200
+
+
+def test_an_upload_that_stops_is_told_so(live):
+    server = live(idle_seconds=0.3)
+    content = encoded()
+    for path in ("/v1/enhance", "/v1/jobs"):
+        with connect(server.port, upload(path, len(content)) + content[:100]) as connection:
+            answer = read_all_of_answer(connection)
+            assert answer.startswith(b"HTTP/1.1 408")
+            assert b"too_slow" in answer
+    assert until(lambda: idle(server))
+
+
+def read_all_of_answer(connection):
+    answer = b""
+    while b"}}" not in answer and (part := connection.recv(2**16)):
+        answer += part
+    return answer
+
+
+def test_an_upload_that_trickles_is_told_so(live):
+    server = live(idle_seconds=0.2, slowest=10_000)
+    with connect(server.port, upload("/v1/enhance", 10_000)) as connection:
+        connection.settimeout(0.05)
+        answer = b""
+        for _ in range(200):  # never a long pause, yet too slow on the whole
+            connection.sendall(b"x")
+            try:
+                answer += connection.recv(2**16)
+                break
+            except TimeoutError:
+                continue
+        assert answer.startswith(b"HTTP/1.1 408")
+    assert until(lambda: idle(server))
+
+
+def test_a_connection_without_a_request_is_closed(live):
+    server = live(idle_seconds=0.3)
+    for sent in (b"", b"GET /healthz HT"):
+        with connect(server.port, sent) as connection:
+            assert read_all(connection) == b""
+
+
+def test_a_client_that_does_not_read_is_cut_off(live, model):
+    server = live(idle_seconds=0.5)
+    content = encoded("tiff", 1200, 1600)  # noise: megabytes come back, more than sockets buffer
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.connect(("127.0.0.1", server.port))
+    with connection:
+        connection.settimeout(60)
+        connection.sendall(upload("/v1/enhance?format=png", len(content)) + content)
+        assert connection.recv(15) == b"HTTP/1.1 200 OK"
+        assert until(lambda: idle(server))
+
+
+def test_a_client_that_goes_away_leaves_nothing(live):
+    engine = BlockedEngine()
+    server = live({"toy": engine})
+    content = encoded("png", 300, 300)
+    with connect(server.port, upload("/v1/enhance", len(content)) + content[:1000]):
+        assert until(lambda: server.state.admission.active == 1)
+    assert until(lambda: idle(server))
+    engine.block()
+    with connect(server.port, upload("/v1/enhance", len(content)) + content):
+        assert engine.entered.wait(30)
+    (shared,) = (model.shared for model in server.state.host.models.values())
+    assert until(lambda: shared.clients == 0)  # before the engine is free again
+    calls = len(engine.shapes)
+    engine.open.set()
+    assert until(lambda: idle(server))
+    assert len(engine.shapes) == calls  # the call under way ended, and there was no other
+    assert httpx.post(f"{server.url}/v1/enhance", content=encoded()).status_code == 200
+
+
+def test_broken_requests_do_no_harm(live):
+    server = live()
+    for sent in (
+        b"\x00\xff" * 50 + b"\r\n\r\n",
+        b"GET / HTTP/9\r\n\r\n",
+        b"POST /v1/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    ):
+        with connect(server.port, sent) as connection:
+            connection.settimeout(10)
+            assert b"Traceback" not in connection.recv(2**16)
+    chunked = b"POST /v1/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n"
+    with connect(server.port, chunked) as connection:
+        assert b"Traceback" not in connection.recv(2**16)
+    assert httpx.get(f"{server.url}/healthz").status_code == 200
+    assert until(lambda: idle(server))
+
+
+def start(model, *arguments):
+    command = [sys.executable, "-m", "sr_tile", "serve", "--port", "0", "--model", model, *arguments]
+    process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
+    line = process.stderr.readline()
+    port = int(re.search(r":(\d+)/", line)[1])
+    assert until(lambda: httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 200)
+    return process, port
+
+
+@pytest.mark.slow
+def test_the_end_waits_for_what_is_under_way(model, reference):
+    process, port = start(model, "--tile-size", 64, "--overlap", 16)
+    content = encoded("png", 200, 200)
+    with connect(port, upload("/v1/enhance", len(content)) + content[:1000]) as connection:
+        assert until(lambda: "in_flight 1" in httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+        process.send_signal(signal.SIGTERM)
+        assert until(lambda: httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 503)
+        refused = httpx.post(f"http://127.0.0.1:{port}/v1/enhance", content=content)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "stopping")
+        assert process.poll() is None
+        connection.sendall(content[1000:])
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert answer.status == 200
+        assert answer.read() == reference(content)
+    assert process.wait(30) == 0
+    assert "Traceback" not in process.stderr.read()
+
+
+@pytest.mark.slow
+def test_the_end_does_not_wait_for_ever(model):
+    process, port = start(model, "--patience", 0.2)
+    with connect(port, upload("/v1/enhance", 1000) + b"x"):
+        assert until(lambda: "in_flight 1" in httpx.get(f"http://127.0.0.1:{port}/metrics").text)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+
+
+@pytest.mark.slow
+def test_two_hundred_at_the_same_time_each_as_the_command_line_writes_it(live, model, tmp_path, monkeypatch):
+    pictures = list(mixed(200))
+    (tmp_path / "in").mkdir()
+    for number, (kind, content) in enumerate(pictures):
+        (tmp_path / "in" / f"{number:03}.{kind}").write_bytes(content)
+    arguments = ["enhance", tmp_path / "in", tmp_path / "out", "--model", model, "--tile-size", 64, "--overlap", 16]
+    monkeypatch.setattr(sys, "argv", ["sr-tile", *map(str, arguments)])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    server = live(per_client=200, waiting=200)
+
+    def send(number):
+        return httpx.post(f"{server.url}/v1/enhance", content=pictures[number][1], timeout=300)
+
+    with ThreadPoolExecutor(200) as pool:
+        answers = list(pool.map(send, np.random.default_rng(0).permutation(200)))
+    order = np.random.default_rng(0).permutation(200)
+    for number, answer in zip(order, answers, strict=True):
+        expected = tmp_path / "out" / f"{number:03}.{pictures[number][0]}"
+        assert answer.status_code == 200, answer.text
+        assert answer.content == expected.read_bytes(), expected.name
+    assert until(lambda: idle(server))
