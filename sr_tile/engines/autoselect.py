@@ -19,7 +19,7 @@ import platformdirs
 from sr_tile.engines import openvino
 from sr_tile.engines.base import Engine
 from sr_tile.errors import SrTileError
-from sr_tile.system.atomic_file import written_aside
+from sr_tile.system.atomic_file import atomic_write
 from sr_tile.system.cpu import allowed_threads
 
 log = logging.getLogger("sr_tile")
@@ -65,7 +65,7 @@ def remember(key: str, choice: Choice, folder: Path | None = None) -> None:
     path = _file(key, folder)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(asdict(choice)))
     except OSError as error:
         log.debug("the choice of a runtime is not remembered: %s", error)

@@ -19,7 +19,7 @@ from sr_tile.export.graph_writer import Array
 from sr_tile.export.receptive_field import Locality, Picture, Run, measure, natural_like
 from sr_tile.export.state_dict import load_state, sha256
 from sr_tile.models.spec import METADATA_KEY
-from sr_tile.system.atomic_file import written_aside
+from sr_tile.system.atomic_file import atomic_write
 
 TOLERANCE = 1e-5
 OPSETS = range(18, 21)
@@ -80,7 +80,7 @@ def export(
     state = load_state(source)
     network, forward = _recognise(state, pooling)
     model = network.graph(opset)
-    with written_aside(target) as temporary:
+    with atomic_write(target) as temporary:
         onnx.save(model, temporary)
         run = _session(temporary)
         errors = verify(run, forward, network.channels, network.scale, network.multiple)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
 from sr_tile.images import READABLE_SUFFIXES, WriteOptions
 from sr_tile.pipeline.job import Job, Outcome
-from sr_tile.system.atomic_file import written_aside
+from sr_tile.system.atomic_file import atomic_write
 
 log = logging.getLogger("sr_tile")
 
@@ -61,7 +61,7 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         ImageWriteError: the folder is missing or cannot be written.
     """
     try:
-        with written_aside(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps(content, indent=2) + "\n")
     except OSError as error:
         raise ImageWriteError(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sr_tile.errors import ModelLoadError
-from sr_tile.system.atomic_file import written_aside
+from sr_tile.system.atomic_file import atomic_write
 
 METADATA_KEY = "sr_tile"
 
@@ -84,5 +84,5 @@ def write_spec(path: Path, spec: ModelSpec) -> None:
     model = onnx.load(path)
     kept = {entry.key: entry.value for entry in model.metadata_props}
     onnx.helper.set_model_props(model, {**kept, METADATA_KEY: spec.to_metadata()})
-    with written_aside(path) as temporary:
+    with atomic_write(path) as temporary:
         onnx.save(model, temporary)

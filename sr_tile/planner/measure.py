@@ -17,7 +17,7 @@ from sr_tile.engines.base import Engine, on_host
 from sr_tile.errors import OutOfMemoryError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner.costs import Costs, Point
-from sr_tile.system.atomic_file import written_aside
+from sr_tile.system.atomic_file import atomic_write
 
 log = logging.getLogger("sr_tile")
 
@@ -165,7 +165,7 @@ def _read(path: Path) -> dict[Shape, Point]:
 def _write(path: Path, known: dict[Shape, Point]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with written_aside(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_text(json.dumps({"points": list(known.values())}))
     except OSError as error:
         log.debug("what was measured is not remembered: %s", error)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @contextmanager
-def written_aside(target: Path) -> Iterator[Path]:
+def atomic_write(target: Path) -> Iterator[Path]:
     """A new file in the folder of `target` that takes its name when the block ends well, and is removed when it fails.
 
     Whoever reads `target` meanwhile sees the old file or none, and two writers never share a file aside.

@@ -15,7 +15,7 @@ from sr_tile.engines.providers import Device
 from sr_tile.errors import ModelError, PrecisionLossError
 from sr_tile.export.precision.pictures import Pictures
 from sr_tile.models.spec import METADATA_KEY, ModelSpec
-from sr_tile.system.atomic_file import written_aside
+from sr_tile.system.atomic_file import atomic_write
 
 if TYPE_CHECKING:
     import onnx
@@ -170,7 +170,7 @@ def save_judged(
     import onnx
 
     try:
-        with written_aside(target) as part:
+        with atomic_write(target) as part:
             onnx.save(model, part)
             before, after = Runner(source), Runner(part)
             wanted = [before(picture) for picture in pictures.inputs]
