@@ -22,14 +22,14 @@ from sr_tile.errors import ImageReadError, OutOfMemoryError, SrTileError
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions, format_of, holds_sixteen_bits
 from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.images.rows import CroppingSink, Sink
-from sr_tile.jobs.resumable import GIANT_PIXELS, Facts, blocks_name
-from sr_tile.jobs.strip_store import BlockFile, BlockStore
+from sr_tile.jobs.resumable import GIANT_PIXELS, Facts, strips_name
+from sr_tile.jobs.strip_store import StripFile, StripStore
 from sr_tile.pipeline.job import Job
 from sr_tile.pipeline.plan_image import grid_of
 from sr_tile.planner import Plan, Settings
 from sr_tile.tiling.channels import Alpha
 from sr_tile.tiling.grid import TileGrid
-from sr_tile.tiling.strips import Band, edge, split
+from sr_tile.tiling.strips import Strip, edge, split
 
 Row = dict[str, Any]
 
@@ -116,7 +116,7 @@ def parts(row: Row, recipe: Recipe, actors: int) -> Iterator[Row]:
     try:
         with reading(row["source"]) as path, ImageReader(path) as reader:
             facts, info, grid = Facts.of(path), reader.info, recipe.grid(reader.info)
-            folder = Path(recipe.bands) / blocks_name(Path(row["target"]), facts, grid)
+            folder = Path(recipe.bands) / strips_name(Path(row["target"]), facts, grid)
             report = {**_REPORT, "kind": "band", **asdict(facts), "blocks": folder.name}
             noted = pickle.loads(row["noted"]).get(folder.name, {})
             there = {first: end for first, end in noted.items() if (folder / f"{first}-{end}").is_file()}
@@ -124,7 +124,7 @@ def parts(row: Row, recipe: Recipe, actors: int) -> Iterator[Row]:
             fits = PART_BYTES // (grid.y.tile * info.width * info.channels * info.dtype.itemsize)
             most = max(1, min(fits, -(-len(grid.rows) // actors)))
             rows, top = reader.read_rows(1), 0
-            for band in missing_bands(grid, there, recipe.scale or 1, most):
+            for band in missing_strips(grid, there, recipe.scale or 1, most):
                 first, end = band.reads
                 _skip(reader, first)
                 rows = rows[first - top :]  # nothing, where rows were skipped
@@ -144,7 +144,7 @@ def _skip(reader: ImageReader, first: int) -> None:
         reader.read_rows(min(behind, 256))
 
 
-def missing_bands(grid: TileGrid, blocks: dict[int, int], scale: int, most: int) -> Iterator[Band]:
+def missing_strips(grid: TileGrid, blocks: dict[int, int], scale: int, most: int) -> Iterator[Strip]:
     """What the blocks, first row to end, leave of an image, in bands of at most `most` rows of tiles."""
     missing = [
         row
@@ -198,7 +198,7 @@ class Network:
         """A part of a giant, into a block; its result is never in memory as a whole."""
         info: ImageInfo = pickle.loads(row["info"])
         expected, scale = self._recipe.grid(info), self._enhancer.scale
-        band = Band(expected, *pickle.loads(row["tiles"]))
+        band = Strip(expected, *pickle.loads(row["tiles"]))
         pixels = np.frombuffer(row["pixels"], info.dtype).reshape(-1, info.width, info.channels)
 
         def tiles(grid: TileGrid) -> range:
@@ -209,7 +209,7 @@ class Network:
             return band.tiles
 
         def open_sink(result: ImageInfo) -> Sink:
-            store = BlockStore(Path(row["folder"]), result, stored_dtype(row["target"], info))
+            store = StripStore(Path(row["folder"]), result, stored_dtype(row["target"], info))
             return CroppingSink(_BlockSink(store, band.rows[0] * scale), band.dropped * scale)
 
         (outcome,) = self._enhancer.run([Job(row["source"], lambda: _PartSource(info, pixels), open_sink, tiles)])
@@ -247,8 +247,8 @@ class _PartSource:
 class _BlockSink:
     """Rows into one block, which appears when it is whole; doing it twice gives the same block."""
 
-    def __init__(self, store: BlockStore, first: int) -> None:
-        self._block = BlockFile(store, first)
+    def __init__(self, store: StripStore, first: int) -> None:
+        self._block = StripFile(store, first)
         self.dtype = store.dtype
 
     def write_rows(self, rows_hwc: np.ndarray) -> None:
@@ -295,7 +295,7 @@ def join(row: Row, recipe: Recipe) -> Row:
             writing(row["target"]) as path,
             ImageWriter(path, result, options=recipe.options, overwrite=True) as writer,
         ):
-            store = BlockStore(Path(row["folder"]), result, writer.dtype)
+            store = StripStore(Path(row["folder"]), result, writer.dtype)
             first = 0
             while first < result.height:
                 if first not in blocks:

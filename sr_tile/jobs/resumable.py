@@ -25,21 +25,21 @@ from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
 from sr_tile.images.rows import CroppingSink, Sink, SkippingSource
 from sr_tile.jobs.files import FilePair, FileResult
 from sr_tile.jobs.journal import Journal
-from sr_tile.jobs.strip_store import BandSink, BlockStore
+from sr_tile.jobs.strip_store import CheckpointingSink, StripStore
 from sr_tile.models import zoo
 from sr_tile.pipeline.job import Job
 from sr_tile.pipeline.queues import Cancelled
 from sr_tile.planner import Plan
 from sr_tile.planner.costs import Costs, Point
 from sr_tile.tiling.grid import TileGrid
-from sr_tile.tiling.strips import Band, edge, split
+from sr_tile.tiling.strips import Strip, edge, split
 
 log = logging.getLogger("sr_tile")
 
 GIANT_PIXELS = 64_000_000
 """Images whose results have more pixels than this are kept band by band."""
 
-BAND_PIXELS = 16_000_000
+STRIP_PIXELS = 16_000_000
 """About as many pixels of the result are in one band, and at least what one row of tiles finishes."""
 
 
@@ -285,7 +285,7 @@ class _DurableImage:
         return Job(str(self._pair.source), self._open_source, self._open_sink, self._band)
 
     def _open_source(self) -> SkippingSource:
-        self._part: Band | None = None
+        self._part: Strip | None = None
         self._facts = Facts.of(self._pair.source)
         self._source = SkippingSource(ImageReader(self._pair.source))
         self._job.begin(self._pair, self._facts)
@@ -295,11 +295,11 @@ class _DurableImage:
         """The rows of tiles to do: all, or of a giant image those behind the blocks there are."""
         if self._source.info.pixels * self._scale**2 <= GIANT_PIXELS:
             return grid.rows
-        self._folder = self._job.bands / blocks_name(self._pair.target, self._facts, grid)
+        self._folder = self._job.bands / strips_name(self._pair.target, self._facts, grid)
         self._finished = finished_blocks(self._job.blocks(self._pair.target, self._folder), grid, self._scale)
         row = self._finished[-1][1] if self._finished else 0
         first = next(index for index in grid.rows if edge(grid, index) * self._scale == row)
-        self._part = Band(grid, first, grid.rows.stop)
+        self._part = Strip(grid, first, grid.rows.stop)
         self._source.skip = self._part.reads[0]
         return self._part.tiles
 
@@ -312,7 +312,7 @@ class _DurableImage:
             log.warning("%s: the format holds 8 bits a channel; 16 are rounded. PNG and TIFF keep them", writer.path)
         if self._part is None:
             return _NotingSink(writer, lambda: self._job.done(self._pair))
-        store, grid = BlockStore(self._folder, info, writer.dtype), self._part.grid
+        store, grid = StripStore(self._folder, info, writer.dtype), self._part.grid
         store.clean()
         edges = [band.rows[0] * self._scale for band in split(grid, grid.rows, rows_per_band(grid, self._scale))][1:]
 
@@ -323,7 +323,7 @@ class _DurableImage:
         def on_band(first: int, end: int) -> None:
             self._job.band(self._pair.target, self._folder, first, end)
 
-        sink = BandSink(_NotingSink(writer, done), store, self._finished, edges, on_band)
+        sink = CheckpointingSink(_NotingSink(writer, done), store, self._finished, edges, on_band)
         return CroppingSink(sink, self._part.dropped * self._scale)
 
 
@@ -362,12 +362,12 @@ class _NotingSink:
 
 
 def rows_per_band(grid: TileGrid, scale: int) -> int:
-    """Rows of tiles in a band of about `BAND_PIXELS`, at least 1."""
+    """Rows of tiles in a band of about `STRIP_PIXELS`, at least 1."""
     pixels = grid.y.length * grid.x.length * scale**2 / len(grid.y.starts)
-    return max(1, round(BAND_PIXELS / pixels))
+    return max(1, round(STRIP_PIXELS / pixels))
 
 
-def blocks_name(target: Path, facts: Facts, grid: TileGrid) -> str:
+def strips_name(target: Path, facts: Facts, grid: TileGrid) -> str:
     """The folder of an image's blocks: another for another input, and for other tiles."""
     key = json.dumps([_name(target), facts.sha256, asdict(grid.y), asdict(grid.x)])
     return hashlib.sha256(key.encode()).hexdigest()[:24]

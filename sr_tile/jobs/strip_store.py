@@ -19,7 +19,7 @@ from sr_tile.images.rows import Sink
 _READ_BYTES = 16 * 2**20
 
 
-class BlockStore:
+class StripStore:
     """Blocks of one image, in a folder of their own.
 
     Args:
@@ -67,10 +67,10 @@ class BlockStore:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-class BlockFile:
+class StripFile:
     """A block under way, from row `first` on."""
 
-    def __init__(self, store: BlockStore, first: int) -> None:
+    def __init__(self, store: StripStore, first: int) -> None:
         self._store, self.first, self.end = store, first, first
         self._part = store.folder / f".{first}.{os.getpid()}.part"
         self._file: BinaryIO | None = None
@@ -112,7 +112,7 @@ class BlockFile:
         )
 
 
-class BandSink:
+class CheckpointingSink:
     """Rows of a giant image go into its file and, band by band, into blocks.
 
     Blocks of earlier runs are copied into the file first. The last band needs no block: when it ends, the file is whole.
@@ -128,7 +128,7 @@ class BandSink:
     def __init__(
         self,
         sink: Sink,
-        store: BlockStore,
+        store: StripStore,
         finished: list[tuple[int, int]],
         edges: list[int],
         on_band: Callable[[int, int], None],
@@ -137,7 +137,7 @@ class BandSink:
         self.dtype = sink.dtype
         self._row = finished[-1][1] if finished else 0
         self._edges = [row for row in edges if row > self._row]
-        self._block = BlockFile(store, self._row)
+        self._block = StripFile(store, self._row)
 
     def write_rows(self, rows_hwc: np.ndarray) -> None:
         """See `Sink.write_rows`."""
@@ -152,7 +152,7 @@ class BandSink:
             if self._edges and self._row == self._edges[0]:
                 self._block.finish()
                 self._on_band(self._block.first, self._block.end)
-                self._block = BlockFile(self._store, self._edges.pop(0))
+                self._block = StripFile(self._store, self._edges.pop(0))
 
     def close(self) -> None:
         """See `Sink.close`; the blocks stay."""

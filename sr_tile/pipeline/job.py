@@ -19,7 +19,7 @@ class Job:
         open_source: starts reading; it may be called again when the image has to start afresh.
         open_sink: starts writing an image of the given kind.
         band: says, between the two, which rows of tiles to do, where that is not all; the source then begins with the
-            first row of pixels that these read, and the sink gets what `BandAccumulator` says. See `bands`.
+            first row of pixels that these read, and the sink gets what `TileBlender` says. See `bands`.
     """
 
     name: str

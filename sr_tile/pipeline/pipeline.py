@@ -33,7 +33,7 @@ from sr_tile.pipeline.plan_image import grid_of
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled, OrderedQueue, start_thread
 from sr_tile.pipeline.tile_batches import Batch, BatchBuilder
 from sr_tile.planner import Plan
-from sr_tile.tiling.blending import BandAccumulator, quantise
+from sr_tile.tiling.blending import TileBlender, quantise
 from sr_tile.tiling.channels import Alpha, Part, enlarge_bicubic, parts_of
 from sr_tile.tiling.grid import Region, TileGrid
 from sr_tile.tiling.padding import pad
@@ -45,7 +45,7 @@ PATIENCE = 0.2  # seconds that an unfinished batch waits for the next image
 PATIENCE_ALONE = 0.005  # the same, where none will come
 
 
-class _Band(NamedTuple):
+class _RowBlock(NamedTuple):
     """The rows of the image that one row of tiles reads."""
 
     row: int
@@ -81,7 +81,7 @@ class _Task:
 
     job: Job
     index: int
-    bands: BoundedQueue[_Band] = field(default_factory=lambda: BoundedQueue(1))
+    bands: BoundedQueue[_RowBlock] = field(default_factory=lambda: BoundedQueue(1))
     rows: BoundedQueue[np.ndarray] = field(default_factory=lambda: BoundedQueue(4))
     sink: Sink | None = None
     error: SrTileError | None = None
@@ -90,7 +90,7 @@ class _Task:
     info: ImageInfo = field(init=False)
     grid: TileGrid = field(init=False)
     parts: tuple[Part, ...] = ()
-    accumulator: BandAccumulator = field(init=False)
+    accumulator: TileBlender = field(init=False)
 
     def fail(self, error: SrTileError) -> None:
         # Without its traceback, whose frames know this task: no circle may keep bands until the collector comes.
@@ -316,7 +316,7 @@ class _Attempt:
         if task.job.band:
             task.grid = replace(task.grid, band=task.job.band(task.grid))
         task.parts = parts_of(info.channels, spec.channels, self._pipeline.alpha)
-        task.accumulator = BandAccumulator(task.grid, scale, info.channels, len(task.parts) + separate_alpha)
+        task.accumulator = TileBlender(task.grid, scale, info.channels, len(task.parts) + separate_alpha)
         task.sink = task.job.open_sink(replace(info, height=info.height * scale, width=info.width * scale))
 
     def _read_bands(self, task: _Task, source: Source) -> None:
@@ -335,7 +335,7 @@ class _Attempt:
                         f"{task.job.name}: ends after {end - wanted + len(fresh)} rows of {axis.length}"
                     )
                 band = fresh if kept is None else np.concatenate([kept, fresh])
-            task.bands.put(_Band(row, band))
+            task.bands.put(_RowBlock(row, band))
 
     def _tile(self) -> None:
         builder: BatchBuilder[_Key] = BatchBuilder(self._plan.batch)
@@ -362,7 +362,7 @@ class _Attempt:
         send(builder.flush())
         self._batches.close()
 
-    def _cut(self, task: _Task, band: _Band, column: int) -> Iterator[tuple[_Key, np.ndarray]]:
+    def _cut(self, task: _Task, band: _RowBlock, column: int) -> Iterator[tuple[_Key, np.ndarray]]:
         """The rows that one tile contributes to a batch, in the model's range of values."""
         height, width = task.grid.tile
         outer = Region(0, task.grid.x.starts[column], height, width)

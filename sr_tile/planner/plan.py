@@ -27,7 +27,7 @@ class Plan:
         halo: pixels of it that each tile discards.
         multiple: tiles start and end at multiples of it.
         batch: rows a call.
-        band_budget: bytes that one image under way may take outside the session, None for no bound.
+        strip_budget: bytes that one image under way may take outside the session, None for no bound.
     """
 
     tile: tuple[int, int]
@@ -35,7 +35,7 @@ class Plan:
     halo: int
     multiple: int
     batch: int = 1
-    band_budget: float | None = None
+    strip_budget: float | None = None
     fitted: bool = True
     equalised: bool = False
     sides: tuple[int, ...] = ()
@@ -77,7 +77,7 @@ class Plan:
         return Axis(length, tile, self.overlap, self.halo, self.multiple)
 
     def grid_for(self, height: int, width: int, channels: int, scale: int) -> TileGrid:
-        """`grid`, with lower tiles where the image is so wide that its bands would break `band_budget`.
+        """`grid`, with lower tiles where the image is so wide that its bands would break `strip_budget`.
 
         Args:
             height: rows of the image.
@@ -88,17 +88,17 @@ class Plan:
         Raises:
             OutOfMemoryError: not even the smallest tiles fit.
         """
-        if self.band_budget is None:
+        if self.strip_budget is None:
             return self.grid(height, width)
         plan, grids = self, self._grids(height, width)
-        while not (fitting := [grid for grid in grids if band_bytes(grid, channels, scale) <= self.band_budget]):
-            needed = min(band_bytes(grid, channels, scale) for grid in grids)
+        while not (fitting := [grid for grid in grids if strip_bytes(grid, channels, scale) <= self.strip_budget]):
+            needed = min(strip_bytes(grid, channels, scale) for grid in grids)
             try:
                 plan = replace(plan, tile=(plan.smaller().tile[0], plan.tile[1]), sides=())
             except OutOfMemoryError:
                 raise OutOfMemoryError(
                     f"an image {width} pixels wide needs {memory.format_size(needed)} for its rows under way, and "
-                    f"{memory.format_size(max(0, self.band_budget))} are left for them; use a smaller --tile-size or "
+                    f"{memory.format_size(max(0, self.strip_budget))} are left for them; use a smaller --tile-size or "
                     "--batch-size, or give it more memory (--mem-limit)"
                 ) from None
             grids = plan._grids(height, width)
@@ -129,7 +129,7 @@ class Plan:
         return replace(self, tile=(half[0], half[1]), sides=(), batch=1)
 
 
-def band_bytes(grid: TileGrid, channels: int, scale: int) -> int:
+def strip_bytes(grid: TileGrid, channels: int, scale: int) -> int:
     """Bytes of RAM that one image under way takes outside the session, 16 bits a value at worst.
 
     Four bands of input are read or wait, one band of output is blended in float32, some blocks of it are encoded.

@@ -105,7 +105,7 @@ def make_plan(
     assumed = settings.batch != "auto" and not room.bounded  # the user's batch is the user's care
     price = room.price(costs) if room.on_cpu and not assumed else room.waiting
     taken = plan.batch * max(math.prod(plan.tile), max(plan.sides, default=0) ** 2) * price
-    return replace(plan, band_budget=(room.all - taken) / images_under_way)
+    return replace(plan, strip_budget=(room.all - taken) / images_under_way)
 
 
 def find_costs(

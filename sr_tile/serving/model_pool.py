@@ -246,7 +246,7 @@ class Host:
             halo=self._settings.halo if said.halo is None else said.halo,
         )
         own, engine = model.plan, model.engine
-        plan = replace(plan_tiles(engine.spec, wanted), band_budget=own.band_budget, costs=own.costs)
+        plan = replace(plan_tiles(engine.spec, wanted), strip_budget=own.strip_budget, costs=own.costs)
         if options.tile_size is None:
             sides = tuple(side for side in plan.sides if side in own.sides)
             return replace(plan, tile=own.tile, batch=own.batch, equalised=own.equalised, sides=sides)

@@ -47,7 +47,7 @@ def axis_weights(axis: Axis, index: int, scale: int) -> Float32[Array, " n"]:
     return weights
 
 
-class BandAccumulator:
+class TileBlender:
     """Adds up the weighted tiles of one image, row of tiles by row of tiles, and hands out finished rows.
 
     Tiles come in any order within a row of tiles, rows in order. Memory holds the rows that one row of tiles touches:

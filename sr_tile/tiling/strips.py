@@ -23,7 +23,7 @@ from sr_tile.tiling.grid import TileGrid
 
 
 @dataclass(frozen=True)
-class Band:
+class Strip:
     """Some rows of tiles that follow each other, and the rows of pixels that they finish.
 
     Args:
@@ -73,9 +73,9 @@ def edge(grid: TileGrid, row: int) -> int:
     return grid.y.length if row == len(grid.y.starts) else grid.y.support(row)[0]
 
 
-def split(grid: TileGrid, rows: range, most: int) -> Iterator[Band]:
+def split(grid: TileGrid, rows: range, most: int) -> Iterator[Strip]:
     """Bands that cover some rows of tiles, of at most `most` each, as even as can be."""
     count = -(-len(rows) // most)
     edges = [rows.start + len(rows) * i // count for i in range(count + 1)] if count else []
     for first, stop in itertools.pairwise(edges):
-        yield Band(grid, first, stop)
+        yield Strip(grid, first, stop)

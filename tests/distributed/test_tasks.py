@@ -11,7 +11,7 @@ from PIL import Image
 from support.toys import conv_model, noise_image
 
 from sr_tile.distributed.storage import exists, pair_urls
-from sr_tile.distributed.tasks import Network, Recipe, decode, encode, join, missing_bands, parts
+from sr_tile.distributed.tasks import Network, Recipe, decode, encode, join, missing_strips, parts
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, ImageReadError
 from sr_tile.planner import Settings
@@ -118,13 +118,13 @@ def test_a_giant_for_one_actor_goes_from_file_to_file(tmp_path, recipe):
 
 def test_missing_bands_are_what_blocks_leave():
     grid = TileGrid(Axis(100, 16, 4, 1), Axis(8, 8, 0, 0))
-    bands = list(missing_bands(grid, {}, 2, 3))
+    bands = list(missing_strips(grid, {}, 2, 3))
     assert [row for band in bands for row in range(band.first, band.stop)] == list(grid.rows)
     blocks = {band.rows[0] * 2: band.rows[1] * 2 for band in bands}
-    assert list(missing_bands(grid, blocks, 2, 3)) == []
+    assert list(missing_strips(grid, blocks, 2, 3)) == []
     for gone in bands:
         rest = {first: end for first, end in blocks.items() if first != gone.rows[0] * 2}
-        left = list(missing_bands(grid, rest, 2, 1))
+        left = list(missing_strips(grid, rest, 2, 1))
         assert [row for band in left for row in range(band.first, band.stop)] == list(range(gone.first, gone.stop))
 
 

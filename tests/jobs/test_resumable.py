@@ -119,7 +119,7 @@ def test_tiles_are_those_of_the_first_run_whatever_the_memory(photos):
 
 def test_plan_and_device_come_back_as_they_were(tmp_path):
     costs = Costs((Point(1, 64, 64, 0.1, 2.5e6), Point(2, 128, 64, 0.3, 7.1e6)))
-    plan = Plan((64, 96), 16, 4, 8, batch=3, band_budget=1e9 / 3, sides=(32, 64), costs=costs)
+    plan = Plan((64, 96), 16, 4, 8, batch=3, strip_budget=1e9 / 3, sides=(32, 64), costs=costs)
     with DurableJob(tmp_path, SETTINGS) as job:
         assert job.plan is None
         assert job.device is None
@@ -202,7 +202,7 @@ def test_two_processes_are_refused_and_status_sees_the_first(photos):
 @pytest.fixture
 def small_giants(monkeypatch):
     monkeypatch.setattr(durable, "GIANT_PIXELS", 10_000)
-    monkeypatch.setattr(durable, "BAND_PIXELS", 4_000)
+    monkeypatch.setattr(durable, "STRIP_PIXELS", 4_000)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -20,7 +20,7 @@ from sr_tile.jobs.journal import NAME
 KILLS = 20
 # Giants and their bands are small here, so that a test has some.
 MAIN = (
-    "import sr_tile.jobs.resumable as d; d.GIANT_PIXELS, d.BAND_PIXELS = 400_000, 80_000\n"
+    "import sr_tile.jobs.resumable as d; d.GIANT_PIXELS, d.STRIP_PIXELS = 400_000, 80_000\n"
     "from sr_tile.cli.main import main; main()"
 )
 

@@ -9,7 +9,7 @@ from support.toys import ToyEngine
 
 from sr_tile.errors import ArgumentError, GeometryError, OutOfMemoryError
 from sr_tile.models.spec import ModelSpec
-from sr_tile.planner import Plan, Settings, band_bytes, choose, make_plan
+from sr_tile.planner import Plan, Settings, choose, make_plan, strip_bytes
 from sr_tile.planner.costs import Costs, Point
 from sr_tile.planner.measure import measure, remembered
 from sr_tile.planner.plan import AS_GOOD
@@ -345,10 +345,10 @@ def test_a_memory_limit_that_has_no_room_is_refused_with_the_need():
 
 
 def test_wide_images_get_lower_tiles_within_the_budget():
-    plan = Plan((512, 512), 20, 10, 1, band_budget=300e6, equalised=True)
+    plan = Plan((512, 512), 20, 10, 1, strip_budget=300e6, equalised=True)
     assert plan.grid_for(1000, 1000, 3, 2).y.tile > 400
     grid = plan.grid_for(5000, 60_000, 3, 2)
-    assert band_bytes(grid, 3, 2) <= 300e6
+    assert strip_bytes(grid, 3, 2) <= 300e6
     assert grid.x.tile > 400  # only the height matters
     with pytest.raises(OutOfMemoryError, match="more memory"):
         plan.grid_for(5000, 10_000_000, 3, 2)

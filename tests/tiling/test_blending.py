@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sr_tile.errors import CoverageError
-from sr_tile.tiling.blending import BandAccumulator, axis_weights, quantise
+from sr_tile.tiling.blending import TileBlender, axis_weights, quantise
 from sr_tile.tiling.grid import Axis, TileGrid
 
 AXES = [
@@ -34,7 +34,7 @@ def test_no_ramp_at_the_border_of_the_image():
 
 
 def blend(grid, scale, channels, tiles, parts=1):
-    accumulator = BandAccumulator(grid, scale, channels, parts)
+    accumulator = TileBlender(grid, scale, channels, parts)
     blocks = [b.copy() for row, column, _ in grid.tiles() for b in accumulator.add(row, column, tiles(row, column))]
     assert accumulator.done
     return np.concatenate(blocks, axis=1)
@@ -59,7 +59,7 @@ def test_blend_equals_a_naive_weighted_sum_over_the_whole_image(scale, overlap, 
 
 def test_parts_fill_their_own_channels():
     grid = TileGrid(Axis(20, 16, 4, 0), Axis(16, 16, 4, 0))
-    accumulator = BandAccumulator(grid, 1, 2, parts=2)
+    accumulator = TileBlender(grid, 1, 2, parts=2)
     rows = []
     for row, column, _ in grid.tiles():
         for channel in (0, 1):
@@ -71,7 +71,7 @@ def test_parts_fill_their_own_channels():
 
 
 def test_a_tile_out_of_its_row_raises():
-    accumulator = BandAccumulator(TileGrid(Axis(40, 16, 4, 0), Axis(16, 16, 4, 0)), 1, 1)
+    accumulator = TileBlender(TileGrid(Axis(40, 16, 4, 0), Axis(16, 16, 4, 0)), 1, 1)
     with pytest.raises(CoverageError, match=r"\(1, 0\)"):
         accumulator.add(1, 0, np.zeros((1, 16, 16), np.float32))
 

@@ -14,7 +14,7 @@ from sr_tile.pipeline.job import Job
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Plan
 from sr_tile.tiling.grid import Axis, TileGrid
-from sr_tile.tiling.strips import Band, edge, split
+from sr_tile.tiling.strips import Strip, edge, split
 
 
 class ShadingEngine(ToyEngine):
@@ -75,7 +75,7 @@ def whole_and_bands(image, engine, plan, most, **keywords):
         assert outcome.error is None
         return outcome
 
-    everything = Part(image, lambda grid: Band(grid, 0, len(grid.y.starts)))
+    everything = Part(image, lambda grid: Strip(grid, 0, len(grid.y.starts)))
     do(everything.job())
     grid = everything.part.grid
     parts = [
@@ -144,7 +144,7 @@ def test_a_source_that_ends_while_rows_are_skipped_says_so():
             return super().read_rows(count)[:0]
 
     image = noise_image(100, 8)
-    part = Part(image, lambda grid: Band(grid, 3, 4))
+    part = Part(image, lambda grid: Strip(grid, 3, 4))
     part.open_source = lambda: setattr(part, "source", SkippingSource(Short(image))) or part.source
     (outcome,) = Pipeline(ToyEngine(), Plan((16, 16), 4, 1, 1)).run([part.job()])
     assert isinstance(outcome.error, ImageReadError)
@@ -154,4 +154,4 @@ def test_what_is_no_band_is_refused():
     grid = TileGrid(Axis(100, 16, 4, 1), Axis(8, 8, 0, 0))
     for first, stop in ((0, 0), (3, 2), (0, 99), (-1, 2)):
         with pytest.raises(GeometryError, match="no band"):
-            Band(grid, first, stop)
+            Strip(grid, first, stop)
