@@ -87,7 +87,7 @@ def ways(models: dict[str, Path], device: str) -> list[Way]:
         for name, (where, options) in variants.items():
             try:
                 variant = OnnxEngine(path, where, options)
-                found.append(Way(f"{number_type}, {name}", variant, variant.lanes))
+                found.append(Way(f"{number_type}, {name}", variant, variant.max_concurrency))
             except SrTileError as error:
                 print(f"{number_type}, {name}: left out: {error}")
     return found

@@ -22,7 +22,7 @@ from common import machine
 
 from sr_tile.enhancer import Enhancer
 from sr_tile.images.arrays import ArraySink, ArraySource
-from sr_tile.pipeline.job import Job
+from sr_tile.pipeline.job import ImageJob
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.serving import DynamicBatcher, SharedEngine
 from sr_tile.serving.dynamic_batching.batcher import Call
@@ -124,7 +124,7 @@ def enhance_with(enhancer: Enhancer, images: list[np.ndarray], policy: str, clie
 
         def ask(client: int, number: int) -> None:
             image = images[number % len(images)]
-            job = Job("image", lambda: ArraySource(image), ArraySink)
+            job = ImageJob("image", lambda: ArraySource(image), ArraySink)
             if policy == "off":
                 with lock:
                     list(Pipeline(enhancer.engine, enhancer.plan, decoders=1, encoders=1).run([job]))

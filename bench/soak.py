@@ -28,7 +28,7 @@ from common import machine
 from sr_tile.errors import DeadlineError, Overloaded, SrTileError, StoppedError
 from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.models.spec import ModelSpec
-from sr_tile.pipeline.job import Job
+from sr_tile.pipeline.job import ImageJob
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Plan
 from sr_tile.serving import DynamicBatcher, SharedEngine
@@ -186,7 +186,7 @@ def soak_images(soak: Soak) -> None:
                 image[:] = 255
             try:
                 with shared.client(timeout=draw.choice([None, None, 0.1])) as engine:
-                    job = Job("image", lambda image=image: ArraySource(image), ArraySink)
+                    job = ImageJob("image", lambda image=image: ArraySource(image), ArraySink)
                     if draw.random() < 0.1:
                         threading.Timer(draw.random() * 0.2, engine.close).start()
                     (outcome,) = Pipeline(engine, plan, decoders=1, encoders=1).run([job])

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from sr_tile.engines.base import Engine, lanes_of, warm_up
+from sr_tile.engines.base import Engine, max_concurrency_of, warm_up
 from sr_tile.engines.factory import open_engines
 from sr_tile.errors import ArgumentError, OutOfMemoryError
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
 from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil
 from sr_tile.models import zoo
-from sr_tile.pipeline.job import Job, Outcome, Stats
+from sr_tile.pipeline.job import ImageJob, Outcome, Stats
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Auto, Plan, Settings, make_plan
 from sr_tile.tiling.channels import Alpha
@@ -47,8 +47,8 @@ class Enhancer:
         warmup: `off`, `zeros` or `random`: run once before the first image, as `warm_up` does.
         decoders: files read at the same time.
         encoders: files written at the same time.
-        on_pixels: called with (job, input pixels just finished), from another thread.
-        under_way: images in the pipeline at the same time; None leaves it to decoders, encoders and batch.
+        on_progress: called with (job, input pixels just finished), from another thread.
+        max_in_flight: images in the pipeline at the same time; None leaves it to decoders, encoders and batch.
 
     Raises:
         ModelLoadError: no such model, or not one that sr-tile can run.
@@ -69,8 +69,8 @@ class Enhancer:
         warmup: str = "off",
         decoders: int = 2,
         encoders: int = 2,
-        on_pixels: Callable[[Job, int], None] | None = None,
-        under_way: int | None = None,
+        on_progress: Callable[[ImageJob, int], None] | None = None,
+        max_in_flight: int | None = None,
     ) -> None:
         if alpha not in ("bicubic", "model"):
             raise ArgumentError(f"alpha {alpha!r} is not known; choose bicubic or model")
@@ -89,7 +89,7 @@ class Enhancer:
             self.engines = [model]
         # Tiles and batches are the same for all, so they must fit into the smallest.
         smallest = min(self.engines, key=lambda engine: engine.memory_free())
-        workers = sum(lanes_of(engine) for engine in self.engines)
+        workers = sum(max_concurrency_of(engine) for engine in self.engines)
         plan = make_plan(smallest, settings, images_under_way=decoders + 1, workers=workers, work=work)
         self._pipeline = Pipeline(
             self.engines,
@@ -97,8 +97,8 @@ class Enhancer:
             alpha=alpha,
             decoders=decoders,
             encoders=encoders,
-            on_pixels=on_pixels,
-            under_way=under_way,
+            on_progress=on_progress,
+            max_in_flight=max_in_flight,
         )
         self.warm_up(warmup)
 
@@ -157,7 +157,7 @@ class Enhancer:
         """Tiles and batch in use."""
         return self._pipeline.plan
 
-    def adopt(self, plan: Plan) -> None:
+    def use_plan(self, plan: Plan) -> None:
         """Cut as `plan` does, whatever memory there is now: the same tiles on the same device give the same bytes."""
         self._pipeline.plan = plan
 
@@ -229,7 +229,7 @@ class Enhancer:
             if outcome.error:
                 raise outcome.error
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[ImageJob]) -> Iterator[Outcome]:
         """Do many jobs; outcomes come as they are ready, and a failed job never stops the others.
 
         See `Pipeline.run`; `file_job` makes jobs.
@@ -239,7 +239,7 @@ class Enhancer:
     @staticmethod
     def file_job(
         source: Path | str, target: Path | str, *, overwrite: bool = False, options: WriteOptions | None = None
-    ) -> Job:
+    ) -> ImageJob:
         """A job for `run`, as `enhance_file` does it."""
 
         def open_sink(info: ImageInfo) -> ImageWriter:
@@ -248,12 +248,12 @@ class Enhancer:
                 log.warning("%s: the format holds 8 bits a channel; 16 are rounded. PNG and TIFF keep them", target)
             return writer
 
-        return Job(str(source), lambda: ImageReader(source), open_sink)
+        return ImageJob(str(source), lambda: ImageReader(source), open_sink)
 
     def _enhance_all(self, images: Sequence[Any], names: list[str]) -> list[Any]:
         arrays = [as_array(image, name) for image, name in zip(images, names, strict=True)]
         jobs = [
-            Job(name, lambda array=array: ArraySource(array), ArraySink)  # type: ignore[misc]
+            ImageJob(name, lambda array=array: ArraySource(array), ArraySink)  # type: ignore[misc]
             for array, name in zip(arrays, names, strict=True)
         ]
         results: dict[int, np.ndarray] = {}

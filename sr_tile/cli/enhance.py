@@ -148,7 +148,9 @@ def enhance(
 
             wanted = {"model": model, "scale": scale, "alpha": alpha, **_said(tile_size, overlap, halo)}
             token = os.environ.get("SR_TILE_TOKEN")
-            enhancer = RemoteEnhancer(server, token, options=wanted, on_pixels=lambda job, pixels: progress.add(pixels))
+            enhancer = RemoteEnhancer(
+                server, token, options=wanted, on_progress=lambda job, pixels: progress.add(pixels)
+            )
         else:
             from sr_tile.enhancer import Enhancer
 
@@ -161,12 +163,12 @@ def enhance(
                 alpha=alpha,  # type: ignore[arg-type]
                 decoders=workers["decode"],
                 encoders=workers["encode"],
-                on_pixels=lambda job, pixels: progress.add(pixels),
-                under_way=1 if job and not parallel else None,
+                on_progress=lambda job, pixels: progress.add(pixels),
+                max_in_flight=1 if job and not parallel else None,
             )
             stack.enter_context(enhancer)
             if durable and durable.plan:
-                enhancer.adopt(durable.plan)
+                enhancer.use_plan(durable.plan)
             enhancer.warm_up(warmup, sizes[0] if sizes else None)
         run: Any = durable.run if durable else run_files
         try:

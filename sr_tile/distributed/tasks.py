@@ -24,7 +24,7 @@ from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.images.rows import CroppingSink, Sink
 from sr_tile.jobs.resumable import GIANT_PIXELS, Facts, strips_name
 from sr_tile.jobs.strip_store import StripFile, StripStore
-from sr_tile.pipeline.job import Job
+from sr_tile.pipeline.job import ImageJob
 from sr_tile.pipeline.plan_image import grid_of
 from sr_tile.planner import Plan, Settings
 from sr_tile.tiling.channels import Alpha
@@ -73,7 +73,7 @@ class Recipe:
         scale = None if self.model else self.scale
         enhancer = Enhancer(self.model, scale=scale, device=self.device, settings=self.settings, alpha=self.alpha)
         if self.plan:
-            enhancer.adopt(self.plan)
+            enhancer.use_plan(self.plan)
         return enhancer
 
     def planned(self) -> "Recipe":
@@ -188,11 +188,13 @@ class Network:
                 yield {**row, "pixels": outcome.sink.pixels_hwc.tobytes()}
 
     @staticmethod
-    def _job(row: Row) -> Job:
+    def _job(row: Row) -> ImageJob:
         info: ImageInfo = pickle.loads(row["info"])
         pixels = np.frombuffer(row["pixels"], info.dtype).reshape(info.height, info.width, info.channels)
         dtype = stored_dtype(row["target"], info)
-        return Job(row["source"], lambda: ArraySource(pixels), lambda result: ArraySink(replace(result, dtype=dtype)))
+        return ImageJob(
+            row["source"], lambda: ArraySource(pixels), lambda result: ArraySink(replace(result, dtype=dtype))
+        )
 
     def _part(self, row: Row) -> Row:
         """A part of a giant, into a block; its result is never in memory as a whole."""
@@ -212,7 +214,7 @@ class Network:
             store = StripStore(Path(row["folder"]), result, stored_dtype(row["target"], info))
             return CroppingSink(_BlockSink(store, band.rows[0] * scale), band.dropped * scale)
 
-        (outcome,) = self._enhancer.run([Job(row["source"], lambda: _PartSource(info, pixels), open_sink, tiles)])
+        (outcome,) = self._enhancer.run([ImageJob(row["source"], lambda: _PartSource(info, pixels), open_sink, tiles)])
         if outcome.error:
             return {**row, **_DECODED, **_failed(outcome.error)}
         report = {**pickle.loads(row["report"]), "first": band.rows[0] * scale, "end": band.rows[1] * scale}

@@ -84,13 +84,13 @@ class Cancellable(Protocol):
         ...
 
 
-def lanes_of(engine: Engine) -> int:
-    """Threads that may be inside `run` at a time, 1 where the engine has no attribute `lanes` that says more.
+def max_concurrency_of(engine: Engine) -> int:
+    """Threads that may be inside `run` at a time, 1 where the engine has no attribute `max_concurrency` that says more.
 
     An engine with several computes one batch while it moves the pixels of others. All that is not `run` is called while
     no thread is inside.
     """
-    return getattr(engine, "lanes", 1)
+    return getattr(engine, "max_concurrency", 1)
 
 
 def on_host(engine: Engine) -> bool:

@@ -65,7 +65,7 @@ class OnnxEngine:
         self._twin: Any = None
         self.device = str(self._device)
         # Calls of two threads run on two streams of CUDA, so one computes while the other's pixels come or go.
-        self.lanes = 2 if self._device.nvidia and not self._device.graphs else 1
+        self.max_concurrency = 2 if self._device.nvidia and not self._device.graphs else 1
         self._graphs: GraphCalls | None = None  # made when first needed
         self._full: dict[tuple[int, int], int] = {}  # the most rows that each shape of tiles came in
         self._dtype, self.spec = self._read_spec()

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
 from sr_tile.images import READABLE_SUFFIXES, WriteOptions
-from sr_tile.pipeline.job import Job, Outcome
+from sr_tile.pipeline.job import ImageJob, Outcome
 from sr_tile.system.atomic_file import atomic_write
 
 log = logging.getLogger("sr_tile")
@@ -161,11 +161,11 @@ class Runner(Protocol):
 
     def file_job(
         self, source: Path | str, target: Path | str, *, overwrite: bool = False, options: WriteOptions | None = None
-    ) -> Job:
+    ) -> ImageJob:
         """See `Enhancer.file_job`."""
         ...
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[ImageJob]) -> Iterator[Outcome]:
         """See `Enhancer.run`."""
         ...
 

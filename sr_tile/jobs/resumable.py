@@ -27,7 +27,7 @@ from sr_tile.jobs.files import FilePair, FileResult
 from sr_tile.jobs.journal import Journal
 from sr_tile.jobs.strip_store import CheckpointingSink, StripStore
 from sr_tile.models import zoo
-from sr_tile.pipeline.job import Job
+from sr_tile.pipeline.job import ImageJob
 from sr_tile.pipeline.queues import Cancelled
 from sr_tile.planner import Plan
 from sr_tile.planner.costs import Costs, Point
@@ -245,7 +245,7 @@ class DurableJob:
             options: quality and compression of the targets.
         """
         if self.plan:
-            enhancer.adopt(self.plan)
+            enhancer.use_plan(self.plan)
         self.start(enhancer.plan, enhancer.device, len(pairs))
         wanted: list[FilePair] = []
         for item in self.waiting(pairs, overwrite=overwrite, skip_existing=skip_existing, retry_failed=retry_failed):
@@ -280,9 +280,9 @@ class _DurableImage:
     def __init__(self, job: DurableJob, pair: FilePair, scale: int, options: WriteOptions | None) -> None:
         self._job, self._pair, self._scale, self._options = job, pair, scale, options
 
-    def job(self) -> Job:
+    def job(self) -> ImageJob:
         """For `Enhancer.run`."""
-        return Job(str(self._pair.source), self._open_source, self._open_sink, self._band)
+        return ImageJob(str(self._pair.source), self._open_source, self._open_sink, self._band)
 
     def _open_source(self) -> SkippingSource:
         self._part: Strip | None = None

@@ -11,7 +11,7 @@ from sr_tile.tiling.grid import TileGrid
 
 
 @dataclass(frozen=True)
-class Job:
+class ImageJob:
     """One image to do.
 
     Attributes:
@@ -32,7 +32,7 @@ class Job:
 class Outcome:
     """What became of a job: done, or failed with `error`."""
 
-    job: Job
+    job: ImageJob
     index: int
     error: SrTileError | None
     pixels: int = 0

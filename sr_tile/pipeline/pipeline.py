@@ -22,13 +22,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sr_tile.engines.base import Cancellable, Engine
-from sr_tile.engines.device_runner import stations_of
+from sr_tile.engines.device_runner import device_slots
 from sr_tile.errors import ImageReadError, SrTileError
 from sr_tile.images import ImageInfo
 from sr_tile.images.rows import Sink, Source
 from sr_tile.pipeline.clock import StageClock
 from sr_tile.pipeline.inference import Inference, Numbered, Piece, TileTooLargeError
-from sr_tile.pipeline.job import Job, Outcome, Stats
+from sr_tile.pipeline.job import ImageJob, Outcome, Stats
 from sr_tile.pipeline.plan_image import grid_of
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled, OrderedQueue, start_thread
 from sr_tile.pipeline.tile_batches import Batch, BatchBuilder
@@ -41,8 +41,8 @@ from sr_tile.tiling.padding import pad
 log = logging.getLogger("sr_tile")
 
 STAGES = ("decode", "tile", "infer", "blend", "encode")
-PATIENCE = 0.2  # seconds that an unfinished batch waits for the next image
-PATIENCE_ALONE = 0.005  # the same, where none will come
+BATCH_TIMEOUT = 0.2  # seconds that an unfinished batch waits for the next image
+BATCH_TIMEOUT_LAST = 0.005  # the same, where none will come
 
 
 class _RowBlock(NamedTuple):
@@ -55,19 +55,19 @@ class _RowBlock(NamedTuple):
 class _Key(NamedTuple):
     """Whose a row of a batch is; the tile's alpha travels with its first part."""
 
-    task: "_Task"
+    task: "_ImageState"
     row: int
     column: int
     part: Part
     alpha_chw: np.ndarray | None
 
     @property
-    def dropped(self) -> bool:
-        """See `Owner.dropped`."""
+    def is_failed(self) -> bool:
+        """See `TileOwner.is_failed`."""
         return self.task.error is not None
 
     def fail(self, error: SrTileError) -> None:
-        """See `Owner.fail`."""
+        """See `TileOwner.fail`."""
         self.task.fail(error)
 
     def __str__(self) -> str:
@@ -76,10 +76,10 @@ class _Key(NamedTuple):
 
 
 @dataclass(eq=False)
-class _Task:
+class _ImageState:
     """A job under way. `error`, once set, stays; both queues are cancelled then."""
 
-    job: Job
+    job: ImageJob
     index: int
     bands: BoundedQueue[_RowBlock] = field(default_factory=lambda: BoundedQueue(1))
     rows: BoundedQueue[np.ndarray] = field(default_factory=lambda: BoundedQueue(4))
@@ -103,14 +103,14 @@ class Pipeline:
     """Runs jobs through one engine, or several side by side.
 
     Args:
-        engines: run the tiles; several must be of one model. Each is called by as many threads as it has `lanes`, by
-            one where it says nothing of them.
+        engines: run the tiles; several must be of one model. Each is called by as many threads as its
+            `max_concurrency` says.
         plan: tiles and batch; `self.plan` becomes smaller when the device runs out of memory.
         alpha: how an alpha channel is enlarged, see `channels`.
         decoders: images read at the same time.
         encoders: images written at the same time.
-        on_pixels: called with (job, input pixels that were just finished), from a thread of the pipeline.
-        under_way: images between the first row and the last at the same time; None leaves it to the queues.
+        on_progress: called with (job, input pixels that were just finished), from a thread of the pipeline.
+        max_in_flight: images between the first row and the last at the same time; None leaves it to the queues.
     """
 
     def __init__(
@@ -121,20 +121,20 @@ class Pipeline:
         alpha: Alpha = "bicubic",
         decoders: int = 2,
         encoders: int = 2,
-        on_pixels: Callable[[Job, int], None] | None = None,
-        under_way: int | None = None,
+        on_progress: Callable[[ImageJob, int], None] | None = None,
+        max_in_flight: int | None = None,
     ) -> None:
-        self.under_way = under_way
-        self.stations = stations_of(engines)
-        self.spec = self.stations[0].engine.spec
+        self.max_in_flight = max_in_flight
+        self.slots = device_slots(engines)
+        self.spec = self.slots[0].engine.spec
         self.plan, self.alpha = plan, alpha
         self.decoders, self.encoders = decoders, encoders
-        self.on_pixels = on_pixels or (lambda job, pixels: None)
+        self.on_progress = on_progress or (lambda job, pixels: None)
         self._lock = threading.Lock()
         self._reset()
 
     def _reset(self) -> None:
-        callers = sum(station.threads for station in self.stations)
+        callers = sum(slot.threads for slot in self.slots)
         workers = {"decode": self.decoders, "infer": callers, "encode": self.encoders}
         self.clocks = {name: StageClock(name, workers.get(name, 1)) for name in STAGES}
         self._computed = self._wanted = self._images = 0
@@ -142,7 +142,7 @@ class Pipeline:
         self._tile = (0, 0)
         self._start = self._end = time.perf_counter()
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[ImageJob]) -> Iterator[Outcome]:
         """Do all jobs; outcomes come as they are ready, those of failed jobs too.
 
         Closing the iterator early stops everything and leaves no half-written output.
@@ -152,7 +152,7 @@ class Pipeline:
             DeviceError: no device is left.
         """
         self._reset()
-        pending: Iterator[tuple[int, Job]] = enumerate(jobs)
+        pending: Iterator[tuple[int, ImageJob]] = enumerate(jobs)
         try:
             while True:
                 attempt = _Attempt(self, pending)
@@ -205,22 +205,22 @@ class Pipeline:
 class _Attempt:
     """One try at a list of jobs with one size of tile: the threads, and the queues between them."""
 
-    def __init__(self, pipeline: Pipeline, jobs: Iterator[tuple[int, Job]]) -> None:
+    def __init__(self, pipeline: Pipeline, jobs: Iterator[tuple[int, ImageJob]]) -> None:
         self._pipeline, self._spec, self._plan = pipeline, pipeline.spec, pipeline.plan
         self._clocks = pipeline.clocks
         self._jobs = jobs
-        self._tasks: list[_Task] = []  # those not finished
+        self._tasks: list[_ImageState] = []  # those not finished
         self._lock = threading.Lock()
-        self._slots: BoundedQueue[None] = BoundedQueue(pipeline.under_way or 2**30)
-        self._to_decode: BoundedQueue[_Task] = BoundedQueue(1)
-        self._to_tile: BoundedQueue[_Task] = BoundedQueue(pipeline.decoders)
+        self._slots: BoundedQueue[None] = BoundedQueue(pipeline.max_in_flight or 2**30)
+        self._to_decode: BoundedQueue[_ImageState] = BoundedQueue(1)
+        self._to_tile: BoundedQueue[_ImageState] = BoundedQueue(pipeline.decoders)
         # As many images as a batch has rows may wait for it to fill: each must find its place here.
-        self._to_encode: BoundedQueue[_Task] = BoundedQueue(pipeline.decoders + pipeline.plan.batch)
+        self._to_encode: BoundedQueue[_ImageState] = BoundedQueue(pipeline.decoders + pipeline.plan.batch)
         self._batches: BoundedQueue[Numbered[_Key]] = BoundedQueue(2)
         # Each thread that infers may be one batch ahead of the slowest.
         self._outputs: OrderedQueue[list[Piece[_Key]]] = OrderedQueue(self._clocks["infer"].workers + 1)
         self._inference = Inference(
-            pipeline.stations, pipeline.plan.batch, self._clocks["infer"], self._batches, self._outputs
+            pipeline.slots, pipeline.plan.batch, self._clocks["infer"], self._batches, self._outputs
         )
         self._done: queue.SimpleQueue[Outcome | BaseException | None] = queue.SimpleQueue()
         self._encoders_left = pipeline.encoders
@@ -256,7 +256,7 @@ class _Attempt:
             finally:
                 del failure, item  # it knows this frame, and would keep all tiles until the collector comes
 
-    def unfinished(self) -> list[tuple[int, Job]]:
+    def unfinished(self) -> list[tuple[int, ImageJob]]:
         """Jobs that were begun and have no outcome, once nobody asks the iterator of jobs any more."""
         self._feeder.join()  # it may be fetching one job more, which must not be lost
         return [(task.index, task.job) for task in self._tasks]
@@ -265,9 +265,9 @@ class _Attempt:
         """End all threads, wherever they are, and leave no half-written output."""
         for shared in (self._slots, self._to_decode, self._to_tile, self._to_encode, self._batches, self._outputs):
             shared.cancel()
-        for station in self._pipeline.stations:
-            if isinstance(station.engine, Cancellable):
-                station.engine.cancel()
+        for slot in self._pipeline.slots:
+            if isinstance(slot.engine, Cancellable):
+                slot.engine.cancel()
         with self._lock:
             tasks = list(self._tasks)
         for task in tasks:
@@ -284,7 +284,7 @@ class _Attempt:
 
     def _feed(self) -> None:
         for index, job in self._jobs:
-            task = _Task(job, index)
+            task = _ImageState(job, index)
             with self._lock:
                 self._tasks.append(task)
             self._slots.put(None)
@@ -308,7 +308,7 @@ class _Attempt:
                 if not task.error:
                     raise
 
-    def _prepare(self, task: _Task, info: ImageInfo) -> None:
+    def _prepare(self, task: _ImageState, info: ImageInfo) -> None:
         """Lay out the tiles and open the output, so that what cannot work fails before it costs anything."""
         spec, scale = self._spec, self._spec.scale or 1
         separate_alpha = info.has_alpha and self._pipeline.alpha == "bicubic"
@@ -319,7 +319,7 @@ class _Attempt:
         task.accumulator = TileBlender(task.grid, scale, info.channels, len(task.parts) + separate_alpha)
         task.sink = task.job.open_sink(replace(info, height=info.height * scale, width=info.width * scale))
 
-    def _read_bands(self, task: _Task, source: Source) -> None:
+    def _read_bands(self, task: _ImageState, source: Source) -> None:
         """Read the image, or its band, once, top to bottom; neighbouring rows of tiles share rows of pixels."""
         axis = task.grid.y
         band: np.ndarray | None = None
@@ -346,9 +346,9 @@ class _Attempt:
                 self._batches.put(Numbered(next(numbers), batch))
 
         # No image comes before this one is done where one at a time is under way.
-        patience = PATIENCE_ALONE if self._pipeline.under_way == 1 else PATIENCE
+        timeout = BATCH_TIMEOUT_LAST if self._pipeline.max_in_flight == 1 else BATCH_TIMEOUT
         # Where the next image is long in coming, the tiles at hand do not wait for it.
-        for task in self._to_tile.items(patience=patience, on_wait=lambda: send(builder.flush())):
+        for task in self._to_tile.items(timeout=timeout, on_wait=lambda: send(builder.flush())):
             try:
                 for band in task.bands:
                     for column in range(len(task.grid.x.starts)):
@@ -362,7 +362,7 @@ class _Attempt:
         send(builder.flush())
         self._batches.close()
 
-    def _cut(self, task: _Task, band: _RowBlock, column: int) -> Iterator[tuple[_Key, np.ndarray]]:
+    def _cut(self, task: _ImageState, band: _RowBlock, column: int) -> Iterator[tuple[_Key, np.ndarray]]:
         """The rows that one tile contributes to a batch, in the model's range of values."""
         height, width = task.grid.tile
         outer = Region(0, task.grid.x.starts[column], height, width)
@@ -380,14 +380,14 @@ class _Attempt:
     def _blend(self) -> None:
         for pieces in self._outputs:
             for key, tile in (pair for keys, output in pieces for pair in zip(keys, output, strict=True)):
-                if key.dropped:
+                if key.is_failed:
                     continue
                 try:
                     self._blend_tile(key, tile)
                 except SrTileError as error:
                     key.fail(error)
                 except Cancelled:
-                    if not key.dropped:
+                    if not key.is_failed:
                         raise
 
     def _blend_tile(self, key: _Key, output_chw: np.ndarray) -> None:
@@ -414,7 +414,7 @@ class _Attempt:
         if key.part is task.parts[-1]:
             inner = task.grid.inner(key.row, key.column)
             task.pixels_done += inner.height * inner.width
-            self._pipeline.on_pixels(task.job, inner.height * inner.width)
+            self._pipeline.on_progress(task.job, inner.height * inner.width)
         if task.accumulator.done:
             task.rows.close()
 
@@ -440,11 +440,11 @@ class _Attempt:
         if last:
             self._done.put(None)
 
-    def _take_back(self, task: _Task) -> None:
+    def _take_back(self, task: _ImageState) -> None:
         """Uncount the pixels of an image that has to start again, or failed."""
-        self._pipeline.on_pixels(task.job, -task.pixels_done)
+        self._pipeline.on_progress(task.job, -task.pixels_done)
 
-    def _report(self, task: _Task) -> None:
+    def _report(self, task: _ImageState) -> None:
         if task.error and task.sink:
             task.sink.abort()
         with self._lock:

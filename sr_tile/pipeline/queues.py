@@ -68,11 +68,11 @@ class BoundedQueue(_Queue, Generic[Item]):
         """
         return self.items()
 
-    def items(self, patience: float | None = None, on_wait: Callable[[], None] = lambda: None) -> Iterator[Item]:
-        """As iterating does; `on_wait` is called whenever nothing came for `patience` seconds."""
+    def items(self, timeout: float | None = None, on_wait: Callable[[], None] = lambda: None) -> Iterator[Item]:
+        """As iterating does; `on_wait` is called whenever nothing came for `timeout` seconds."""
         while True:
             with self._changed:
-                ready = self._changed.wait_for(lambda: self.cancelled or self._closed or bool(self._items), patience)
+                ready = self._changed.wait_for(lambda: self.cancelled or self._closed or bool(self._items), timeout)
                 if self.cancelled:
                     raise Cancelled
                 if ready and not self._items:

@@ -4,7 +4,7 @@ import logging
 import math
 from dataclasses import dataclass, replace
 
-from sr_tile.engines.base import Engine, lanes_of, on_host
+from sr_tile.engines.base import Engine, max_concurrency_of, on_host
 from sr_tile.errors import OutOfMemoryError
 from sr_tile.planner.costs import Costs
 from sr_tile.planner.measure import measure, pixels_to_measure, remembered, shapes_to_measure, values_per_pixel
@@ -51,7 +51,7 @@ class Room:
         if settings.mem_limit is not None:
             room = min(room, HEADROOM * settings.mem_limit - memory.process_ram())
         # On a CPU half of the room is for the session, half for rows of pixels.
-        call = room / 2 if on_cpu else HEADROOM * engine.memory_free() / lanes_of(engine)
+        call = room / 2 if on_cpu else HEADROOM * engine.memory_free() / max_concurrency_of(engine)
         waiting = 4.0 * (WAITING_BATCHES + 2 * (workers - 1)) * values_per_pixel(engine.spec)
         return cls(room, call, settings.mem_limit is not None and on_cpu, on_cpu, waiting)
 

@@ -18,7 +18,7 @@ from urllib.parse import urlencode, urlsplit
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, ServingError, SrTileError
 from sr_tile.images import ImageReader, ImageWriter, WriteOptions, format_of
 from sr_tile.images.vips import reason_of
-from sr_tile.pipeline.job import Job, Outcome
+from sr_tile.pipeline.job import ImageJob, Outcome
 
 _BLOCK = 2**18
 _PATIENCE = 600.0  # seconds of being told to come back later, one image
@@ -27,7 +27,7 @@ _READ = ("unreadable_image", "unknown_format", "too_large")
 
 
 @dataclass(frozen=True, kw_only=True)
-class _FileJob(Job):
+class _FileJob(ImageJob):
     """A job of files, for a machine that has no use for pixels."""
 
     source: Path
@@ -44,7 +44,7 @@ class RemoteEnhancer:
         token: that it asks for.
         options: model, scale, alpha, tile_size, overlap, halo: what is sent with each image.
         at_once: images under way at the same time.
-        on_pixels: called with (job, pixels of an image that was finished), from another thread.
+        on_progress: called with (job, pixels of an image that was finished), from another thread.
 
     Raises:
         ArgumentError: the address is none.
@@ -57,7 +57,7 @@ class RemoteEnhancer:
         *,
         options: Mapping[str, Any] | None = None,
         at_once: int = 4,
-        on_pixels: Callable[[Job, int], None] = lambda job, pixels: None,
+        on_progress: Callable[[ImageJob, int], None] = lambda job, pixels: None,
     ) -> None:
         self._address = urlsplit(server if "//" in server else f"http://{server}")
         try:
@@ -70,7 +70,7 @@ class RemoteEnhancer:
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._options = {key: value for key, value in (options or {}).items() if value is not None}
-        self._at_once, self._on_pixels = at_once, on_pixels
+        self._at_once, self._on_pixels = at_once, on_progress
 
     def file_job(
         self,
@@ -79,7 +79,7 @@ class RemoteEnhancer:
         *,
         overwrite: bool = False,
         options: WriteOptions | None = None,
-    ) -> Job:
+    ) -> ImageJob:
         """As `Enhancer.file_job`."""
 
         def open_sink(info: Any) -> ImageWriter:
@@ -95,7 +95,7 @@ class RemoteEnhancer:
             options=options or WriteOptions(),
         )
 
-    def run(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+    def run(self, jobs: Iterable[ImageJob]) -> Iterator[Outcome]:
         """Do many jobs; outcomes come as they are ready, and a failed job never stops the others."""
         pending: set[Future[Outcome]] = set()
         with ThreadPoolExecutor(self._at_once, "sr-tile client") as pool:
@@ -111,7 +111,7 @@ class RemoteEnhancer:
             finally:
                 pool.shutdown(wait=False, cancel_futures=True)
 
-    def _one(self, job: Job, index: int) -> Outcome:
+    def _one(self, job: ImageJob, index: int) -> Outcome:
         assert isinstance(job, _FileJob)  # made by file_job
         try:
             pixels = self._transfer(job)

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sr_tile.engines.base import Engine, lanes_of, on_host
+from sr_tile.engines.base import Engine, max_concurrency_of, on_host
 from sr_tile.engines.factory import open_engines
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, SrTileError
 from sr_tile.images import ImageInfo, ImageReader, format_by_content
 from sr_tile.models import zoo
-from sr_tile.pipeline.job import Job, Stats
+from sr_tile.pipeline.job import ImageJob, Stats
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Plan, Settings, make_plan
 from sr_tile.planner.tiles import plan_tiles
@@ -32,7 +32,7 @@ class Abandoned(SrTileError):  # noqa: N818  # nobody sees it
 
 
 @dataclass(eq=False)
-class Task:
+class ImageRequest:
     """One image on its way through the server.
 
     Attributes:
@@ -75,7 +75,7 @@ class Task:
         """What messages say in place of paths."""
         return {str(self.source): self.name, str(self.folder): "the server's disk"}
 
-    def count(self, job: Job, pixels: int) -> None:
+    def count(self, job: ImageJob, pixels: int) -> None:
         """Count a tile; pixels below 0 say that the image starts again.
 
         Raises:
@@ -173,7 +173,7 @@ class Host:
 
     def _load(self, name: str, engines: list[Engine]) -> Model:
         smallest = min(engines, key=lambda engine: engine.memory_free())
-        workers = sum(lanes_of(engine) for engine in engines)
+        workers = sum(max_concurrency_of(engine) for engine in engines)
         plan = make_plan(smallest, self._settings, images_under_way=self.limits.running + 1, workers=workers)
         shared = SharedEngine(engines, plan, max_clients=self.limits.running, on_call=self.metrics.call)
         return Model(name, shared.start())
@@ -253,7 +253,7 @@ class Host:
         batch = engine.spec.fixed_batch or max(1, own.batch * math.prod(own.tile) // math.prod(plan.tile))
         return replace(plan, batch=batch, equalised=plan.equalised and on_host(engine), sides=())
 
-    def check(self, task: Task) -> tuple[str, ImageInfo]:
+    def check(self, task: ImageRequest) -> tuple[str, ImageInfo]:
         """(format of the upload, its header), refused where they break a limit; nothing is decoded.
 
         Raises:
@@ -270,7 +270,7 @@ class Host:
         self.limits.check_header(info, task.name)
         return kind, info
 
-    def run(self, task: Task) -> Done:
+    def run(self, task: ImageRequest) -> Done:
         """Do one image; call it in a thread of `pool`.
 
         The file is what `sr-tile enhance` would write.
@@ -290,7 +290,7 @@ class Host:
             with model.shared.client(task.name) as engine:
                 task.begin(engine)
                 pipeline = Pipeline(
-                    engine, plan, alpha=task.options.alpha, decoders=1, encoders=1, on_pixels=task.count
+                    engine, plan, alpha=task.options.alpha, decoders=1, encoders=1, on_progress=task.count
                 )
                 for outcome in pipeline.run([job]):
                     if outcome.error:

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from sr_tile.engines.base import Engine, ExactEngine
-from sr_tile.engines.device_runner import Station, stations_of
+from sr_tile.engines.device_runner import DeviceSlot, device_slots
 from sr_tile.errors import ArgumentError, DeadlineError, DeviceError, OutOfMemoryError, Overloaded, StoppedError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner import Plan
@@ -54,16 +54,16 @@ class TileBatcher:
 
 
 class _Device:
-    """One engine and how much it takes at a time; called by as many threads as it has lanes.
+    """One engine and how much it takes at a time; called by as many threads as `max_concurrency` says.
 
     Args:
-        station: the engine, and who may call it when.
+        slot: the engine, and who may call it when.
         limit: pixels a call at most.
         on_tile_too_large: told the (height, width) of which not even one tile fits.
     """
 
-    def __init__(self, station: Station, limit: int, on_tile_too_large: Callable[[tuple[int, int]], None]) -> None:
-        self.station, self._limit, self._full = station, limit, limit
+    def __init__(self, slot: DeviceSlot, limit: int, on_tile_too_large: Callable[[tuple[int, int]], None]) -> None:
+        self.slot, self._limit, self._full = slot, limit, limit
         self._on_tile_too_large = on_tile_too_large
         self._good = 0
 
@@ -77,28 +77,28 @@ class _Device:
         """
         pixels = math.prod(batch_nchw.shape[2:])
         outputs: list[np.ndarray] = []
-        first, alone = 0, False
+        first, exclusive = 0, False
         while first < len(batch_nchw):
             count = max(1, min(len(batch_nchw) - first, self._limit // pixels))
             try:
-                output = self._call(batch_nchw[first : first + count], exact, alone)
+                output = self._call(batch_nchw[first : first + count], exact, exclusive)
             except OutOfMemoryError:
                 # One row may fail for what the arena or another thread's call still holds: it gets a second try, alone.
-                if alone:
+                if exclusive:
                     self._on_tile_too_large(batch_nchw.shape[2:])
                     raise
-                alone = count == 1
-                self._shrink(max(1, count // 2) * pixels, alone)
+                exclusive = count == 1
+                self._shrink(max(1, count // 2) * pixels, exclusive)
                 continue
             if output is None:
                 return None
             outputs.append(output)
-            first, alone = first + count, False
+            first, exclusive = first + count, False
             self._recover()
         return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
-    def _call(self, batch_nchw: np.ndarray, exact: bool, alone: bool) -> np.ndarray | None:
-        with self.station.use(alone=alone or exact) as engine:
+    def _call(self, batch_nchw: np.ndarray, exact: bool, exclusive: bool) -> np.ndarray | None:
+        with self.slot.use(exclusive=exclusive or exact) as engine:
             if not exact:
                 return engine.run(batch_nchw)
             return engine.run_exact(batch_nchw) if isinstance(engine, ExactEngine) else None
@@ -107,9 +107,9 @@ class _Device:
         """Less a call, and the memory of the arena given back."""
         self._limit, self._good = limit, 0
         if single:
-            self.station.lanes = 1
-        log.warning("%s ran out of memory: going on with %d pixels a call", self.station.engine.device, limit)
-        with self.station.use(alone=True) as engine:
+            self.slot.max_concurrency = 1
+        log.warning("%s ran out of memory: going on with %d pixels a call", self.slot.engine.device, limit)
+        with self.slot.use(exclusive=True) as engine:
             engine.rebuild()
 
     def _recover(self) -> None:
@@ -151,18 +151,14 @@ class SharedEngine:
             raise ArgumentError(f"max_clients {max_clients} must be 1 or more")
         self.plan, self.max_clients = plan, max_clients
         limit = plan.batch * math.prod(plan.tile)
-        self._devices = [_Device(station, limit, self._shrink) for station in stations_of(self.engines)]
+        self._devices = [_Device(slot, limit, self._shrink) for slot in device_slots(self.engines)]
         rows = self.engines[0].spec.fixed_batch
 
         def weigh(request: Request) -> int:
             return min(limit, math.prod(request[0].shape[1:]))
 
         self.batcher = DynamicBatcher(
-            [
-                functools.partial(self._predict, device)
-                for device in self._devices
-                for _ in range(device.station.threads)
-            ],
+            [functools.partial(self._predict, device) for device in self._devices for _ in range(device.slot.threads)],
             TileBatcher(),
             max_batch_size=rows or limit,
             max_wait_ms=max_wait_ms,
@@ -233,16 +229,16 @@ class SharedEngine:
             self._clients.add(client)
         return client
 
-    def _predict(self, home: _Device, batch_nchw: np.ndarray, exact: bool) -> np.ndarray | None:
+    def _predict(self, preferred: _Device, batch_nchw: np.ndarray, exact: bool) -> np.ndarray | None:
         """Run a batch on a worker's own device, or on another where that is gone."""
-        for device in (home, *(other for other in self._devices if other is not home)):
-            if not device.station.lost:
+        for device in (preferred, *(other for other in self._devices if other is not preferred)):
+            if not device.slot.lost:
                 try:
                     return device.predict(batch_nchw, exact)
                 except DeviceError as error:
-                    device.station.lost = error
+                    device.slot.lost = error
                     log.warning("%s; it is not used any more", error)
-        raise DeviceError(f"no device is left; {home.station.lost}")
+        raise DeviceError(f"no device is left; {preferred.slot.lost}")
 
     def _release(self, client: "TileClient") -> None:
         with self._changed:
@@ -262,7 +258,7 @@ class TileClient:
 
     Attributes:
         name: what messages call it.
-        lanes: threads that may be inside `run`: as many as keep all devices busy for one client alone.
+        max_concurrency: threads that may be inside `run`: as many as keep all devices busy for one client alone.
     """
 
     def __init__(self, shared: SharedEngine, name: str, share: float, timeout: float | None) -> None:
@@ -271,7 +267,7 @@ class TileClient:
         self._caller = object()  # the queue remembers it for a while, and must not hold on to tiles
         self._lock = threading.Lock()
         self._futures: set[Future[Any]] = set()
-        self.lanes = sum(device.station.threads for device in shared._devices)
+        self.max_concurrency = sum(device.slot.threads for device in shared._devices)
         self._closed = False
 
     @property

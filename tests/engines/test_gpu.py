@@ -38,7 +38,7 @@ def on_gpu(path, monkeypatch, device="cuda:0"):
 
     engine._real = engine._session
     engine._device, engine.device, engine._session = Device.parse(device), device, opened()
-    engine.lanes = 2
+    engine.max_concurrency = 2
     monkeypatch.setattr("sr_tile.engines.onnx_runtime.open_session", opened)
     return engine
 

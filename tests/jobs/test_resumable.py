@@ -41,7 +41,7 @@ class ShadingEngine(ToyEngine):
 
 def enhancer(engine=None, tile=16, **keywords):
     settings = Settings(tile=tile, overlap=4, halo=1, batch=2)
-    return Enhancer(engine or ShadingEngine(), settings=settings, under_way=1, **keywords)
+    return Enhancer(engine or ShadingEngine(), settings=settings, max_in_flight=1, **keywords)
 
 
 @pytest.fixture

@@ -56,20 +56,20 @@ def kill_at_random(process, journal, begun, longest, chance):
 
 def check_recomputation(lines):
     """Each kill costs one image or one band: by the journal, nothing that it says is finished is begun again."""
-    under_way, bands, again = None, set(), 0
+    max_in_flight, bands, again = None, set(), 0
     for line in lines:
         if line["event"] == "begin":
-            if line["target"] == under_way:
+            if line["target"] == max_in_flight:
                 again += 1
             else:
-                assert under_way is None, "two images were under way"
-            under_way = line["target"]
+                assert max_in_flight is None, "two images were under way"
+            max_in_flight = line["target"]
         elif line["event"] == "band":
-            assert line["target"] == under_way
+            assert line["target"] == max_in_flight
             assert (line["target"], line["first"]) not in bands, "a finished band was computed again"
             bands.add((line["target"], line["first"]))
         elif line["event"] == "done":
-            under_way = None
+            max_in_flight = None
     done = Counter(line["target"] for line in lines if line["event"] == "done")
     assert set(done.values()) == {1}
     return again

@@ -177,7 +177,7 @@ def test_tiles_that_overflow_are_redone_whichever_engine_ran_them():
 class Lanes(BoxBlurEngine):
     """Takes two calls at a time; notes how many were inside, and refuses what must happen alone."""
 
-    lanes = 2
+    max_concurrency = 2
 
     def __init__(self, **keywords):
         super().__init__(5, **keywords)

@@ -9,7 +9,7 @@ from support.toys import BoxBlurEngine, ToyEngine, noise_image, repeat
 from sr_tile.errors import GeometryError, ImageReadError, ImageWriteError, ModelOutputError, OutOfMemoryError
 from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.models.spec import ModelSpec
-from sr_tile.pipeline.job import Job
+from sr_tile.pipeline.job import ImageJob
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Plan
 from sr_tile.tiling.channels import enlarge_bicubic
@@ -17,7 +17,7 @@ from sr_tile.tiling.padding import pad
 
 
 def array_job(image, name="image"):
-    return Job(name, lambda: ArraySource(image), ArraySink)
+    return ImageJob(name, lambda: ArraySource(image), ArraySink)
 
 
 def run(images, engine, plan, **keywords):
@@ -255,10 +255,10 @@ def test_one_bad_image_never_stops_or_changes_the_others(where, position):
         raise ImageReadError("bad.png: no")
 
     jobs[position] = {
-        "open": Job("bad", refuse, ArraySink),
-        "read": Job("bad", lambda: BrokenSource(images[0]), ArraySink),
-        "sink": Job("bad", lambda: ArraySource(images[0]), refuse),
-        "write": Job("bad", lambda: ArraySource(images[0]), BrokenSink),
+        "open": ImageJob("bad", refuse, ArraySink),
+        "read": ImageJob("bad", lambda: BrokenSource(images[0]), ArraySink),
+        "sink": ImageJob("bad", lambda: ArraySource(images[0]), refuse),
+        "write": ImageJob("bad", lambda: ArraySource(images[0]), BrokenSink),
     }[where]
     outcomes = {outcome.index: outcome for outcome in Pipeline(ToyEngine(), plan(32, 8, 2, batch=4)).run(jobs)}
     assert set(outcomes) == set(range(5))
@@ -354,7 +354,7 @@ def test_a_defect_in_a_thread_reaches_the_caller():
 def test_figures_count_every_item():
     engine = ToyEngine()
     seen = []
-    pipeline = Pipeline(engine, plan(32, 8, 2, batch=4), on_pixels=lambda job, pixels: seen.append(pixels))
+    pipeline = Pipeline(engine, plan(32, 8, 2, batch=4), on_progress=lambda job, pixels: seen.append(pixels))
     list(pipeline.run(map(array_job, [noise_image(100, 70)] * 3)))
     stats = pipeline.stats()
     stages = {stage.name: stage for stage in stats.stages}

@@ -12,7 +12,7 @@ from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.errors import ArgumentError, DeadlineError, DeviceError, ModelOutputError, Overloaded, StoppedError
 from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.models.spec import ModelSpec
-from sr_tile.pipeline.job import Job
+from sr_tile.pipeline.job import ImageJob
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Plan
 from sr_tile.serving import SharedEngine
@@ -24,7 +24,7 @@ def plan(tile=16, overlap=4, halo=1, batch=4, **keywords):
 
 
 def outcomes(engine, plan, image):
-    job = Job("image", lambda: ArraySource(image), ArraySink)
+    job = ImageJob("image", lambda: ArraySource(image), ArraySink)
     return Pipeline(engine, plan, decoders=1, encoders=1).run([job])
 
 
@@ -246,7 +246,7 @@ def test_closing_the_iterator_takes_the_tiles_out_of_the_queue():
         assert engine.entered.acquire(timeout=PATIENCE)
         with shared.client() as client:
             jobs = (
-                Job("image", lambda seed=seed: ArraySource(noise_image(80, 80, seed=seed)), ArraySink)
+                ImageJob("image", lambda seed=seed: ArraySource(noise_image(80, 80, seed=seed)), ArraySink)
                 for seed in range(3)
             )
             pipeline = Pipeline(client, shared.plan).run(jobs)
@@ -269,8 +269,8 @@ def test_a_pipeline_that_is_closed_does_not_wait_for_its_tiles():
     with SharedEngine(engine, plan()) as shared, shared.client() as client:
         engine.opened.set()
         jobs = iter(
-            [Job("first", lambda: ArraySource(first), ArraySink)]
-            + [Job("later", lambda: ArraySource(noise_image(80, 80)), ArraySink)] * 3
+            [ImageJob("first", lambda: ArraySource(first), ArraySink)]
+            + [ImageJob("later", lambda: ArraySource(noise_image(80, 80)), ArraySink)] * 3
         )
         pipeline = Pipeline(client, shared.plan).run(jobs)
         assert np.array_equal(next(pipeline).sink.pixels_hwc, enhance(BoxBlurEngine(1), plan(), first))
@@ -389,7 +389,7 @@ def test_a_device_that_is_gone_is_done_without():
 
 def test_an_engine_with_lanes_is_called_by_as_many_threads():
     engine = GateEngine()
-    engine.lanes = 3
+    engine.max_concurrency = 3
     image = noise_image(80, 80)
     with SharedEngine(engine, plan(batch=1)) as shared:
         served = Threads(lambda: serve(shared, image))  # one client keeps all of them busy

@@ -10,7 +10,7 @@ from sr_tile.images.arrays import ArraySource
 from sr_tile.images.rows import CroppingSink, SkippingSource
 from sr_tile.models import zoo
 from sr_tile.models.spec import ModelSpec
-from sr_tile.pipeline.job import Job
+from sr_tile.pipeline.job import ImageJob
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Plan
 from sr_tile.tiling.grid import Axis, TileGrid
@@ -50,7 +50,7 @@ class Part:
         self.image, self.cut = image, cut
 
     def job(self):
-        return Job("part", self.open_source, self.open_sink, self.band)
+        return ImageJob("part", self.open_source, self.open_sink, self.band)
 
     def open_source(self):
         self.source = SkippingSource(ArraySource(self.image))
@@ -85,7 +85,7 @@ def whole_and_bands(image, engine, plan, most, **keywords):
         do(part.job())
     plain = Rows
     sinks = []
-    do(Job("whole", lambda: ArraySource(image), lambda info: sinks.append(plain(info)) or sinks[-1]))
+    do(ImageJob("whole", lambda: ArraySource(image), lambda info: sinks.append(plain(info)) or sinks[-1]))
     joined = np.concatenate([block for part in parts for block in part.rows.blocks])
     return np.concatenate(sinks[0].blocks), joined, parts
 

@@ -13,7 +13,7 @@ from sr_tile.images.deep_zoom import Pyramid, write_pyramid
 from sr_tile.serving.http.http_errors import Refusal, refusal_of
 from sr_tile.serving.http.limits import Admission
 from sr_tile.serving.http.uploads import Spool
-from sr_tile.serving.model_pool import Done, Host, Task
+from sr_tile.serving.model_pool import Done, Host, ImageRequest
 
 log = logging.getLogger("sr_tile")
 
@@ -22,7 +22,7 @@ log = logging.getLogger("sr_tile")
 class Item:
     """One image on the shelf."""
 
-    task: Task
+    task: ImageRequest
     client: str
     id: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     started: bool = False
@@ -78,7 +78,7 @@ class Shelf:
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(self, task: Task, client: str) -> Item:
+    def add(self, task: ImageRequest, client: str) -> Item:
         """Start an image whose place was taken with `Admission.enter`; it is given back when the image is done."""
         item = Item(task, client)
         self._items[item.id] = item

@@ -15,7 +15,7 @@ from sr_tile.serving.http.schemas import BATCH_BODY, BODY, IMAGES, TIMING, answe
 from sr_tile.serving.http.state import MEDIA, Server, result_name, timing
 from sr_tile.serving.http.uploads import SpooledResponse, is_form, read_form
 from sr_tile.serving.http.zip_results import pack
-from sr_tile.serving.model_pool import Done, Task
+from sr_tile.serving.model_pool import Done, ImageRequest
 
 
 def add_enhance(app: FastAPI) -> None:
@@ -41,7 +41,7 @@ def add_enhance(app: FastAPI) -> None:
         place = await server.place(request)
         try:
             name, path, options = await server.receive(request, options, place.folder)
-            task = Task(path, place.folder, name, options)
+            task = ImageRequest(path, place.folder, name, options)
             done = await server.run(task, request)
             return SpooledResponse(
                 done.path,
@@ -84,7 +84,7 @@ def add_batch(app: FastAPI) -> None:
             for number, (name, path) in enumerate(files):
                 own = place.folder / f"{number}"
                 await run_in_threadpool(own.mkdir)
-                tasks.append(Task(path, own, name, options))
+                tasks.append(ImageRequest(path, own, name, options))
             archive = await _run_batch(server, tasks, request, place.folder / "results.zip")
             return SpooledResponse(archive, media_type="application/zip", filename="results.zip", on_sent=place.let_go)
         except BaseException:
@@ -92,11 +92,11 @@ def add_batch(app: FastAPI) -> None:
             raise
 
 
-async def _run_batch(server: Server, tasks: list[Task], request: Request, archive: Path) -> Path:
+async def _run_batch(server: Server, tasks: list[ImageRequest], request: Request, archive: Path) -> Path:
     """All images into one archive; as many at a time as the host has threads."""
     gate = asyncio.Semaphore(max(1, server.host.limits.running // 2))  # others want to come in between
 
-    async def one(task: Task) -> Done | Refusal:
+    async def one(task: ImageRequest) -> Done | Refusal:
         async with gate:
             try:
                 return await server.run(task, request)

@@ -15,7 +15,7 @@ from sr_tile.serving.http.job_store import Shelf, view_folder
 from sr_tile.serving.http.options import Options
 from sr_tile.serving.http.schemas import BODY, IMAGES, answers
 from sr_tile.serving.http.state import MEDIA, Server, client_of, result_name
-from sr_tile.serving.model_pool import Task
+from sr_tile.serving.model_pool import ImageRequest
 
 
 def add_jobs(app: FastAPI) -> None:
@@ -36,7 +36,7 @@ def add_jobs(app: FastAPI) -> None:
         place = await server.place(request)
         try:
             name, path, options = await server.receive(request, options, place.folder)
-            task = Task(path, place.folder, name, options)
+            task = ImageRequest(path, place.folder, name, options)
             try:
                 await run_in_threadpool(lambda: (server.host.find(options), server.host.check(task)))
             except (SrTileError, OSError) as error:

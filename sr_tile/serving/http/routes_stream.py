@@ -26,7 +26,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from sr_tile.serving.http.http_errors import Refusal
 from sr_tile.serving.http.options import Options, read_options
 from sr_tile.serving.http.uploads import Pace, Spool, client_name
-from sr_tile.serving.model_pool import Task
+from sr_tile.serving.model_pool import ImageRequest
 
 log = logging.getLogger("sr_tile")
 
@@ -49,7 +49,7 @@ class _Image:
 
     def __init__(self, identity: str | int, name: str, options: Options, folder: Path, pace: Pace) -> None:
         self.id, self.folder, self.pace = identity, folder, pace
-        self.task = Task(folder / "source", folder, name, options)
+        self.task = ImageRequest(folder / "source", folder, name, options)
         self.file: IO[bytes] | None = self.task.source.open("wb")
         self.size, self.touched = 0, time.monotonic()
         self.work: asyncio.Task[None] | None = None

@@ -16,7 +16,7 @@ from sr_tile.serving.http.job_store import Shelf
 from sr_tile.serving.http.limits import Admission
 from sr_tile.serving.http.options import Options, read_options
 from sr_tile.serving.http.uploads import Spool, is_form, read_form, read_raw
-from sr_tile.serving.model_pool import Done, Host, Task
+from sr_tile.serving.model_pool import Done, Host, ImageRequest
 
 log = logging.getLogger("sr_tile")
 
@@ -73,7 +73,7 @@ class Server:
         [(name, path)], fields = await read_form(request, self.host.limits, folder)
         return name, path, read_options(fields, options)
 
-    async def run(self, task: Task, request: Request) -> Done:
+    async def run(self, task: ImageRequest, request: Request) -> Done:
         """Do an image in a thread; give it up when the client goes away.
 
         Raises:
@@ -96,7 +96,7 @@ class Server:
                 with suppress(BaseException):
                     await asyncio.shield(work)
 
-    def refusal(self, error: BaseException, task: Task) -> Refusal:
+    def refusal(self, error: BaseException, task: ImageRequest) -> Refusal:
         """What a client is told; what is the server's own fault is logged."""
         refusal = refusal_of(error, task.names)
         if refusal.status == 500:

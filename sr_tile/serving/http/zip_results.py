@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from sr_tile.serving.http.http_errors import Refusal
-from sr_tile.serving.model_pool import Done, Task
+from sr_tile.serving.model_pool import Done, ImageRequest
 
 
-def pack(archive: Path, results: list[tuple[Task, Done | Refusal]]) -> None:
+def pack(archive: Path, results: list[tuple[ImageRequest, Done | Refusal]]) -> None:
     """Write results under their names, and `report.json`, which says what became of each image in the order sent.
 
     Images are compressed already, so they are stored as they are. Where names meet, later ones get a number.
