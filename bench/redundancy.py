@@ -31,7 +31,7 @@ def section(folder: Path, quick: bool) -> str:
     models = list(zoo.bundled())
     kept = []
     for model in models:
-        with Enhancer(model, work=3000 * 4000) as enhancer:  # for which the command line may measure first
+        with Enhancer(model, expected_pixels=3000 * 4000) as enhancer:  # for which the command line may measure first
             for name, size in SIZES.items():
                 redundancy = enhancer.plan.grid(*size).redundancy
                 rows[name].append(f"{redundancy:.3f}")

@@ -41,8 +41,8 @@ class Enhancer:
             side, as in `cuda:0,cuda:1`, and should be about as fast as each other. Only `auto` falls back.
         settings: tile, overlap, halo, batch and memory; `auto` where nothing is said.
         batch_size: rows a call, in place of `settings.batch`.
-        work: pixels of all images to come, as far as is known. Where that pays for it, and nothing is remembered of the
-            model on this device, some calls are measured first; tiles and batch are what was fastest.
+        expected_pixels: of all images to come, as far as is known. Where that pays for it, and nothing is remembered
+            of the model on this device, some calls are measured first; tiles and batch are what was fastest.
         alpha: `bicubic` enlarges an alpha channel by interpolation, `model` runs it through the model.
         warmup: `off`, `zeros` or `random`: run once before the first image, as `warm_up` does.
         decoders: files read at the same time.
@@ -64,7 +64,7 @@ class Enhancer:
         device: str = "auto",
         settings: Settings | None = None,
         batch_size: int | Auto | None = None,
-        work: int | None = None,
+        expected_pixels: int | None = None,
         alpha: Alpha = "bicubic",
         warmup: str = "off",
         decoders: int = 2,
@@ -82,7 +82,7 @@ class Enhancer:
         self._owned = isinstance(model, str | Path | None)
         self.engines: list[Engine]
         if isinstance(model, str | Path | None):
-            self.engines = open_engines(zoo.find(model, scale), device, work)
+            self.engines = open_engines(zoo.find(model, scale), device, expected_pixels)
         elif isinstance(model, list | tuple):
             self.engines = list(model)
         else:
@@ -90,7 +90,9 @@ class Enhancer:
         # Tiles and batches are the same for all, so they must fit into the smallest.
         smallest = min(self.engines, key=lambda engine: engine.memory_free())
         workers = sum(max_concurrency_of(engine) for engine in self.engines)
-        plan = make_plan(smallest, settings, images_under_way=decoders + 1, workers=workers, work=work)
+        plan = make_plan(
+            smallest, settings, images_under_way=decoders + 1, workers=workers, expected_pixels=expected_pixels
+        )
         self._pipeline = Pipeline(
             self.engines,
             plan,

@@ -185,7 +185,7 @@ def test_wrong_settings_are_refused_by_name(tmp_path):
 
 def test_nan_is_an_error(tmp_path):
     from onnx import helper
-    from toys import save_model
+    from support.toys import save_model
 
     path = save_model(tmp_path / "nan.onnx", [helper.make_node("Log", ["input"], ["output"])])
     image = noise_image(20, 20)
@@ -196,7 +196,7 @@ def test_nan_is_an_error(tmp_path):
 
 @pytest.mark.parametrize("shape", [("n", 3, "h", "w"), (2, 3, 32, 32)])
 def test_a_tile_that_overflows_in_float16_is_redone_in_float32(tmp_path, shape):
-    from toys import overflowing_model
+    from support.toys import overflowing_model
 
     path = overflowing_model(tmp_path / "half.onnx", shape=shape)
     image = noise_image(96, 64) // 3

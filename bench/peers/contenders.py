@@ -24,7 +24,7 @@ def ours(name: str, path: Path, size: tuple[int, int]) -> Contender:
     """The `Enhancer` as it comes, with nothing set; warmed up at the shape of the picture to come."""
     from sr_tile import Enhancer
 
-    enhancer = Enhancer(path, work=WORK)  # the command line says it of the full picture
+    enhancer = Enhancer(path, expected_pixels=WORK)  # the command line says it of the full picture
     enhancer.warm_up("random", size)
     return enhancer.enhance
 

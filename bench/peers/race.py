@@ -96,7 +96,7 @@ def _factor(contender: str, path: Path, size: tuple[int, int]) -> float:
         return tiles(FULL) / tiles(size)
     if size == FULL:
         return 1.0
-    with Enhancer(path, work=FULL[0] * FULL[1]) as enhancer:
+    with Enhancer(path, expected_pixels=FULL[0] * FULL[1]) as enhancer:
         full, part = (enhancer.plan.grid(*each) for each in (FULL, size))
         return len(full) * np.prod(full.tile) / (len(part) * np.prod(part.tile))
 

@@ -18,10 +18,10 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from model import Costs, Fleet
+from model import Costs, RayConfig
 
 from sr_tile.distributed import ray_data as engine
-from sr_tile.distributed.tasks import Recipe, decode, encode
+from sr_tile.distributed.tasks import EnhanceConfig, decode, encode
 from sr_tile.enhancer import Enhancer
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner import Settings
@@ -59,13 +59,13 @@ class WaitingEngine:
 
 
 @dataclass(frozen=True)
-class WaitingRecipe(Recipe):
-    """A recipe whose actors wait."""
+class WaitingRecipe(EnhanceConfig):
+    """A config whose actors wait."""
 
     seconds: float = 0.5
 
     def enhancer(self) -> Enhancer:
-        """See `Recipe.enhancer`."""
+        """See `EnhanceConfig.enhancer`."""
         return Enhancer(WaitingEngine(self.seconds), settings=Settings(tile=SIDE, overlap=0, halo=0, batch=1))
 
 
@@ -81,25 +81,25 @@ def pictures(folder: Path, count: int) -> list[tuple[str, str, None]]:
     return [(str(folder / f"{index}.png"), str(folder.parent / "out" / f"{index}.png"), None) for index in range(count)]
 
 
-def cpu_costs(recipe: Recipe, pair: tuple[str, str, None], rounds: int = 20) -> tuple[float, float]:
+def cpu_costs(config: EnhanceConfig, pair: tuple[str, str, None], rounds: int = 20) -> tuple[float, float]:
     """CPU seconds of decoding one image, and of encoding it."""
     row = {"index": 0, "source": pair[0], "target": pair[1]}
     start = time.process_time()
     for _ in range(rounds):
-        decoded = decode(row, recipe)
+        decoded = decode(row, config)
     middle = time.process_time()
     pixels = np.frombuffer(decoded["pixels"], np.uint8).reshape(SIDE, SIDE, 3).repeat(2, axis=0).repeat(2, axis=1)
     for _ in range(rounds):
-        encode({**decoded, "pixels": pixels.tobytes()}, recipe)
+        encode({**decoded, "pixels": pixels.tobytes()}, config)
     return (middle - start) / rounds, (time.process_time() - middle) / rounds
 
 
-def run(pairs: list[tuple[str, str, None]], recipe: Recipe, actors: int) -> tuple[float, float, float]:
+def run(pairs: list[tuple[str, str, None]], config: EnhanceConfig, actors: int) -> tuple[float, float, float]:
     """(images a second once under way, seconds to the first result, CPU seconds of the driver an image from then on)."""
     start = time.perf_counter()
     times: list[float] = []
     cpu = 0.0
-    for result in engine.run_ray(pairs, recipe, engine.Fleet(actors=actors, batch=1), overwrite=True):
+    for result in engine.run_ray(pairs, config, engine.RayConfig(actors=actors, batch=1), overwrite=True):
         assert result.status == "done", result.error
         cpu = cpu or time.process_time()
         times.append(time.perf_counter())
@@ -117,17 +117,17 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         pairs = pictures(Path(name) / "in", arguments.images)
-        recipe = WaitingRecipe(seconds=arguments.seconds)
-        decoding, encoding = cpu_costs(recipe.planned(), pairs[0])
+        config = WaitingRecipe(seconds=arguments.seconds)
+        decoding, encoding = cpu_costs(config.planned(), pairs[0])
         print(f"decode {decoding * 1e3:.1f} ms, encode {encoding * 1e3:.1f} ms of one core for an image")
-        most, _, driver = run(pairs, replace(recipe, seconds=0.0), 1)
+        most, _, driver = run(pairs, replace(config, seconds=0.0), 1)
         print(f"driver {driver * 1e3:.1f} ms of CPU for a block where nothing waits: {most:.1f} blocks a second")
         print("| actors | measured images/s | modelled | to the first result |\n|---|---|---|---|")
         for actors in arguments.actors:
-            rate, wait, _ = run(pairs, recipe, actors)
+            rate, wait, _ = run(pairs, config, actors)
             costs = Costs(infer=arguments.seconds, decode=decoding, encode=encoding, driver=driver, fixed=0.0, batch=1)
             costs = replace(costs, spread=0.0, slow_share=0.0, mtbf=0.0, cores=1, link=1e9)
-            modelled = Fleet(costs, actors, arguments.images).run().throughput
+            modelled = RayConfig(costs, actors, arguments.images).run().throughput
             print(f"| {actors} | {rate:.2f} | {modelled:.2f} | {wait:.1f} s |", flush=True)
 
 

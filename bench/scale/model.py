@@ -80,7 +80,7 @@ class Server:
         return self._world.timeout(self._free - self._world.now)
 
 
-class Fleet:
+class RayConfig:
     """`actors` of them, until `images` are done."""
 
     def __init__(self, costs: Costs, actors: int, images: int, seed: int = 0) -> None:
@@ -98,7 +98,7 @@ class Fleet:
             self.world.process(self._infer(decoded, inferred, factor))
             self.world.process(self._encode(inferred))
 
-    def run(self) -> "Fleet":
+    def run(self) -> "RayConfig":
         """To the last image."""
         self.world.run()
         return self
@@ -191,7 +191,7 @@ def table(costs: Costs, counts: tuple[int, ...] = COUNTS, blocks: int = 30) -> l
     rows: list[dict[str, float | str | int]] = []
     one = None
     for count in counts:
-        fleet = Fleet(
+        fleet = RayConfig(
             costs, count, images=max(count, 8) * (blocks if count < 1000 else blocks // 3) * costs.batch
         ).run()
         rate = fleet.throughput

@@ -1,4 +1,4 @@
-"""From a wish to figures: open every model in every precision on every device, measure, close."""
+"""From a options to figures: open every model in every precision on every device, measure, close."""
 
 import logging
 import tempfile
@@ -20,7 +20,7 @@ MOST_BATCH = 4096
 
 
 @dataclass(frozen=True)
-class Wish:
+class BenchmarkOptions:
     """What to measure.
 
     Attributes:
@@ -54,12 +54,14 @@ class Wish:
                 if not 1 <= value <= most:
                     raise ArgumentError(f"{name} is {value}; it must be a whole number from 1 to {most}")
 
-    def quicker(self) -> "Wish":
+    def quicker(self) -> "BenchmarkOptions":
         """The two largest tiles, every second batch, at most three rounds."""
         return replace(self, tiles=self.tiles[-2:], batches=self.batches[::2], repeat=min(3, self.repeat))
 
 
-def run(wish: Wish, progress: Progress = lambda done, total, text: None) -> tuple[Measurement, list[Seam]]:
+def run(
+    options: BenchmarkOptions, progress: Progress = lambda done, total, text: None
+) -> tuple[Measurement, list[Seam]]:
     """Measure what is wished; Ctrl-C ends it with what there is.
 
     Raises:
@@ -70,21 +72,21 @@ def run(wish: Wish, progress: Progress = lambda done, total, text: None) -> tupl
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         subjects: list[Subject] = []
-        for model in wish.models:
+        for model in options.models:
             source = zoo.find(model)
-            for precision in wish.precisions:
+            for precision in options.precisions:
                 path = _variant(source, precision, folder)
-                for device in wish.devices if path else ():
+                for device in options.devices if path else ():
                     subjects.append(open_subject(path, device))  # type: ignore[arg-type]
                     stack.callback(subjects[-1].engine.close)
-        cells = [cell for subject in subjects for cell in lay_out(subject, wish.tiles, wish.batches)]
-        measurement = measure(cells, wish.repeat, progress)
+        cells = [cell for subject in subjects for cell in lay_out(subject, options.tiles, options.batches)]
+        measurement = measure(cells, options.repeat, progress)
         seams: list[Seam] = []
         try:
-            for subject in subjects if wish.overlaps is not None and not measurement.interrupted else ():
+            for subject in subjects if options.overlaps is not None and not measurement.interrupted else ():
                 progress(0, 0, f"seams: {subject.name} {subject.precision} {subject.engine.device}")
                 try:
-                    seams += measure_seams(subject, max(wish.tiles), wish.overlaps or ())
+                    seams += measure_seams(subject, max(options.tiles), options.overlaps or ())
                 except (GeometryError, OutOfMemoryError) as error:  # the figures at hand are worth more than these
                     log.warning("seams are left out: %s", error)
         except KeyboardInterrupt:

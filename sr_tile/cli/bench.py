@@ -33,11 +33,11 @@ def bench(
     """
     from sr_tile.benchmark import machine, report
     from sr_tile.benchmark.plot import check_plot, draw
-    from sr_tile.benchmark.run import Wish, run
+    from sr_tile.benchmark.run import BenchmarkOptions, run
 
     if plot:
         check_plot(plot)
-    wish = Wish(
+    options = BenchmarkOptions(
         models=tuple(model),
         precisions=words(precision),
         devices=words(device),
@@ -47,8 +47,8 @@ def bench(
         overlaps=_list(overlap) if seams else None,
     )
     if quick:
-        wish = wish.quicker()
-    measurement, found = run(wish, _show)
+        options = options.quicker()
+    measurement, found = run(options, _show)
     here = machine.describe()
     figures = report.as_json(measurement, found, here)
     print(json.dumps(figures, indent=2) if as_json else report.as_text(measurement, found, here))

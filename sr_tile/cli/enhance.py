@@ -91,7 +91,7 @@ def enhance(
 
     from sr_tile.images import WriteOptions
     from sr_tile.jobs.files import Report, pair_files, run_files
-    from sr_tile.jobs.resumable import DurableJob, describe
+    from sr_tile.jobs.resumable import ResumableJob, describe
 
     if server:
         _refuse_with_server(
@@ -120,25 +120,25 @@ def enhance(
     result = Report()
     common: Any = {"overwrite": overwrite, "skip_existing": skip_existing}
     with contextlib.ExitStack() as stack:
-        durable = None
+        resumable = None
         if job:
             facts: Any = {"device": device, "tile": tile_size, "overlap": overlap, "halo": halo, "alpha": alpha}
-            durable = stack.enter_context(DurableJob(job, describe(model, scale, **facts, **asdict(options))))
+            resumable = stack.enter_context(ResumableJob(job, describe(model, scale, **facts, **asdict(options))))
             common["retry_failed"] = retry_failed
-            device = durable.device or device
+            device = resumable.device or device
         if engine == "ray":
             result.files += _on_ray(
                 (inputs, output, {"recursive": recursive, "suffix": suffix}),
                 (model, scale, device, settings, alpha, options),
                 (address, actors, gpus_per_actor),
-                job=durable,
+                job=resumable,
                 **common,
             )
             _show(result, None, report, None)
             raise typer.Exit(1 if result.failed else 0)
         pairs = pair_files(inputs, output, recursive=recursive, suffix=suffix)
         todo = [pair for pair in pairs if not pair.problem and not (skip_existing and pair.target.exists())]
-        waiting = [pair.source for pair in todo if not (durable and durable.known(pair, retry_failed))]
+        waiting = [pair.source for pair in todo if not (resumable and resumable.known(pair, retry_failed))]
         sizes = image_sizes(waiting[:MOST_HEADERS])
         work = sum(height * width for height, width in sizes)
         progress = stack.enter_context(Progress(None if len(waiting) > MOST_HEADERS else work, quiet))
@@ -159,7 +159,7 @@ def enhance(
                 scale=scale,
                 device=device,
                 settings=settings,
-                work=work,
+                expected_pixels=work,
                 alpha=alpha,  # type: ignore[arg-type]
                 decoders=workers["decode"],
                 encoders=workers["encode"],
@@ -167,10 +167,10 @@ def enhance(
                 max_in_flight=1 if job and not parallel else None,
             )
             stack.enter_context(enhancer)
-            if durable and durable.plan:
-                enhancer.use_plan(durable.plan)
+            if resumable and resumable.plan:
+                enhancer.use_plan(resumable.plan)
             enhancer.warm_up(warmup, sizes[0] if sizes else None)
-        run: Any = durable.run if durable else run_files
+        run: Any = resumable.run if resumable else run_files
         try:
             for done in run(enhancer, pairs, options=options, **common):
                 result.files.append(done)
@@ -181,13 +181,13 @@ def enhance(
         raise typer.Exit(1)
 
 
-def _on_ray(places: Any, recipe: Any, fleet: Any, **common: Any) -> "Iterator[FileResult]":
-    from sr_tile.distributed.ray_data import Fleet, run_ray
+def _on_ray(places: Any, config: Any, fleet: Any, **common: Any) -> "Iterator[FileResult]":
+    from sr_tile.distributed.ray_data import RayConfig, run_ray
     from sr_tile.distributed.storage import pair_urls
-    from sr_tile.distributed.tasks import Recipe
+    from sr_tile.distributed.tasks import EnhanceConfig
 
     inputs, output, options = places
-    return run_ray(pair_urls(inputs, output, **options), Recipe(*recipe), Fleet(*fleet), **common)
+    return run_ray(pair_urls(inputs, output, **options), EnhanceConfig(*config), RayConfig(*fleet), **common)
 
 
 def _refuse_with_server(options: dict[str, Any]) -> None:

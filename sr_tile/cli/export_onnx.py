@@ -31,14 +31,14 @@ def export_onnx(
 
     SCUNet and NAFNet get graphs written for speed; other architectures are recognised by spandrel.
     """
-    from sr_tile.export.export import Wish, export_as
+    from sr_tile.export.export import ExportOptions, export_as
 
     if output.exists() and not overwrite:
         raise ArgumentError(f"{output}: exists already; choose another name, or give --overwrite")
     if pooling not in ("global", "local"):
         raise ArgumentError(f"pooling {pooling!r} is not known; choose global or local")
-    wish = Wish(precision, calibrate, max_loss, pooling, opset, name, licence)  # type: ignore[arg-type]
-    exported, converted = export_as(checkpoint, output, wish)
+    options = ExportOptions(precision, calibrate, max_loss, pooling, opset, name, licence)  # type: ignore[arg-type]
+    exported, converted = export_as(checkpoint, output, options)
     _show(output, exported, converted)
 
 

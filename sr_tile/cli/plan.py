@@ -83,7 +83,7 @@ def _weighed(
     # As `Enhancer` does it: the smallest engine counts, and two images are read and one more written at a time.
     engine = min(engines, key=lambda engine: engine.memory_free())
     workers = sum(max_concurrency_of(engine) for engine in engines)
-    chosen = make_plan(engine, settings, 3, workers, work=EVERYTHING, fresh=fresh)
+    chosen = make_plan(engine, settings, 3, workers, expected_pixels=EVERYTHING, remeasure=fresh)
     others = alternatives(engine, chosen, settings, sizes)
     return {
         "model": engine.spec.name,

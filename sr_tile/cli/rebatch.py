@@ -38,10 +38,10 @@ def rebatch(
     facts = {key: value for key, value in facts.items() if value is not None}
     rows, sides = _batch(batch), _size(size)
 
-    from sr_tile.rebatch.rebatch import Wish, rebatch
+    from sr_tile.rebatch.rebatch import RebatchOptions, rebatch
 
-    wish = Wish(batch=rows, size=sides, nhwc=layout == "nhwc", bgr=bgr, facts=facts)
-    report = rebatch(source, target, wish, overwrite=overwrite)
+    options = RebatchOptions(batch=rows, size=sides, nhwc=layout == "nhwc", bgr=bgr, facts=facts)
+    report = rebatch(source, target, options, overwrite=overwrite)
     for line in (*report.changes, *report.runs):
         print(line)
     for note in report.notes:

@@ -65,7 +65,7 @@ def serve(
     from sr_tile.models import zoo
     from sr_tile.serving.http.limits import Limits
     from sr_tile.serving.http.uvicorn_server import serve
-    from sr_tile.serving.model_pool import Host
+    from sr_tile.serving.model_pool import ModelPool
     from sr_tile.system import memory
 
     limits = Limits(
@@ -83,7 +83,7 @@ def serve(
         config |= {"proxy_headers": True, "forwarded_allow_ips": trust_proxy}
     models = model or list(zoo.bundled())
     serve(
-        Host(models, device=device, settings=settings, limits=limits),
+        ModelPool(models, device=device, settings=settings, limits=limits),
         (host, port),
         token=token,
         names=name or (),

@@ -9,14 +9,14 @@ from typing import Any
 from sr_tile.distributed.storage import exists, is_url
 from sr_tile.distributed.tasks import Row
 from sr_tile.jobs.files import FilePair, FileResult
-from sr_tile.jobs.resumable import DurableJob, Facts
+from sr_tile.jobs.resumable import FileFingerprint, ResumableJob
 
 LOST = (
     "its worker died each time it was tried, most likely for want of memory; use fewer actors or a smaller --tile-size"
 )
 
 
-class Ledger:
+class Progress:
     """Every image has one result in the end, whatever died.
 
     Args:
@@ -24,7 +24,7 @@ class Ledger:
         job: keeps the journal; None for a run without one.
     """
 
-    def __init__(self, pairs: Sequence[tuple[str, str, str | None]], job: DurableJob | None) -> None:
+    def __init__(self, pairs: Sequence[tuple[str, str, str | None]], job: ResumableJob | None) -> None:
         self._pairs, self._job = pairs, job
         self.ended: set[int] = set()
         self.done: set[int] = set()
@@ -46,7 +46,7 @@ class Ledger:
                 source, target = (name if is_url(name) else os.path.abspath(name) for name in pair[:2])  # noqa: PTH100
                 rows.append({"index": index, "source": source, "target": target})
                 if self._job:
-                    self._job.begin(_paths(pair), Facts(-1, -1, ""))
+                    self._job.begin(_paths(pair), FileFingerprint(-1, -1, ""))
         return rows
 
     def _known(
@@ -87,11 +87,11 @@ class Ledger:
     def blocks(self, row: Row) -> tuple[str, dict[int, int]]:
         """Where the blocks of a giant lie, and first row to end of each."""
         folder = self._folders[row["index"]]
-        return folder, {**self.noted(row).get(folder, {}), **self._blocks[row["index"]]}
+        return folder, {**self.recorded(row).get(folder, {}), **self._blocks[row["index"]]}
 
-    def noted(self, row: Row) -> dict[str, dict[int, int]]:
+    def recorded(self, row: Row) -> dict[str, dict[int, int]]:
         """The blocks of an image that the journal knows: folder to first row to end."""
-        return dict(self._job.noted(Path(row["target"]))) if self._job else {}
+        return dict(self._job.recorded(Path(row["target"]))) if self._job else {}
 
     def _band(self, report: Row) -> None:
         index, first, end = report["index"], report["first"], report["end"]
@@ -111,7 +111,7 @@ class Ledger:
             return FileResult(pair[0], pair[1], "failed", report["error"])
         self.done.add(index)
         if self._job:
-            self._job.done(_paths(pair), Facts(report["size"], report["mtime_ns"], report["sha256"]))
+            self._job.done(_paths(pair), FileFingerprint(report["size"], report["mtime_ns"], report["sha256"]))
         return FileResult(pair[0], pair[1], "done")
 
 

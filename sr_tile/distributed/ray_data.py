@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from sr_tile.distributed import tasks
-from sr_tile.distributed.progress import Ledger
+from sr_tile.distributed.progress import Progress
 from sr_tile.distributed.storage import is_url
-from sr_tile.distributed.tasks import Recipe, Row
+from sr_tile.distributed.tasks import EnhanceConfig, Row
 from sr_tile.errors import ArgumentError
 from sr_tile.jobs.files import FileResult
-from sr_tile.jobs.resumable import DurableJob
+from sr_tile.jobs.resumable import ResumableJob
 from sr_tile.system import memory
 
 TASK_CPUS = 0.25  # what one decoder or encoder counts: they wait for disks as well
@@ -30,7 +30,7 @@ BLOCK_BYTES = 16 * 2**20  # Ray copies a block several times while it builds it;
 
 
 @dataclass(frozen=True)
-class Fleet:
+class RayConfig:
     """Who works.
 
     Attributes:
@@ -54,7 +54,7 @@ class Fleet:
                 f"{self.gpus_per_actor:g} 0 or more"
             )
 
-    def connect(self) -> "Fleet":
+    def connect(self) -> "RayConfig":
         """Start Ray, or connect to it; harmless where that was done."""
         ray = _ray()
         if not ray.is_initialized():
@@ -89,8 +89,8 @@ class Fleet:
 class Actor:
     """Ray Data's batches to rows and back."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._network = tasks.Network(recipe)
+    def __init__(self, config: EnhanceConfig) -> None:
+        self._network = tasks.Network(config)
 
     def __call__(self, batch: dict[str, Any]) -> Iterator[dict[str, list[Any]]]:
         """One batch of one row for each result, as soon as it is there."""
@@ -99,28 +99,28 @@ class Actor:
             yield {key: [value] for key, value in row.items()}
 
 
-def enhance_dataset(dataset: Any, recipe: Recipe, fleet: Fleet) -> Any:
+def enhance_dataset(dataset: Any, config: EnhanceConfig, fleet: RayConfig) -> Any:
     """Enhance the files that a dataset names.
 
     Args:
         dataset: a Ray dataset with columns `index`, `source` and `target`: numbers, and paths or URLs.
-        recipe: with a plan, see `plan_on_fleet`.
+        config: with a plan, see `plan_on_fleet`.
         fleet: connected.
 
     Returns:
         A lazy dataset of reports, in the order in which images are finished: `index`, `kind` (`done`, `failed`, or
-        `giant` where the recipe leaves those to parts), `error`, and facts of the source.
+        `giant` where the config leaves those to parts), `error`, and facts of the source.
     """
-    decoded = dataset.map(tasks.decode, fn_kwargs={"recipe": recipe}, num_cpus=TASK_CPUS)
-    done = _on_actors(decoded, recipe, fleet, fleet.batch)
-    return done.map(tasks.encode, fn_kwargs={"recipe": recipe}, num_cpus=TASK_CPUS)
+    decoded = dataset.map(tasks.decode, fn_kwargs={"config": config}, num_cpus=TASK_CPUS)
+    done = _on_actors(decoded, config, fleet, fleet.batch)
+    return done.map(tasks.encode, fn_kwargs={"config": config}, num_cpus=TASK_CPUS)
 
 
-def plan_on_fleet(recipe: Recipe, fleet: Fleet) -> Recipe:
-    """The recipe with the tiles that a machine with the actors' resources chooses: from then on they are everyone's."""
-    task = _ray().remote(**fleet.actor_options, max_retries=2)(Recipe.planned)
+def plan_on_fleet(config: EnhanceConfig, fleet: RayConfig) -> EnhanceConfig:
+    """The config with the tiles that a machine with the actors' resources chooses: from then on they are everyone's."""
+    task = _ray().remote(**fleet.actor_options, max_retries=2)(EnhanceConfig.planned)
     try:
-        planned: Recipe = _ray().get(task.remote(recipe))
+        planned: EnhanceConfig = _ray().get(task.remote(config))
     except _ray().exceptions.RayTaskError as error:
         raise error.cause from None
     return planned
@@ -128,10 +128,10 @@ def plan_on_fleet(recipe: Recipe, fleet: Fleet) -> Recipe:
 
 def run_ray(
     pairs: Sequence[tuple[str, str, str | None]],
-    recipe: Recipe,
-    fleet: Fleet,
+    config: EnhanceConfig,
+    fleet: RayConfig,
     *,
-    job: DurableJob | None = None,
+    job: ResumableJob | None = None,
     overwrite: bool = False,
     skip_existing: bool = False,
     retry_failed: bool = False,
@@ -140,12 +140,12 @@ def run_ray(
 
     Args:
         pairs: (source, target, problem) of each, as `pair_urls` gives them.
-        recipe: what to do.
+        config: what to do.
         fleet: who does it.
         job: keeps a journal, for local files.
         overwrite: replace targets that exist.
         skip_existing: leave targets that exist alone.
-        retry_failed: with a job, see `DurableJob.run`.
+        retry_failed: with a job, see `ResumableJob.run`.
 
     Raises:
         ArgumentError: a journal of files that are not local.
@@ -154,53 +154,53 @@ def run_ray(
     if job and remote:
         raise ArgumentError("--job keeps a journal of local files; for URLs, --skip-existing goes on where a run ended")
     fleet = fleet.connect()
-    if recipe.model and Path(recipe.model).is_file():  # other processes may be in another folder
-        recipe = replace(recipe, model=os.path.abspath(recipe.model))  # noqa: PTH100  # as the journal names files
-    recipe = plan_on_fleet(replace(recipe, plan=job.plan) if job and job.plan else recipe, fleet)
+    if config.model and Path(config.model).is_file():  # other processes may be in another folder
+        config = replace(config, model=os.path.abspath(config.model))  # noqa: PTH100  # as the journal names files
+    config = plan_on_fleet(replace(config, plan=job.plan) if job and job.plan else config, fleet)
     # Every machine that writes results sees their folder; the journal's folder is to be such a one.
     bands = job.bands if job else Path(pairs[0][1]).absolute().parent / f".sr-tile-{secrets.token_hex(4)}"
-    recipe = replace(recipe, split=not remote and (fleet.actors > 1 or job is not None), bands=str(bands))
+    config = replace(config, split=not remote and (fleet.actors > 1 or job is not None), bands=str(bands))
     if job:
-        assert recipe.plan  # by plan_on_fleet
-        job.start(recipe.plan, recipe.device, len(pairs))
-    ledger = Ledger(pairs, job)
+        assert config.plan  # by plan_on_fleet
+        job.start(config.plan, config.device, len(pairs))
+    progress = Progress(pairs, job)
     try:
-        wanted = yield from ledger.wanted(overwrite, skip_existing, retry_failed)
+        wanted = yield from progress.wanted(overwrite, skip_existing, retry_failed)
         if wanted:
-            yield from ledger.take(enhance_dataset(_dataset(wanted, fleet.batch), recipe, fleet), wanted)
-        giants = [row for row in wanted if row["index"] in ledger.giants]
+            yield from progress.take(enhance_dataset(_dataset(wanted, fleet.batch), config, fleet), wanted)
+        giants = [row for row in wanted if row["index"] in progress.giants]
         if giants:
-            yield from _giants(ledger, giants, recipe, fleet)
+            yield from _giants(progress, giants, config, fleet)
     finally:
         if not job:
-            shutil.rmtree(recipe.bands, ignore_errors=True)
+            shutil.rmtree(config.bands, ignore_errors=True)
 
 
-def _giants(ledger: Ledger, wanted: list[Row], recipe: Recipe, fleet: Fleet) -> Iterator[FileResult]:
+def _giants(progress: Progress, wanted: list[Row], config: EnhanceConfig, fleet: RayConfig) -> Iterator[FileResult]:
     """Parts to blocks, and blocks to files."""
-    rows = [{**row, "noted": pickle.dumps(ledger.noted(row))} for row in wanted]
-    common: dict[str, Any] = {"fn_kwargs": {"recipe": recipe}, "num_cpus": TASK_CPUS}
+    rows = [{**row, "recorded": pickle.dumps(progress.recorded(row))} for row in wanted]
+    common: dict[str, Any] = {"fn_kwargs": {"config": config}, "num_cpus": TASK_CPUS}
     cut = _dataset(rows, 1).flat_map(
-        tasks.parts, fn_kwargs={"recipe": recipe, "actors": fleet.actors}, num_cpus=TASK_CPUS
+        tasks.parts, fn_kwargs={"config": config, "actors": fleet.actors}, num_cpus=TASK_CPUS
     )
-    yield from ledger.take(_on_actors(cut, recipe, fleet, 1).map(tasks.encode, **common), wanted)
+    yield from progress.take(_on_actors(cut, config, fleet, 1).map(tasks.encode, **common), wanted)
     joined = []
     for row in wanted:
-        if row["index"] not in ledger.ended:
-            folder, blocks = ledger.blocks(row)
-            joined.append({**row, "folder": str(Path(recipe.bands) / folder), "blocks": pickle.dumps(blocks)})
+        if row["index"] not in progress.ended:
+            folder, blocks = progress.blocks(row)
+            joined.append({**row, "folder": str(Path(config.bands) / folder), "blocks": pickle.dumps(blocks)})
     if joined:
-        yield from ledger.take(_dataset(joined, 1).map(tasks.join, **common), joined)
+        yield from progress.take(_dataset(joined, 1).map(tasks.join, **common), joined)
     for row in joined:
-        if row["index"] in ledger.done:  # else another run may go on with them
+        if row["index"] in progress.done:  # else another run may go on with them
             shutil.rmtree(row["folder"], ignore_errors=True)
 
 
-def _on_actors(dataset: Any, recipe: Recipe, fleet: Fleet, batch: int) -> Any:
+def _on_actors(dataset: Any, config: EnhanceConfig, fleet: RayConfig, batch: int) -> Any:
     """The network over a dataset of decoded rows, `batch` of them a call."""
     return dataset.map_batches(
         Actor,
-        fn_constructor_kwargs={"recipe": recipe},
+        fn_constructor_kwargs={"config": config},
         batch_size=batch,
         compute=_ray().data.ActorPoolStrategy(size=fleet.actors, max_tasks_in_flight_per_actor=2),
         **fleet.actor_options,

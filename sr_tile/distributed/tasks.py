@@ -22,7 +22,7 @@ from sr_tile.errors import ImageReadError, OutOfMemoryError, SrTileError
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions, format_of, holds_sixteen_bits
 from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.images.rows import CroppingSink, Sink
-from sr_tile.jobs.resumable import GIANT_PIXELS, Facts, strips_name
+from sr_tile.jobs.resumable import GIANT_PIXELS, FileFingerprint, strips_name
 from sr_tile.jobs.strip_store import StripFile, StripStore
 from sr_tile.pipeline.job import ImageJob
 from sr_tile.pipeline.plan_image import grid_of
@@ -41,7 +41,7 @@ _DECODED: Row = {"kind": "", "report": b"", "info": b"", "pixels": b"", "tiles":
 
 
 @dataclass(frozen=True)
-class Recipe:
+class EnhanceConfig:
     """All that an actor needs to do what any other does, with the same bytes.
 
     Attributes:
@@ -76,7 +76,7 @@ class Recipe:
             enhancer.use_plan(self.plan)
         return enhancer
 
-    def planned(self) -> "Recipe":
+    def planned(self) -> "EnhanceConfig":
         """With the tiles and the device that this machine would choose, and the model's scale."""
         with self.enhancer() as enhancer:
             return replace(self, plan=self.plan or enhancer.plan, scale=enhancer.scale, device=enhancer.device)
@@ -88,14 +88,14 @@ class Recipe:
         return grid_of(self.plan, info, self.scale, self.alpha)
 
 
-def decode(row: Row, recipe: Recipe) -> Row:
+def decode(row: Row, config: EnhanceConfig) -> Row:
     """Read an image; giants are left to `parts` or, as a file, to one actor. One that cannot be read ends here."""
     try:
         with reading(row["source"]) as path, ImageReader(path) as reader:
-            facts, info = asdict(Facts.of(path)), reader.info
-            assert recipe.scale
-            if info.pixels * recipe.scale**2 > recipe.giant_pixels:
-                kind = "giant" if recipe.split else "file"
+            facts, info = asdict(FileFingerprint.of(path)), reader.info
+            assert config.scale
+            if info.pixels * config.scale**2 > config.giant_pixels:
+                kind = "giant" if config.split else "file"
                 return {**row, **_DECODED, "kind": kind, "report": pickle.dumps({**_REPORT, "kind": kind, **facts})}
             pixels = reader.read_rows(info.height).tobytes()
             done = pickle.dumps({**_REPORT, "kind": "done", **facts})
@@ -104,27 +104,27 @@ def decode(row: Row, recipe: Recipe) -> Row:
         return {**row, **_DECODED, **_failed(error)}
 
 
-def parts(row: Row, recipe: Recipe, actors: int) -> Iterator[Row]:
+def parts(row: Row, config: EnhanceConfig, actors: int) -> Iterator[Row]:
     """Cut a giant image into parts for several actors, reading it once; those whose blocks are there are left out.
 
     Args:
-        row: a wanted image; `noted` says which blocks the journal knows, as {folder: {first: end}}, pickled.
-        recipe: with a plan.
+        row: a wanted image; `recorded` says which blocks the journal knows, as {folder: {first: end}}, pickled.
+        config: with a plan.
         actors: parts are so small that each gets one, and so that they fit into memory.
     """
     names = {key: row[key] for key in ("index", "source", "target")}
     try:
         with reading(row["source"]) as path, ImageReader(path) as reader:
-            facts, info, grid = Facts.of(path), reader.info, recipe.grid(reader.info)
-            folder = Path(recipe.bands) / strips_name(Path(row["target"]), facts, grid)
+            facts, info, grid = FileFingerprint.of(path), reader.info, config.grid(reader.info)
+            folder = Path(config.bands) / strips_name(Path(row["target"]), facts, grid)
             report = {**_REPORT, "kind": "band", **asdict(facts), "blocks": folder.name}
-            noted = pickle.loads(row["noted"]).get(folder.name, {})
-            there = {first: end for first, end in noted.items() if (folder / f"{first}-{end}").is_file()}
+            recorded = pickle.loads(row["recorded"]).get(folder.name, {})
+            there = {first: end for first, end in recorded.items() if (folder / f"{first}-{end}").is_file()}
             yield {**names, **_DECODED, "kind": "cut", "report": pickle.dumps({**report, "kind": "cut"})}
             fits = PART_BYTES // (grid.y.tile * info.width * info.channels * info.dtype.itemsize)
             most = max(1, min(fits, -(-len(grid.rows) // actors)))
             rows, top = reader.read_rows(1), 0
-            for band in missing_strips(grid, there, recipe.scale or 1, most):
+            for band in missing_strips(grid, there, config.scale or 1, most):
                 first, end = band.reads
                 _skip(reader, first)
                 rows = rows[first - top :]  # nothing, where rows were skipped
@@ -162,8 +162,8 @@ def missing_strips(grid: TileGrid, blocks: dict[int, int], scale: int, most: int
 class Network:
     """One engine, and what it makes of decoded rows."""
 
-    def __init__(self, recipe: Recipe) -> None:
-        self._recipe, self._enhancer = recipe, recipe.enhancer()
+    def __init__(self, config: EnhanceConfig) -> None:
+        self._recipe, self._enhancer = config, config.enhancer()
 
     def __call__(self, rows: list[Row]) -> Iterator[Row]:
         """Each row with its result in place of its pixels; tiles of several images share batches."""
@@ -265,16 +265,16 @@ class _BlockSink:
         """What has no name yet is removed with the folder."""
 
 
-def encode(row: Row, recipe: Recipe) -> Row:
+def encode(row: Row, config: EnhanceConfig) -> Row:
     """Write what is in memory; the report of every row."""
     if row["kind"] == "pixels":
         try:
             info: ImageInfo = pickle.loads(row["info"])
-            result = _enlarged(info, recipe)
+            result = _enlarged(info, config)
             pixels = np.frombuffer(row["pixels"], stored_dtype(row["target"], info))
             with (
                 writing(row["target"]) as path,
-                ImageWriter(path, result, options=recipe.options, overwrite=True) as writer,
+                ImageWriter(path, result, options=config.options, overwrite=True) as writer,
             ):
                 writer.write_rows(pixels.reshape(result.height, result.width, result.channels))
         except SrTileError as error:
@@ -282,20 +282,20 @@ def encode(row: Row, recipe: Recipe) -> Row:
     return {"index": row["index"], **pickle.loads(row["report"])}
 
 
-def join(row: Row, recipe: Recipe) -> Row:
+def join(row: Row, config: EnhanceConfig) -> Row:
     """Write a giant whose blocks are all there, in order.
 
     Args:
         row: a wanted image, with `folder` and `blocks`: the name of its folder, and {first: end}, pickled.
-        recipe: with a plan.
+        config: with a plan.
     """
     report, blocks = {**_REPORT, "index": row["index"]}, pickle.loads(row["blocks"])
     try:
         with reading(row["source"]) as path, ImageReader(path) as reader:
-            facts, result = Facts.of(path), _enlarged(reader.info, recipe)
+            facts, result = FileFingerprint.of(path), _enlarged(reader.info, config)
         with (
             writing(row["target"]) as path,
-            ImageWriter(path, result, options=recipe.options, overwrite=True) as writer,
+            ImageWriter(path, result, options=config.options, overwrite=True) as writer,
         ):
             store = StripStore(Path(row["folder"]), result, writer.dtype)
             first = 0
@@ -317,9 +317,9 @@ def stored_dtype(target: str, info: ImageInfo) -> np.dtype:
     return info.dtype if holds_sixteen_bits(format_of(target)) else np.dtype(np.uint8)
 
 
-def _enlarged(info: ImageInfo, recipe: Recipe) -> ImageInfo:
-    assert recipe.scale
-    return replace(info, height=info.height * recipe.scale, width=info.width * recipe.scale)
+def _enlarged(info: ImageInfo, config: EnhanceConfig) -> ImageInfo:
+    assert config.scale
+    return replace(info, height=info.height * config.scale, width=info.width * config.scale)
 
 
 def _failed(error: SrTileError) -> Row:

@@ -71,18 +71,20 @@ def remember(key: str, choice: Choice, folder: Path | None = None) -> None:
         log.debug("the choice of a runtime is not remembered: %s", error)
 
 
-def worth_measuring(engine: Engine, work: int | None, clock: Callable[[], float] = time.perf_counter) -> bool:
+def worth_measuring(
+    engine: Engine, expected_pixels: int | None, clock: Callable[[], float] = time.perf_counter
+) -> bool:
     """True where the work takes so much longer than a measurement that even a small gain pays for it.
 
     A job that looks large has one tile of it timed.
 
     Args:
         engine: the one that would do it otherwise.
-        work: pixels of all images to come; None where that is not known.
+        expected_pixels: pixels of all images to come; None where that is not known.
         clock: seconds.
     """
     batch = _batch(engine)
-    tiles = (work or 0) * engine.spec.channels / batch[0].size
+    tiles = (expected_pixels or 0) * engine.spec.channels / batch[0].size
     if tiles < LEAST_TILES:
         return False
     start = clock()

@@ -12,7 +12,7 @@ from sr_tile.errors import ArgumentError, SrTileError
 log = logging.getLogger("sr_tile")
 
 
-def open_engine(path: Path | str, device: str = "auto", work: int | None = None) -> Engine:
+def open_engine(path: Path | str, device: str = "auto", expected_pixels: int | None = None) -> Engine:
     """Open a model on a device.
 
     On a machine without a GPU, `auto` takes OpenVINO where it is installed and was measured to be faster for this model.
@@ -21,7 +21,7 @@ def open_engine(path: Path | str, device: str = "auto", work: int | None = None)
     Args:
         path: the model.
         device: `auto`, `cpu`, `openvino`, `cuda`, `cuda:1`, `tensorrt`, `directml`, `coreml`; only `auto` falls back.
-        work: pixels of all images to come, None where that is not known.
+        expected_pixels: pixels of all images to come, None where that is not known.
 
     Raises:
         ModelLoadError: the file is no model that can be run.
@@ -36,7 +36,7 @@ def open_engine(path: Path | str, device: str = "auto", work: int | None = None)
     key = autoselect.key_of(engine)
     chosen = autoselect.recall(key)
     if chosen is None:
-        if not autoselect.worth_measuring(engine, work):
+        if not autoselect.worth_measuring(engine, expected_pixels):
             return engine
         chosen = autoselect.compare(engine, lambda: openvino.OpenVinoEngine(path, engine))
         autoselect.remember(key, chosen)
@@ -52,13 +52,13 @@ def open_engine(path: Path | str, device: str = "auto", work: int | None = None)
     return faster
 
 
-def open_engines(path: Path | str, devices: str, work: int | None = None) -> list[Engine]:
+def open_engines(path: Path | str, devices: str, expected_pixels: int | None = None) -> list[Engine]:
     """Open one model on each of the devices; all of them or none.
 
     Args:
         path: the model.
         devices: names as `open_engine` takes them, with commas between; a name may come twice.
-        work: pixels of all images to come, None where that is not known.
+        expected_pixels: pixels of all images to come, None where that is not known.
 
     Raises:
         ModelLoadError: the file is no such model.
@@ -71,7 +71,7 @@ def open_engines(path: Path | str, devices: str, work: int | None = None) -> lis
     with ExitStack() as opened:
         engines: list[Engine] = []
         for name in names:
-            engines.append(open_engine(path, name, work))
+            engines.append(open_engine(path, name, expected_pixels))
             opened.callback(engines[-1].close)
         opened.pop_all()  # nothing failed: they stay open
     return engines

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 _TYPE_ATTRIBUTES = ("to", "dtype", "output_dtype")
 
 
-def float_twin(path: Path) -> bytes | None:
+def as_float32(path: Path) -> bytes | None:
     """Cast all that is float16 in the model at `path` to float32.
 
     Args:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sr_tile.engines.cuda_graphs import GRAPH_ID, GraphCalls
-from sr_tile.engines.fp32_fallback import float_twin
+from sr_tile.engines.fp32_fallback import as_float32
 from sr_tile.engines.providers import Device
 from sr_tile.engines.tensorrt import tensorrt_options
 from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, SrTileError, one_line
@@ -92,7 +92,7 @@ class OnnxEngine:
     def run_exact(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
         """See `ExactEngine.run_exact`: a model in float16 gets a twin in float32, made the first time."""
         if self._twin is None:
-            twin = float_twin(self._path)
+            twin = as_float32(self._path)
             self._twin = open_session(twin, self._device, self._path.name) if twin else False
         return self._run(batch_nchw, self._twin, np.float32) if self._twin else None
 

@@ -11,7 +11,7 @@ from sr_tile.export.precision import PRECISIONS, PrecisionReport, convert
 
 
 @dataclass(frozen=True)
-class Wish:
+class ExportOptions:
     """What the written model shall be.
 
     Attributes:
@@ -33,13 +33,13 @@ class Wish:
     licence: str | None = None
 
 
-def export_as(source: Path, target: Path, wish: Wish) -> tuple[Any, PrecisionReport | None]:
+def export_as(source: Path, target: Path, options: ExportOptions) -> tuple[Any, PrecisionReport | None]:
     """Write `source` as an ONNX model in the precision wanted; `target` appears whole or not at all.
 
     Args:
         source: a checkpoint (`.pth`, `.pt`, `.ckpt`, `.safetensors`), or an `.onnx` file in float32.
         target: the `.onnx` file; replaced if it exists.
-        wish: what the model shall be.
+        options: what the model shall be.
 
     Returns:
         The report of the export (None for an ONNX file), and that of the precision (None for fp32).
@@ -50,25 +50,27 @@ def export_as(source: Path, target: Path, wish: Wish) -> tuple[Any, PrecisionRep
         ModelOutputError: the graph differs from PyTorch.
         PrecisionLossError: fewer bits lose more than they may.
     """
-    if wish.precision not in ("fp32", *PRECISIONS):
-        raise ArgumentError(f"precision {wish.precision!r} is not known; choose one of fp32, {', '.join(PRECISIONS)}")
+    if options.precision not in ("fp32", *PRECISIONS):
+        raise ArgumentError(
+            f"precision {options.precision!r} is not known; choose one of fp32, {', '.join(PRECISIONS)}"
+        )
     if target.suffix.lower() != ".onnx" or not target.parent.is_dir():
         raise ArgumentError(f"output {target}: must end in .onnx and lie in a folder that exists")
     if source.suffix.lower() == ".onnx":
-        if wish.precision == "fp32":
+        if options.precision == "fp32":
             raise ArgumentError(f"{source} is an ONNX file already; give --precision, or see `sr-tile rebatch`")
-        return None, _convert(source, target, wish)
+        return None, _convert(source, target, options)
     from sr_tile.export.checkpoint import export  # torch: only where there is a checkpoint
 
-    options: dict[str, Any] = {"pooling": wish.pooling, "opset": wish.opset, "licence": wish.licence}
-    name = wish.name or source.stem
-    if wish.precision == "fp32":
-        return export(source, target, name=name, **options), None
+    keywords: dict[str, Any] = {"pooling": options.pooling, "opset": options.opset, "licence": options.licence}
+    name = options.name or source.stem
+    if options.precision == "fp32":
+        return export(source, target, name=name, **keywords), None
     with tempfile.TemporaryDirectory(prefix=f".{target.stem}.{os.getpid()}.", dir=target.parent) as folder:
         between = Path(folder) / "float32.onnx"
-        report = export(source, between, name=name, **options)
-        return report, _convert(between, target, wish)
+        report = export(source, between, name=name, **keywords)
+        return report, _convert(between, target, options)
 
 
-def _convert(source: Path, target: Path, wish: Wish) -> PrecisionReport:
-    return convert(source, target, wish.precision, calibrate=wish.calibrate, max_loss_db=wish.max_loss_db)
+def _convert(source: Path, target: Path, options: ExportOptions) -> PrecisionReport:
+    return convert(source, target, options.precision, calibrate=options.calibrate, max_loss_db=options.max_loss_db)

@@ -1,4 +1,4 @@
-"""The journal of a durable job: one JSON object a line, only ever appended, on disk before anything relies on it.
+"""The journal of a resumable job: one JSON object a line, only ever appended, on disk before anything relies on it.
 
 A folder holds `journal.jsonl`, `lock`, and `bands/`, the finished rows of images that are not finished. The events:
 

@@ -44,7 +44,7 @@ STRIP_PIXELS = 16_000_000
 
 
 @dataclass(frozen=True)
-class Facts:
+class FileFingerprint:
     """What tells one input from another: bytes, time of the last change, and hash."""
 
     size: int
@@ -52,7 +52,7 @@ class Facts:
     sha256: str
 
     @classmethod
-    def of(cls, path: Path) -> "Facts":
+    def of(cls, path: Path) -> "FileFingerprint":
         """Read the whole file.
 
         Raises:
@@ -78,7 +78,7 @@ def describe(model: str | Path | None, scale: int | None, **settings: Any) -> di
     return {"model": hashlib.sha256(zoo.find(model, scale).read_bytes()).hexdigest(), **settings}
 
 
-class DurableJob:
+class ResumableJob:
     """A folder with a journal, ready to begin or to go on.
 
     Args:
@@ -155,7 +155,7 @@ class DurableJob:
             status = pair.source.stat()
             same = (status.st_size, status.st_mtime_ns) == (image.size, image.mtime_ns)
             if image.status == "done":
-                same = same or (status.st_size == image.size and Facts.of(pair.source).sha256 == image.sha256)
+                same = same or (status.st_size == image.size and FileFingerprint.of(pair.source).sha256 == image.sha256)
                 same = same and pair.target.stat().st_size == image.bytes
         except (OSError, ImageReadError):
             same = image.status == "failed" and image.size < 0
@@ -167,11 +167,11 @@ class DurableJob:
         """Whether what lies at `target` was made by this job, and may be replaced."""
         return _name(target) in self.journal.state.owned
 
-    def begin(self, pair: FilePair, facts: Facts) -> None:
+    def begin(self, pair: FilePair, facts: FileFingerprint) -> None:
         """Note that an image is under way."""
         self.journal.append("begin", sync=False, source=_name(pair.source), target=_name(pair.target), **asdict(facts))
 
-    def done(self, pair: FilePair, facts: Facts | None = None) -> None:
+    def done(self, pair: FilePair, facts: FileFingerprint | None = None) -> None:
         """Note that an image is whole, with the facts of its source where they were not known when it was begun."""
         size, known = pair.target.stat().st_size, asdict(facts) if facts else {}
         self.journal.append("done", sync=True, target=_name(pair.target), bytes=size, **known)
@@ -190,15 +190,15 @@ class DurableJob:
         """Note that rows `first` to before `end` of a result lie in `folder`."""
         self.journal.append("band", target=_name(target), blocks=folder.name, first=first, end=end)
 
-    def noted(self, target: Path) -> dict[str, dict[int, int]]:
+    def recorded(self, target: Path) -> dict[str, dict[int, int]]:
         """The blocks of an image that the journal knows: folder to first row to end."""
         image = self.journal.state.images.get(_name(target))
         return image.blocks if image else {}
 
     def blocks(self, target: Path, folder: Path) -> dict[int, int]:
         """First row to end of those of an image's blocks that are in the journal and on disk."""
-        noted = self.noted(target).get(folder.name, {})
-        return {first: end for first, end in noted.items() if (folder / f"{first}-{end}").is_file()}
+        recorded = self.recorded(target).get(folder.name, {})
+        return {first: end for first, end in recorded.items() if (folder / f"{first}-{end}").is_file()}
 
     def waiting(
         self, pairs: Sequence[FilePair], *, overwrite: bool, skip_existing: bool, retry_failed: bool
@@ -277,7 +277,7 @@ class DurableJob:
 class _DurableImage:
     """One image of a job on its way through the pipeline."""
 
-    def __init__(self, job: DurableJob, pair: FilePair, scale: int, options: WriteOptions | None) -> None:
+    def __init__(self, job: ResumableJob, pair: FilePair, scale: int, options: WriteOptions | None) -> None:
         self._job, self._pair, self._scale, self._options = job, pair, scale, options
 
     def job(self) -> ImageJob:
@@ -286,7 +286,7 @@ class _DurableImage:
 
     def _open_source(self) -> SkippingSource:
         self._part: Strip | None = None
-        self._facts = Facts.of(self._pair.source)
+        self._facts = FileFingerprint.of(self._pair.source)
         self._source = SkippingSource(ImageReader(self._pair.source))
         self._job.begin(self._pair, self._facts)
         return self._source
@@ -311,7 +311,7 @@ class _DurableImage:
         if writer.dtype != info.dtype:
             log.warning("%s: the format holds 8 bits a channel; 16 are rounded. PNG and TIFF keep them", writer.path)
         if self._part is None:
-            return _NotingSink(writer, lambda: self._job.done(self._pair))
+            return _JournalingSink(writer, lambda: self._job.done(self._pair))
         store, grid = StripStore(self._folder, info, writer.dtype), self._part.grid
         store.clean()
         edges = [band.rows[0] * self._scale for band in split(grid, grid.rows, rows_per_band(grid, self._scale))][1:]
@@ -323,11 +323,11 @@ class _DurableImage:
         def on_band(first: int, end: int) -> None:
             self._job.band(self._pair.target, self._folder, first, end)
 
-        sink = CheckpointingSink(_NotingSink(writer, done), store, self._finished, edges, on_band)
+        sink = CheckpointingSink(_JournalingSink(writer, done), store, self._finished, edges, on_band)
         return CroppingSink(sink, self._part.dropped * self._scale)
 
 
-class _NotingSink:
+class _JournalingSink:
     """Calls `done` when the sink is closed, before anyone hears of it; that it was aborted is no failure of the image."""
 
     def __init__(self, sink: Sink, done: Callable[[], None]) -> None:
@@ -367,7 +367,7 @@ def rows_per_band(grid: TileGrid, scale: int) -> int:
     return max(1, round(STRIP_PIXELS / pixels))
 
 
-def strips_name(target: Path, facts: Facts, grid: TileGrid) -> str:
+def strips_name(target: Path, facts: FileFingerprint, grid: TileGrid) -> str:
     """The folder of an image's blocks: another for another input, and for other tiles."""
     key = json.dumps([_name(target), facts.sha256, asdict(grid.y), asdict(grid.x)])
     return hashlib.sha256(key.encode()).hexdigest()[:24]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from sr_tile.engines.base import Engine
 from sr_tile.planner.costs import Costs
 from sr_tile.planner.plan import Plan
-from sr_tile.planner.search import Room, candidates
+from sr_tile.planner.search import MemoryBudget, candidates
 from sr_tile.planner.settings import Settings
 from sr_tile.planner.tiles import is_local, plan_tiles
 
@@ -58,7 +58,7 @@ def alternatives(engine: Engine, plan: Plan, settings: Settings, sizes: Sequence
         sizes: (height, width) of the images.
     """
     start = replace(plan_tiles(engine.spec, settings), equalised=plan.equalised)
-    found = candidates(start, settings, Room.of(engine, settings), plan.costs)
+    found = candidates(start, settings, MemoryBudget.of(engine, settings), plan.costs)
     weighed = [weigh(replace(option, sides=()), sizes, plan.costs) for option in found]
     return sorted(weighed, key=lambda option: option.seconds or 0.0)
 
@@ -83,13 +83,13 @@ def reasons(engine: Engine, plan: Plan, settings: Settings) -> list[str]:
     elif spec.halo is not None and plan.halo >= spec.halo:
         overlap = f"what the model's measured halo of {spec.halo} asks for"
     elif spec.halo is not None:
-        overlap = f"a quarter of the recommended tile, which has no room for the model's halo of {spec.halo}"
+        overlap = f"a quarter of the recommended tile, which has no budget for the model's halo of {spec.halo}"
     else:
         overlap = "a quarter of the recommended tile, for the model's halo is not known"
     if spec.fixed_batch:
         batch = "the graph takes no other"
     elif settings.batch != "auto":
-        batch = "as you say" if plan.batch == settings.batch else "all that --mem-limit leaves room for"
+        batch = "as you say" if plan.batch == settings.batch else "all that --mem-limit leaves budget for"
     else:
         batch = "the fastest that was measured and fits" if plan.costs else "by rule: nothing was measured"
     return [f"tile: {tile}", f"overlap {plan.overlap}, halo {plan.halo}: {overlap}", f"batch {plan.batch}: {batch}"]

@@ -57,7 +57,7 @@ def pixels_to_measure(shapes: Sequence[Shape]) -> int:
 
 
 def measure(
-    engine: Engine, shapes: Sequence[Shape], budget: float, *, fresh: bool = False, folder: Path | None = None
+    engine: Engine, shapes: Sequence[Shape], budget: float, *, remeasure: bool = False, folder: Path | None = None
 ) -> Costs | None:
     """What is remembered of `shapes`, and the rest of them measured now; a cache that fails is no error.
 
@@ -65,14 +65,14 @@ def measure(
         engine: its session is rebuilt where something is measured.
         shapes: from small to large.
         budget: bytes that a call may take: shapes that need more, by the price of those before, are left out.
-        fresh: measure all of them again.
+        remeasure: measure all of them again.
         folder: of the cache; None for the user's.
 
     Returns:
-        None where not even the first shape has room.
+        None where not even the first shape has budget.
     """
     path = _path(engine, folder)
-    known = {} if fresh else _read(path)
+    known = {} if remeasure else _read(path)
     sizes: dict[Shape, float] = {}  # bytes of the shapes that are new
     price, before = 0.0, 0
     for shape in shapes:

@@ -10,7 +10,7 @@ from sr_tile.tiling.grid import Axis, TileGrid, equalised_tile
 
 SMALLEST_TILE = 32
 ENCODED_BYTES = 2**25  # blocks of finished rows on their way to the encoder
-AS_GOOD = 1.03  # times the best predicted time: measuring is no better than that
+TIE_TOLERANCE = 1.03  # times the best predicted time: measuring is no better than that
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Plan:
         if len(grids) == 1 or self.costs is None:
             return grids[0]
         seconds = [self.costs.seconds_of(grid, self.batch) for grid in grids]
-        good = [grid for grid, time in zip(grids, seconds, strict=True) if time <= AS_GOOD * min(seconds)]
+        good = [grid for grid, time in zip(grids, seconds, strict=True) if time <= TIE_TOLERANCE * min(seconds)]
         return good[0] if good[0] is grids[0] else min(good, key=lambda grid: (math.prod(grid.tile), grid.tile))
 
     def _axis(self, length: int, tile: int) -> Axis:
@@ -105,7 +105,7 @@ class Plan:
         return plan._cheapest(fitting)
 
     def with_halo(self, least: int) -> "Plan":
-        """The plan with a halo of at least `least` pixels, and an overlap that has room for it."""
+        """The plan with a halo of at least `least` pixels, and an overlap that has budget for it."""
         halo = max(self.halo, least)
         return replace(self, halo=halo, overlap=max(self.overlap, 2 * halo))
 
@@ -123,7 +123,7 @@ class Plan:
             )
         if self.overlap > min(half) - self.multiple:
             raise OutOfMemoryError(
-                f"out of memory with one tile of {self.tile[0]} x {self.tile[1]} pixels; half of that has no room for "
+                f"out of memory with one tile of {self.tile[0]} x {self.tile[1]} pixels; half of that has no budget for "
                 f"the overlap of {self.overlap}: use a smaller --overlap, or free some memory"
             )
         return replace(self, tile=(half[0], half[1]), sides=(), batch=1)

@@ -25,7 +25,7 @@ class Part:
     factor: int = 1
 
 
-def free(graph: Graph, batch: int | None, *, size: bool) -> list[str]:
+def make_dynamic(graph: Graph, batch: int | None, *, size: bool) -> list[str]:
     """Replace constants that hold the batch, and with `size` those that hold a side of the picture.
 
     Args:
@@ -39,7 +39,7 @@ def free(graph: Graph, batch: int | None, *, size: bool) -> list[str]:
     Raises:
         ModelError: a node holds a constant that cannot be replaced.
     """
-    known, moving = shapes(graph.model), graph.moving()
+    known, moving = shapes(graph.model), graph.pixel_tensors()
     done: list[str | None] = []
     for node in list(graph.graph.node):
         if node.op_type == "Reshape" and node.input[0] in moving:
@@ -55,14 +55,14 @@ def free(graph: Graph, batch: int | None, *, size: bool) -> list[str]:
     return [line for line in done if line]
 
 
-def follow(data: list[int], result: list[int]) -> list[int | Part] | None:
+def infer_reshape(data: list[int], result: list[int]) -> list[int | Part] | None:
     """How a reshaped shape follows from the shape of its data, where any of its sizes may change.
 
-    >>> follow([1, 8, 6, 5], [1, 8, 30])  # axes merge
+    >>> infer_reshape([1, 8, 6, 5], [1, 8, 30])  # axes merge
     [Part(start=0, stop=1, factor=1), Part(start=1, stop=2, factor=1), Part(start=2, stop=4, factor=1)]
-    >>> follow([1, 12, 6, 5], [1, 3, 2, 2, 6, 5])  # channels split: sides stand behind
+    >>> infer_reshape([1, 12, 6, 5], [1, 3, 2, 2, 6, 5])  # channels split: sides stand behind
     [0, 3, 2, 2, Part(start=2, stop=3, factor=1), Part(start=3, stop=4, factor=1)]
-    >>> follow([1, 30, 8], [1, 6, 5, 8])  # which side is which?
+    >>> infer_reshape([1, 30, 8], [1, 6, 5, 8])  # which side is which?
 
     Returns:
         One entry an axis of the result; None where it cannot be told.
@@ -94,7 +94,7 @@ def follow(data: list[int], result: list[int]) -> list[int | Part] | None:
 
 def _reshape_any_size(graph: Graph, node: onnx.NodeProto, data: Shape, result: Shape) -> str:
     whole = None not in data and None not in result
-    parts = follow(data, result) if whole else None  # type: ignore[arg-type]
+    parts = infer_reshape(data, result) if whole else None  # type: ignore[arg-type]
     if parts is None:
         raise ModelError(
             f"{describe(node)} prevents a dynamic size: it turns {data} into {result}, and which of these constants "

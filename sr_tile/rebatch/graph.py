@@ -42,7 +42,7 @@ class Graph:
         shape = self.input.type.tensor_type.shape.dim
         return [dim.dim_value if dim.HasField("dim_value") and dim.dim_value > 0 else None for dim in shape]
 
-    def face(self, *, nhwc: bool, bgr: bool) -> None:
+    def adapt_layout(self, *, nhwc: bool, bgr: bool) -> None:
         """Put Transposes, and reversals of the channels, at both ends of a graph that takes (N, H, W, C) or BGR.
 
         Raises:
@@ -94,7 +94,7 @@ class Graph:
         if len(shape) == 4:
             shape[0].CopyFrom(dims[0])
 
-    def moving(self) -> set[str]:
+    def pixel_tensors(self) -> set[str]:
         """Tensors that hold pixels: computed from the picture, not from its shape."""
         found = {self.input.name}
         for node in self.graph.node:
@@ -102,9 +102,9 @@ class Graph:
                 found.update(node.output)
         return found
 
-    def suspects(self) -> list[str]:
+    def batch_axis_nodes(self) -> list[str]:
         """Nodes that work along the batch axis, so that rows cannot be told apart."""
-        moving = self.moving()
+        moving = self.pixel_tensors()
         return [describe(node) for node in self.graph.node if moving.intersection(node.input) and self._first(node)]
 
     def _first(self, node: onnx.NodeProto) -> bool:

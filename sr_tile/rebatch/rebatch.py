@@ -14,7 +14,7 @@ from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.errors import ArgumentError, ModelError, ModelLoadError, SrTileError, one_line
 from sr_tile.models.onnx_files import load_model
 from sr_tile.models.spec import METADATA_KEY, ModelSpec, write_spec
-from sr_tile.rebatch.dynamic_shapes import free
+from sr_tile.rebatch.dynamic_shapes import make_dynamic
 from sr_tile.rebatch.graph import Dim, Graph
 from sr_tile.rebatch.verify import Size, compare, other_sizes, tolerance
 
@@ -22,7 +22,7 @@ _NODE = re.compile(r"running (?P<op>\w+) node\. Name:'(?P<name>[^']*)'|Node \((?
 
 
 @dataclass(frozen=True)
-class Wish:
+class RebatchOptions:
     """What a model file is to become.
 
     Attributes:
@@ -59,22 +59,22 @@ class Report:
     notes: list[str]
 
 
-def rebatch(source: Path, target: Path, wish: Wish | None = None, *, overwrite: bool = False) -> Report:
-    """Write `source` as `wish` says to `target`, after it gave the same pictures as the original.
+def rebatch(source: Path, target: Path, options: RebatchOptions | None = None, *, overwrite: bool = False) -> Report:
+    """Write `source` as `options` says to `target`, after it gave the same pictures as the original.
 
     Raises:
-        ArgumentError: the target exists, or the wish does not fit the model.
-        ModelError: the file is no model that sr-tile can use, or a node prevents the wish; nothing is written then.
+        ArgumentError: the target exists, or the options does not fit the model.
+        ModelError: the file is no model that sr-tile can use, or a node prevents the options; nothing is written then.
     """
-    wish = wish or Wish()
+    options = options or RebatchOptions()
     _check_target(target, overwrite)
     model = load_model(source)
     try:
         with tempfile.TemporaryDirectory(prefix=".sr-tile-", dir=target.parent) as folder:
             first, second = Path(folder) / "original" / source.name, Path(folder) / target.name
             first.parent.mkdir()
-            changes = _edit(model, wish, first, second, target.stem)
-            report = _prove(first, second, wish, changes, Graph(onnx.load(second)).suspects())
+            changes = _edit(model, options, first, second, target.stem)
+            report = _prove(first, second, options, changes, Graph(onnx.load(second)).batch_axis_nodes())
             write_spec(second, report.spec)
             _publish(second, target, overwrite)
     except OSError as error:
@@ -86,21 +86,21 @@ def rebatch(source: Path, target: Path, wish: Wish | None = None, *, overwrite: 
     return report
 
 
-def _edit(model: onnx.ModelProto, wish: Wish, first: Path, second: Path, name: str) -> list[str]:
+def _edit(model: onnx.ModelProto, options: RebatchOptions, first: Path, second: Path, name: str) -> list[str]:
     """Save the original with the face of sr-tile to `first`, and the edited one to `second`."""
     kept = {entry.key: entry.value for entry in model.metadata_props}
-    spec = replace(ModelSpec.from_metadata(kept.get(METADATA_KEY), name), **wish.facts)
+    spec = replace(ModelSpec.from_metadata(kept.get(METADATA_KEY), name), **options.facts)
     onnx.helper.set_model_props(model, {**kept, METADATA_KEY: spec.to_metadata()})
     try:
         graph = Graph(model)
-        graph.face(nhwc=wish.nhwc, bgr=wish.bgr)
+        graph.adapt_layout(nhwc=options.nhwc, bgr=options.bgr)
         _save(model, first)
         edited = Graph(copy.deepcopy(model))
         batch, _, *sides = edited.dims
-        frees_size = wish.size is not None and None not in sides and wish.size != tuple(sides)
-        frees_batch = wish.batch is not None and wish.batch != batch
-        changes = free(edited, batch if frees_batch else None, size=frees_size)
-        edited.set_dims(wish.batch, wish.size)
+        frees_size = options.size is not None and None not in sides and options.size != tuple(sides)
+        frees_batch = options.batch is not None and options.batch != batch
+        changes = make_dynamic(edited, batch if frees_batch else None, size=frees_size)
+        edited.set_dims(options.batch, options.size)
         onnx.checker.check_model(edited.model)
         _save(edited.model, second)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError, ValueError) as error:
@@ -116,14 +116,16 @@ def _save(model: onnx.ModelProto, path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def _prove(first: Path, second: Path, wish: Wish, changes: list[str], suspects: list[str]) -> Report:
+def _prove(
+    first: Path, second: Path, options: RebatchOptions, changes: list[str], batch_axis_nodes: list[str]
+) -> Report:
     original = OnnxEngine(first, "cpu")
     try:
         new = OnnxEngine(second, "cpu")
         worst, runs = compare(original, new)
         notes = other_sizes(original, new, runs)
     except ModelError as error:
-        raise ModelError(_blame(error, wish, _look_at(changes, suspects))) from error
+        raise ModelError(_blame(error, options, _look_at(changes, batch_axis_nodes))) from error
     finally:
         original.close()
     new.close()
@@ -131,20 +133,20 @@ def _prove(first: Path, second: Path, wish: Wish, changes: list[str], suspects: 
     if not worst <= bound:
         raise ModelError(
             f"the result differs from the original by {worst:.1e} of its range, {bound:.0e} is allowed"
-            f"{_look_at(changes, suspects)}; export the model again with dynamic axes"
+            f"{_look_at(changes, batch_axis_nodes)}; export the model again with dynamic axes"
         )
     record = {"worst": worst, "tolerance": bound, "runs": runs, "changes": changes}
     return Report(replace(new.spec, details={**new.spec.details, "rebatch": record}), changes, runs, worst, notes)
 
 
-def _look_at(changes: list[str], suspects: list[str]) -> str:
+def _look_at(changes: list[str], batch_axis_nodes: list[str]) -> str:
     """Where the fault may be, when no node failed."""
-    if suspects:
-        return f"; look at {', '.join(suspects[:3])}, which mixes rows"
+    if batch_axis_nodes:
+        return f"; look at {', '.join(batch_axis_nodes[:3])}, which mixes rows"
     return f"; look at {changes[0]}" if changes else ""
 
 
-def _blame(error: ModelError, wish: Wish, otherwise: str) -> str:
+def _blame(error: ModelError, options: RebatchOptions, otherwise: str) -> str:
     """Which node failed, by what the runtime says."""
     text = one_line(error, 400)
     match = _NODE.search(text)
@@ -152,7 +154,7 @@ def _blame(error: ModelError, wish: Wish, otherwise: str) -> str:
         return text + otherwise
     name, op = match["name"] or match["name2"] or "without a name", match["op"] or match["op2"]
     asked = " and ".join(
-        f"{word} {value}" for word, value in (("batch", wish.batch), ("size", wish.size)) if value is not None
+        f"{word} {value}" for word, value in (("batch", options.batch), ("size", options.size)) if value is not None
     )
     return f"node {name} ({op}) prevents {asked}: {text}; export the model again with dynamic axes"
 

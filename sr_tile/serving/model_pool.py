@@ -18,7 +18,7 @@ from sr_tile.pipeline.job import ImageJob, Stats
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Plan, Settings, make_plan
 from sr_tile.planner.tiles import plan_tiles
-from sr_tile.serving.http.http_errors import Refusal
+from sr_tile.serving.http.http_errors import HttpError
 from sr_tile.serving.http.limits import Limits
 from sr_tile.serving.http.metrics import Metrics
 from sr_tile.serving.http.options import Options
@@ -124,7 +124,7 @@ class Model:
         return self.engine.spec.scale or 1
 
 
-class Host:
+class ModelPool:
     """Owns the models; runs images in threads of its own.
 
     Args:
@@ -210,21 +210,25 @@ class Host:
         """The model that a request means.
 
         Raises:
-            Refusal: there is none.
+            HttpError: there is none.
         """
         if not self.models:
-            raise Refusal(503, "loading", "the models are being loaded; try again", retry_after=2)
+            raise HttpError(503, "loading", "the models are being loaded; try again", retry_after=2)
         names = ", ".join(self.models)
         if options.model is not None:
             if options.model not in self.models:
-                raise Refusal(422, "unknown_model", f"model {options.model!r} is not served here; choose from {names}")
+                raise HttpError(
+                    422, "unknown_model", f"model {options.model!r} is not served here; choose from {names}"
+                )
             return self.models[options.model]
         if options.scale is None:
             return self.models[self.default]
         preferred = zoo.DEFAULT.get(options.scale)
         fitting = [name for name, model in self.models.items() if model.scale == options.scale]
         if not fitting:
-            raise Refusal(422, "unknown_model", f"no model served here enlarges by {options.scale}; there are {names}")
+            raise HttpError(
+                422, "unknown_model", f"no model served here enlarges by {options.scale}; there are {names}"
+            )
         return self.models[preferred if preferred in fitting else fitting[0]]
 
     def plan(self, model: Model, options: Options) -> Plan:
@@ -232,12 +236,12 @@ class Host:
 
         Raises:
             GeometryError: tile, overlap and halo do not fit together.
-            Refusal: the tile is larger than this server allows.
+            HttpError: the tile is larger than this server allows.
         """
         if options.tile_size is None and options.overlap is None and options.halo is None:
             return model.plan
         if options.tile_size is not None and options.tile_size > self.limits.tile:
-            raise Refusal(422, "bad_option", f"tile_size is at most {self.limits.tile} here")
+            raise HttpError(422, "bad_option", f"tile_size is at most {self.limits.tile} here")
         said = options.settings
         wanted = replace(
             self._settings,
@@ -257,14 +261,14 @@ class Host:
         """(format of the upload, its header), refused where they break a limit; nothing is decoded.
 
         Raises:
-            Refusal: another format, or too large.
+            HttpError: another format, or too large.
             ImageReadError: the header is damaged, or of a kind that is not supported.
         """
         with task.source.open("rb") as file:
             kind = format_by_content(file.read(16))
         if kind is None:
             what = "is empty" if not task.source.stat().st_size else "is no PNG, JPEG, TIFF, WebP or AVIF"
-            raise Refusal(415, "unknown_format", f"{task.name}: {what}; convert it first")
+            raise HttpError(415, "unknown_format", f"{task.name}: {what}; convert it first")
         with ImageReader(task.source) as reader:
             info = reader.info
         self.limits.check_header(info, task.name)
@@ -276,7 +280,7 @@ class Host:
         The file is what `sr-tile enhance` would write.
 
         Raises:
-            Refusal: the request breaks a limit.
+            HttpError: the request breaks a limit.
             SrTileError: the image, its options or the model are at fault.
         """
         with self.metrics.image() as watch:

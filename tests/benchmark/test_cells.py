@@ -7,7 +7,7 @@ from support.toys import BoxBlurEngine, ToyEngine, conv_model, identity_model, s
 from sr_tile.benchmark import machine, report
 from sr_tile.benchmark.arithmetic import MatrixRate, count_macs
 from sr_tile.benchmark.cells import Subject, lay_out, measure
-from sr_tile.benchmark.run import Wish, run
+from sr_tile.benchmark.run import BenchmarkOptions, run
 from sr_tile.benchmark.seams import measure_seams
 from sr_tile.errors import ArgumentError, GeometryError
 from sr_tile.models.spec import ModelSpec
@@ -98,8 +98,8 @@ def test_a_model_gets_only_the_shapes_it_takes():
 
 def test_files_give_figures_of_the_promised_kinds(tmp_path):
     path = conv_model(tmp_path / "m.onnx", depth=2)
-    wish = Wish((str(path),), devices=("cpu",), tiles=(32,), batches=(1, 2), repeat=2, overlaps=(0,))
-    result, seams = run(wish)
+    options = BenchmarkOptions((str(path),), devices=("cpu",), tiles=(32,), batches=(1, 2), repeat=2, overlaps=(0,))
+    result, seams = run(options)
     figures = report.as_json(result, seams, machine.describe())
     assert set(figures) == {"machine", "interrupted", "limits", "cells", "winner", "seams"}
     for row in figures["cells"]:
@@ -148,8 +148,8 @@ def test_a_whole_picture_needs_a_model_that_takes_one():
 
 
 def test_quick_is_part_of_the_whole():
-    wish = Wish()
-    quick = wish.quicker()
-    assert set(quick.tiles) < set(wish.tiles)
-    assert set(quick.batches) < set(wish.batches)
-    assert quick.repeat < wish.repeat
+    options = BenchmarkOptions()
+    quick = options.quicker()
+    assert set(quick.tiles) < set(options.tiles)
+    assert set(quick.batches) < set(options.batches)
+    assert quick.repeat < options.repeat

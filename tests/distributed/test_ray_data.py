@@ -13,19 +13,19 @@ from support.toys import conv_model, noise_image
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'sr-tile[ray]'")
 
-from sr_tile.distributed.ray_data import Fleet, run_ray  # noqa: E402
+from sr_tile.distributed.ray_data import RayConfig, run_ray  # noqa: E402
 from sr_tile.distributed.storage import pair_urls  # noqa: E402
-from sr_tile.distributed.tasks import Recipe  # noqa: E402
+from sr_tile.distributed.tasks import EnhanceConfig  # noqa: E402
 from sr_tile.enhancer import Enhancer  # noqa: E402
 from sr_tile.jobs import resumable  # noqa: E402
 from sr_tile.jobs.files import pair_files, run_files  # noqa: E402
 from sr_tile.jobs.journal import NAME  # noqa: E402
-from sr_tile.jobs.resumable import DurableJob  # noqa: E402
+from sr_tile.jobs.resumable import ResumableJob  # noqa: E402
 from sr_tile.planner import Settings  # noqa: E402
 
 pytestmark = pytest.mark.slow
 SETTINGS = Settings(tile=32, overlap=8, halo=2, batch=2)
-FLEET = Fleet(actors=2, batch=2)
+FLEET = RayConfig(actors=2, batch=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -58,9 +58,9 @@ def photos(tmp_path):
 
 
 def run(folder, on_result=lambda result: None, giant_pixels=resumable.GIANT_PIXELS, **keywords):
-    recipe = Recipe(str(folder / "model.onnx"), device="cpu", settings=SETTINGS, giant_pixels=giant_pixels)
+    config = EnhanceConfig(str(folder / "model.onnx"), device="cpu", settings=SETTINGS, giant_pixels=giant_pixels)
     results = {}
-    for result in run_ray(pair_urls([str(folder / "in")], str(folder / "out")), recipe, FLEET, **keywords):
+    for result in run_ray(pair_urls([str(folder / "in")], str(folder / "out")), config, FLEET, **keywords):
         assert Path(result.source).name not in results, "an image has two results"
         results[Path(result.source).name] = result
         on_result(result)
@@ -102,7 +102,7 @@ def test_an_actor_that_is_killed_loses_nothing(photos):
 
 def test_a_giant_over_two_actors_and_a_journal_that_the_local_engine_reads(photos):
     (photos / "in" / "bad.png").unlink()
-    with DurableJob(photos / "job", {"model": "toy"}) as job:
+    with ResumableJob(photos / "job", {"model": "toy"}) as job:
         results = run(photos, giant_pixels=14_000, job=job)
     assert {result.status for result in results.values()} == {"done"}
     assert contents(photos / "out") == contents(photos / "expected")
@@ -111,7 +111,7 @@ def test_a_giant_over_two_actors_and_a_journal_that_the_local_engine_reads(photo
     assert sum(line["event"] == "done" for line in lines) == 16
     begun = len([line for line in lines if line["event"] == "begin"])
     enhancer = Enhancer(photos / "model.onnx", device="cpu", settings=SETTINGS)
-    with enhancer, DurableJob(photos / "job", {"model": "toy"}) as job:
+    with enhancer, ResumableJob(photos / "job", {"model": "toy"}) as job:
         again = list(job.run(enhancer, pair_files([str(photos / "in")], str(photos / "out"))))
     assert {result.status for result in again} == {"done"}
     lines = [json.loads(line) for line in (photos / "job" / NAME).read_text().splitlines()]

@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 from support.toys import conv_model, noise_image
 
+from sr_tile.distributed import tasks
 from sr_tile.distributed.storage import exists, pair_urls
-from sr_tile.distributed.tasks import Network, Recipe, decode, encode, join, missing_strips, parts
+from sr_tile.distributed.tasks import EnhanceConfig, Network, decode, encode, join, missing_strips, parts
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, ImageReadError
 from sr_tile.planner import Settings
@@ -21,9 +22,9 @@ SETTINGS = Settings(tile=32, overlap=8, halo=2, batch=3)
 
 
 @pytest.fixture
-def recipe(tmp_path):
+def config(tmp_path):
     conv_model(tmp_path / "model.onnx", 2)
-    return Recipe(
+    return EnhanceConfig(
         str(tmp_path / "model.onnx"), device="cpu", settings=SETTINGS, bands=str(tmp_path / "bands")
     ).planned()
 
@@ -36,39 +37,39 @@ def save(path, image):
 
 def wanted(*pairs):
     return [
-        {"index": index, "source": source, "target": target, "noted": pickle.dumps({})}
+        {"index": index, "source": source, "target": target, "recorded": pickle.dumps({})}
         for index, (source, target) in enumerate(pairs)
     ]
 
 
-def through(rows, recipe):
+def through(rows, config):
     """All operators in a row, as Ray strings them together."""
     return {
-        row["index"]: row for row in (encode(r, recipe) for r in Network(recipe)([decode(r, recipe) for r in rows]))
+        row["index"]: row for row in (encode(r, config) for r in Network(config)([decode(r, config) for r in rows]))
     }
 
 
-def test_files_are_those_of_the_local_engine(tmp_path, recipe):
+def test_files_are_those_of_the_local_engine(tmp_path, config):
     pairs = []
     for index, (channels, suffix) in enumerate([(1, "png"), (3, "jpg"), (4, "tif"), (3, "png")]):
         name = save(tmp_path / f"{index}.png", noise_image(60 + index, 50, channels, seed=index))
         pairs.append((name, str(tmp_path / f"out{index}.{suffix}")))
     (tmp_path / "bad.png").write_bytes(b"bad")
     pairs.append((str(tmp_path / "bad.png"), str(tmp_path / "bad-out.png")))
-    reports = through(wanted(*pairs), recipe)
+    reports = through(wanted(*pairs), config)
     assert [reports[index]["kind"] for index in range(5)] == ["done"] * 4 + ["failed"]
     assert "not an image" in reports[4]["error"]
-    with Enhancer(recipe.model, device="cpu", settings=SETTINGS) as enhancer:
+    with Enhancer(config.model, device="cpu", settings=SETTINGS) as enhancer:
         for source, target in pairs[:4]:
             expected = tmp_path / f"expected{Path(target).suffix}"
             enhancer.enhance_file(source, expected, overwrite=True)
             assert Path(target).read_bytes() == expected.read_bytes(), target
 
 
-def test_what_cannot_be_written_fails_alone(tmp_path, recipe):
+def test_what_cannot_be_written_fails_alone(tmp_path, config):
     image = save(tmp_path / "a.png", noise_image(20, 20, 4))
     other = save(tmp_path / "b.png", noise_image(20, 20, 3))
-    reports = through(wanted((image, str(tmp_path / "a.jpg")), (other, str(tmp_path / "b.jpg"))), recipe)
+    reports = through(wanted((image, str(tmp_path / "a.jpg")), (other, str(tmp_path / "b.jpg"))), config)
     assert [reports[index]["kind"] for index in (0, 1)] == ["failed", "done"]
     assert "no alpha" in reports[0]["error"]
 
@@ -77,41 +78,41 @@ def test_what_cannot_be_written_fails_alone(tmp_path, recipe):
 @pytest.mark.parametrize(
     ("channels", "dtype", "suffix"), [(3, np.uint8, "png"), (4, np.uint16, "tif"), (3, np.uint16, "jpg")]
 )
-def test_parts_of_a_giant_joined_are_the_local_result(tmp_path, recipe, monkeypatch, actors, channels, dtype, suffix):
+def test_parts_of_a_giant_joined_are_the_local_result(tmp_path, config, monkeypatch, actors, channels, dtype, suffix):
     from sr_tile.images import ImageInfo, ImageWriter
 
-    monkeypatch.setattr(steps, "PART_BYTES", 3 * 32 * 50 * channels * np.dtype(dtype).itemsize)
+    monkeypatch.setattr(tasks, "PART_BYTES", 3 * 32 * 50 * channels * np.dtype(dtype).itemsize)
     source, target = str(tmp_path / "giant.png"), str(tmp_path / f"out.{suffix}")
     with ImageWriter(source, ImageInfo(300, 50, channels, np.dtype(dtype))) as writer:
         writer.write_rows(noise_image(300, 50, channels, dtype))
     (row,) = wanted((source, target))
-    split = replace(recipe, split=True, giant_pixels=1000)
+    split = replace(config, split=True, giant_pixels=1000)
     assert decode(row, split)["kind"] == "giant"
     cut = list(parts(row, split, actors))
     assert len(cut) > 3
     network = Network(split)
     reports = [encode(result, split) for part in reversed(cut) for result in network([part])]
-    folder = Path(recipe.bands) / reports[0]["blocks"]
+    folder = Path(config.bands) / reports[0]["blocks"]
     blocks = {report["first"]: report["end"] for report in reports if report["kind"] == "band"}
     lost = min(blocks)
-    nothing_left = parts({**row, "noted": pickle.dumps({folder.name: blocks})}, split, actors)
+    nothing_left = parts({**row, "recorded": pickle.dumps({folder.name: blocks})}, split, actors)
     assert [part["kind"] for part in nothing_left] == ["cut"]
     joining = {**row, "folder": str(folder), "blocks": pickle.dumps(blocks)}
     assert join(joining, split)["kind"] == "done"
-    with Enhancer(recipe.model, device="cpu", settings=SETTINGS) as enhancer:
+    with Enhancer(config.model, device="cpu", settings=SETTINGS) as enhancer:
         enhancer.enhance_file(source, tmp_path / f"expected.{suffix}")
     assert Path(target).read_bytes() == (tmp_path / f"expected.{suffix}").read_bytes()
     # One block gone: only it is missing, and joining without it says so.
     (folder / f"{lost}-{blocks[lost]}").unlink()
-    again = list(parts({**row, "noted": pickle.dumps({folder.name: blocks})}, split, actors))[1:]
+    again = list(parts({**row, "recorded": pickle.dumps({folder.name: blocks})}, split, actors))[1:]
     assert len(again) == 1
     del blocks[lost]
     assert "was lost" in join({**joining, "blocks": pickle.dumps(blocks)}, split)["error"]
 
 
-def test_a_giant_for_one_actor_goes_from_file_to_file(tmp_path, recipe):
+def test_a_giant_for_one_actor_goes_from_file_to_file(tmp_path, config):
     source = save(tmp_path / "giant.png", noise_image(90, 50))
-    reports = through(wanted((source, str(tmp_path / "deep" / "out.png"))), replace(recipe, giant_pixels=1000))
+    reports = through(wanted((source, str(tmp_path / "deep" / "out.png"))), replace(config, giant_pixels=1000))
     assert reports[0]["kind"] == "done"
     assert Image.open(tmp_path / "deep" / "out.png").size == (100, 180)
 
@@ -145,22 +146,22 @@ def png(image):
     return buffer.getvalue()
 
 
-def test_urls_in_and_out(memory_files, recipe):
+def test_urls_in_and_out(memory_files, config):
     memory_files.pipe("/in/a.png", png(noise_image(20, 30)))
     memory_files.pipe("/in/deep/b.png", png(noise_image(20, 30)))
     memory_files.pipe("/in/notes.txt", b"no image")
     found = pair_urls(["memory:///in"], "memory:///out", recursive=True)
     assert [target for _, target, _ in found] == ["memory:///out/a.png", "memory:///out/deep/b.png"]
     assert len(pair_urls(["memory:///in"], "memory:///out", suffix=".tif")) == 1
-    reports = through(wanted(*[(source, target) for source, target, _ in found]), recipe)
+    reports = through(wanted(*[(source, target) for source, target, _ in found]), config)
     assert {report["kind"] for report in reports.values()} == {"done"}
     assert sorted(memory_files.find("/out")) == ["/out/a.png", "/out/deep/b.png"]
     assert Image.open(io.BytesIO(memory_files.cat("/out/a.png"))).size == (60, 40)
     assert exists("memory:///out/a.png")
 
 
-def test_urls_that_lead_nowhere(memory_files, recipe, tmp_path):
-    reports = through(wanted(("memory:///none.png", str(tmp_path / "out.png"))), recipe)
+def test_urls_that_lead_nowhere(memory_files, config, tmp_path):
+    reports = through(wanted(("memory:///none.png", str(tmp_path / "out.png"))), config)
     assert "cannot be opened" in reports[0]["error"]
     memory_files.makedirs("/empty", exist_ok=True)
     with pytest.raises(ImageReadError, match="holds no image"):

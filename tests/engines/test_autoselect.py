@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.toys import ToyEngine, conv_model
 
-from sr_tile.engines import factory, openvino
+from sr_tile.engines import autoselect, factory, openvino
 from sr_tile.engines.autoselect import Choice, compare, key_of, recall, remember, worth_measuring
 from sr_tile.engines.factory import open_engine
 from sr_tile.engines.onnx_runtime import OnnxEngine
@@ -92,7 +92,7 @@ def test_keys_tell_models_versions_and_threads_apart(tmp_path, monkeypatch):
     first, second = (OnnxEngine(conv_model(tmp_path / f"{seed}.onnx", seed=seed), "cpu") for seed in range(2))
     keys = {key_of(first), key_of(second)}
     for name, value in (("allowed_threads", 3), ("_processor", "another")):
-        monkeypatch.setattr(choice, name, lambda value=value: value)
+        monkeypatch.setattr(autoselect, name, lambda value=value: value)
         keys.add(key_of(first))
     monkeypatch.setattr(openvino, "version", lambda: "0.1")
     keys.add(key_of(first))
@@ -123,7 +123,7 @@ class TestAuto:
         assert open_engine(path, " OpenVINO").device == "openvino"
 
     def test_small_work_is_neither_measured_nor_remembered(self, path, monkeypatch):
-        monkeypatch.setattr(choice, "compare", lambda *_: pytest.fail("measured"))
+        monkeypatch.setattr(autoselect, "compare", lambda *_: pytest.fail("measured"))
         assert open_engine(path, "auto").device == "cpu"
         assert open_engine(path, "auto", 256 * 256).device == "cpu"
 
@@ -136,7 +136,7 @@ class TestAuto:
             assert with_second.device == "openvino"
             return Choice("openvino", 1.5, 0.0)
 
-        monkeypatch.setattr(choice, "compare", answer)
+        monkeypatch.setattr(autoselect, "compare", answer)
         assert open_engine(path, "auto", 10**12).device == "openvino"
         assert open_engine(path, "auto", 10**12).device == "openvino"
         assert open_engine(path, "auto").device == "openvino"  # remembered for small work, too
@@ -144,7 +144,7 @@ class TestAuto:
         assert measured == ["cpu"]
 
     def test_what_was_slower_stays_away(self, path, monkeypatch):
-        monkeypatch.setattr(choice, "compare", lambda *_: Choice("cpu", 0.8, 0.0))
+        monkeypatch.setattr(autoselect, "compare", lambda *_: Choice("cpu", 0.8, 0.0))
         for _ in range(2):
             assert open_engine(path, "auto", 10**12).device == "cpu"
 

@@ -3,13 +3,13 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 from support.toys import conv_model, overflowing_model, save_model
 
-from sr_tile.engines.fp32_fallback import float_twin
+from sr_tile.engines.fp32_fallback import as_float32
 from sr_tile.engines.onnx_runtime import OnnxEngine
 
 
 def test_a_model_in_float32_has_no_twin(tmp_path):
     path = conv_model(tmp_path / "m.onnx")
-    assert float_twin(path) is None
+    assert as_float32(path) is None
     assert OnnxEngine(path, "cpu").run_exact(np.zeros((1, 3, 8, 8), np.float32)) is None
 
 
@@ -27,7 +27,7 @@ def test_the_twin_holds_no_float16_anywhere(tmp_path):
         helper.make_node("Add", ["input", "k_out"], ["output"]),
     ]
     path = save_model(tmp_path / "m.onnx", nodes, dtype=TensorProto.FLOAT16)
-    twin = onnx.load_model_from_string(float_twin(path))
+    twin = onnx.load_model_from_string(as_float32(path))
     assert "float16" not in onnx.printer.to_text(twin)
     batch = np.full((1, 3, 4, 4), 0.3, np.float32)
     engine = OnnxEngine(path, "cpu")

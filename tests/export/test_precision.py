@@ -12,7 +12,7 @@ from support.toys import conv_model, identity_model, noise_image, save_model
 from sr_tile.engines.onnx_runtime import OnnxEngine, open_session
 from sr_tile.engines.providers import Device
 from sr_tile.errors import ArgumentError, ModelError, ModelLoadError, PrecisionLossError
-from sr_tile.export.export import Wish, export_as
+from sr_tile.export.export import ExportOptions, export_as
 from sr_tile.export.precision import PRECISIONS, convert, fp16, pictures, store_fp16, to_fp16, to_int8
 from sr_tile.export.precision.compare import Runner, psnr_loss, read_spec
 from sr_tile.export.precision.int8 import quantisable
@@ -269,7 +269,7 @@ def test_nodes_of_one_name_are_told_apart():
 def test_what_the_exporter_writes_can_be_converted(tmp_path, kind, precision):
     network = nafnet(3, 8, (1,), 1, (1,)) if kind == "nafnet" else scunet(config=(1, 0, 0, 1, 0, 0, 1))
     torch.save(network.state_dict(), tmp_path / "net.pth")
-    exported, report = export_as(tmp_path / "net.pth", tmp_path / "net.onnx", Wish(precision, max_loss_db=3.0))
+    exported, report = export_as(tmp_path / "net.pth", tmp_path / "net.onnx", ExportOptions(precision, max_loss_db=3.0))
     assert exported.worst_error < 1e-5
     assert precision == "int8" or report.bytes_after < report.bytes_before  # a tiny int8 graph is mostly scales
     engine = OnnxEngine(tmp_path / "net.onnx", "cpu")

@@ -10,9 +10,10 @@ from support.toys import ToyEngine, noise_image
 
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import JobError
+from sr_tile.jobs import resumable
 from sr_tile.jobs.files import FilePair, pair_files
 from sr_tile.jobs.journal import NAME, Journal, read_state
-from sr_tile.jobs.resumable import DurableJob
+from sr_tile.jobs.resumable import ResumableJob
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner import Plan, Settings
 from sr_tile.planner.costs import Costs, Point
@@ -54,7 +55,7 @@ def photos(tmp_path, monkeypatch):
 
 
 def run(folder, pairs, worker=None, settings=SETTINGS, **keywords):
-    with DurableJob(folder, settings) as job:
+    with ResumableJob(folder, settings) as job:
         return {Path(result.source).name: result for result in job.run(worker or enhancer(), pairs, **keywords)}
 
 
@@ -120,11 +121,11 @@ def test_tiles_are_those_of_the_first_run_whatever_the_memory(photos):
 def test_plan_and_device_come_back_as_they_were(tmp_path):
     costs = Costs((Point(1, 64, 64, 0.1, 2.5e6), Point(2, 128, 64, 0.3, 7.1e6)))
     plan = Plan((64, 96), 16, 4, 8, batch=3, strip_budget=1e9 / 3, sides=(32, 64), costs=costs)
-    with DurableJob(tmp_path, SETTINGS) as job:
+    with ResumableJob(tmp_path, SETTINGS) as job:
         assert job.plan is None
         assert job.device is None
         job.start(plan, "openvino", 1)
-    with DurableJob(tmp_path, SETTINGS) as job:
+    with ResumableJob(tmp_path, SETTINGS) as job:
         assert job.plan == plan
         assert job.plan.grid(1000, 700) == plan.grid(1000, 700)
         assert job.device == "openvino"
@@ -191,18 +192,18 @@ def test_a_damaged_line_is_refused_by_number(photos):
 def test_two_processes_are_refused_and_status_sees_the_first(photos):
     from sr_tile.jobs.journal import is_locked
 
-    with DurableJob("job", SETTINGS):
+    with ResumableJob("job", SETTINGS):
         assert is_locked(Path("job"))
         with pytest.raises(JobError, match="another process"):
-            DurableJob("job", SETTINGS)
+            ResumableJob("job", SETTINGS)
     assert not is_locked(Path("job"))
-    DurableJob("job", SETTINGS).close()
+    ResumableJob("job", SETTINGS).close()
 
 
 @pytest.fixture
 def small_giants(monkeypatch):
-    monkeypatch.setattr(durable, "GIANT_PIXELS", 10_000)
-    monkeypatch.setattr(durable, "STRIP_PIXELS", 4_000)
+    monkeypatch.setattr(resumable, "GIANT_PIXELS", 10_000)
+    monkeypatch.setattr(resumable, "STRIP_PIXELS", 4_000)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -5,8 +5,8 @@ import threading
 
 import numpy as np
 import pytest
+from support.pipelines import array_job, plan, run
 from support.toys import BoxBlurEngine, ToyEngine, noise_image
-from test_pipeline import array_job, plan, run
 
 from sr_tile.engines.base import ExactEngine
 from sr_tile.errors import ArgumentError, DeviceError, ModelOutputError, OutOfMemoryError

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+from support.pipelines import array_job, plan, run
 from support.toys import BoxBlurEngine, ToyEngine, noise_image, repeat
 
 from sr_tile.errors import GeometryError, ImageReadError, ImageWriteError, ModelOutputError, OutOfMemoryError
@@ -11,27 +12,8 @@ from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.models.spec import ModelSpec
 from sr_tile.pipeline.job import ImageJob
 from sr_tile.pipeline.pipeline import Pipeline
-from sr_tile.planner import Plan
 from sr_tile.tiling.channels import enlarge_bicubic
 from sr_tile.tiling.padding import pad
-
-
-def array_job(image, name="image"):
-    return ImageJob(name, lambda: ArraySource(image), ArraySink)
-
-
-def run(images, engine, plan, **keywords):
-    outcomes = sorted(Pipeline(engine, plan, **keywords).run(map(array_job, images)), key=lambda o: o.index)
-    assert [outcome.index for outcome in outcomes] == list(range(len(images)))
-    for outcome in outcomes:
-        if outcome.error:
-            raise outcome.error
-    return [outcome.sink.pixels_hwc for outcome in outcomes]
-
-
-def plan(tile, overlap=0, halo=0, multiple=1, **keywords):
-    return Plan((tile, tile), overlap, halo, multiple, **keywords)
-
 
 SIZES = list(itertools.product(range(1, 41), range(1, 41)))
 

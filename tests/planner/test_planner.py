@@ -9,10 +9,10 @@ from support.toys import ToyEngine
 
 from sr_tile.errors import ArgumentError, GeometryError, OutOfMemoryError
 from sr_tile.models.spec import ModelSpec
-from sr_tile.planner import Plan, Settings, choose, make_plan, strip_bytes
+from sr_tile.planner import Plan, Settings, make_plan, search, strip_bytes
 from sr_tile.planner.costs import Costs, Point
 from sr_tile.planner.measure import measure, remembered
-from sr_tile.planner.plan import AS_GOOD
+from sr_tile.planner.plan import TIE_TOLERANCE
 from sr_tile.planner.tiles import is_local, plan_tiles
 from sr_tile.system import memory
 
@@ -127,7 +127,7 @@ SHAPES = [(1, 128, 128), (1, 256, 256), (4, 256, 256)]
 def test_measuring_finds_the_price_of_a_pixel(tmp_path):
     engine = HungryEngine(per_pixel=1234)
     for fresh in (False, True):  # a used session tells the same
-        costs = measure(engine, SHAPES, 1e12, fresh=fresh, folder=tmp_path)
+        costs = measure(engine, SHAPES, 1e12, remeasure=fresh, folder=tmp_path)
         assert costs.bytes_per_pixel == pytest.approx(1234)
         assert costs.largest == 4 * 256 * 256
 
@@ -177,8 +177,8 @@ def test_measuring_stops_before_what_does_not_fit(tmp_path):
     assert costs.largest == 256 * 256
     assert (4, 3, 256, 256) not in engine.shapes
     full = HungryEngine(per_pixel=1000, free=1000 * 128 * 128)
-    assert measure(full, SHAPES, 1e12, fresh=True, folder=tmp_path).largest == 128 * 128
-    assert measure(HungryEngine(free=1), SHAPES, 1e12, fresh=True, folder=tmp_path) is None
+    assert measure(full, SHAPES, 1e12, remeasure=True, folder=tmp_path).largest == 128 * 128
+    assert measure(HungryEngine(free=1), SHAPES, 1e12, remeasure=True, folder=tmp_path) is None
 
 
 def costs_of(formula, per_pixel=1000.0):
@@ -222,7 +222,7 @@ LOCAL = spec(halo=10, tile=512)
 
 
 def measured(monkeypatch, formula, per_pixel=1000.0):
-    monkeypatch.setattr(choose, "remembered", lambda engine, shapes: costs_of(formula, per_pixel))
+    monkeypatch.setattr(search, "remembered", lambda engine, shapes: costs_of(formula, per_pixel))
 
 
 def test_a_cache_that_overflows_asks_for_small_tiles_and_dear_calls_for_large_ones(monkeypatch):
@@ -243,7 +243,7 @@ def test_no_other_tile_is_faster_by_the_formula_than_the_one_an_image_gets(monke
     chosen = plan.costs.seconds_of(plan.grid(*size), plan.batch)
     for side in plan.sides:
         other = replace(plan, tile=(side, side), sides=()).grid(*size)
-        assert chosen <= AS_GOOD * plan.costs.seconds_of(other, plan.batch)
+        assert chosen <= TIE_TOLERANCE * plan.costs.seconds_of(other, plan.batch)
 
 
 def test_what_the_user_says_wins_over_what_was_measured(monkeypatch):
@@ -291,20 +291,20 @@ def test_small_work_measures_nothing_and_large_work_does():
     engine = HungryEngine(spec=LOCAL)
     engine.identity = "work"
     for work in (None, 256 * 256, 12_000_000):
-        assert make_plan(engine, Settings(), work=work).tile == (512, 512)
+        assert make_plan(engine, Settings(), expected_pixels=work).tile == (512, 512)
     assert engine.shapes == []
-    make_plan(engine, Settings(), work=10**9)
+    make_plan(engine, Settings(), expected_pixels=10**9)
     assert engine.shapes
     calls = len(engine.shapes)
-    make_plan(engine, Settings(), work=10**9)
+    make_plan(engine, Settings(), expected_pixels=10**9)
     assert len(engine.shapes) == calls
 
 
 def test_work_pays_where_it_saves_more_pixels_than_measuring_takes():
     plan = plan_tiles(spec(halo=40, tile=256, details={"receptive_field": 201}), Settings())
     assert plan.grid(3000, 4000).redundancy > 1.5
-    assert choose.pays(plan, 12_000_000, 4_000_000)
-    assert not choose.pays(plan_tiles(LOCAL, Settings()), 12_000_000, 4_000_000)
+    assert search.worth_measuring(plan, 12_000_000, 4_000_000)
+    assert not search.worth_measuring(plan_tiles(LOCAL, Settings()), 12_000_000, 4_000_000)
 
 
 def test_a_little_less_memory_changes_nothing(monkeypatch):

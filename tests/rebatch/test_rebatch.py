@@ -10,7 +10,7 @@ from support.toys import conv_model, identity_model, save_model
 from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.errors import ArgumentError, ModelError
 from sr_tile.rebatch import dynamic_shapes
-from sr_tile.rebatch.rebatch import Wish, rebatch
+from sr_tile.rebatch.rebatch import RebatchOptions, rebatch
 
 
 def picture(rows=3, height=24, width=32, channels=3, seed=0):
@@ -80,10 +80,10 @@ def test_every_kind_of_fixed_input_becomes_free_and_fixed_again(tmp_path, shape,
     source = identity_model(
         tmp_path / "in.onnx", 2, shape=shape, dtype=helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     )
-    rebatch(source, tmp_path / "free.onnx", Wish("dynamic", "dynamic"))
+    rebatch(source, tmp_path / "free.onnx", RebatchOptions("dynamic", "dynamic"))
     free = OnnxEngine(tmp_path / "free.onnx", "cpu")
     assert (free.spec.fixed_batch, free.spec.fixed_tile) == (None, None)
-    rebatch(tmp_path / "free.onnx", tmp_path / "fixed.onnx", Wish(4, (16, 20)))
+    rebatch(tmp_path / "free.onnx", tmp_path / "fixed.onnx", RebatchOptions(4, (16, 20)))
     fixed = OnnxEngine(tmp_path / "fixed.onnx", "cpu")
     assert (fixed.spec.fixed_batch, fixed.spec.fixed_tile, fixed.spec.scale) == (4, (16, 20), 2)
     for engine in (free, fixed):
@@ -94,7 +94,7 @@ def test_every_kind_of_fixed_input_becomes_free_and_fixed_again(tmp_path, shape,
 def test_stale_shapes_of_the_fixed_model_are_gone(tmp_path):
     source = conv_model(tmp_path / "in.onnx", shape=(1, 3, 24, 32), out_shape=(1, 3, 48, 64))
     onnx.save(onnx.shape_inference.infer_shapes(onnx.load(source)), source)
-    rebatch(source, tmp_path / "out.onnx", Wish("dynamic", "dynamic"))
+    rebatch(source, tmp_path / "out.onnx", RebatchOptions("dynamic", "dynamic"))
     model = onnx.load(tmp_path / "out.onnx")
     onnx.checker.check_model(model, full_check=True)
     for item in (*model.graph.value_info, *model.graph.output):
@@ -126,7 +126,9 @@ def resize_model(path, sizes, joined):
 @pytest.mark.parametrize("joined", [False, True])
 def test_sizes_of_a_resize_become_scales(tmp_path, joined):
     rebatch(
-        resize_model(tmp_path / "in.onnx", [1, 3, 48, 64], joined), tmp_path / "out.onnx", Wish("dynamic", "dynamic")
+        resize_model(tmp_path / "in.onnx", [1, 3, 48, 64], joined),
+        tmp_path / "out.onnx",
+        RebatchOptions("dynamic", "dynamic"),
     )
     engine = OnnxEngine(tmp_path / "out.onnx", "cpu")
     batch = picture(3, 40, 50)
@@ -152,7 +154,7 @@ def shuffle_model(path, batch=1, side=(24, 32)):
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_sides_baked_into_shapes_become_free_where_they_can_be_told(tmp_path, batch):
-    rebatch(shuffle_model(tmp_path / "in.onnx", batch), tmp_path / "out.onnx", Wish("dynamic", "dynamic"))
+    rebatch(shuffle_model(tmp_path / "in.onnx", batch), tmp_path / "out.onnx", RebatchOptions("dynamic", "dynamic"))
     engine = OnnxEngine(tmp_path / "out.onnx", "cpu")
     for side in ((24, 32), (17, 45), (1, 1)):
         independent = OnnxEngine(shuffle_model(tmp_path / "same.onnx", 3, side), "cpu")
@@ -160,10 +162,10 @@ def test_sides_baked_into_shapes_become_free_where_they_can_be_told(tmp_path, ba
 
 
 def test_shapes_follow_their_data():
-    assert doctest.testmod(baked).failed == 0
-    assert dynamic_shapes.follow([2, 8, 1, 5], [2, 8, 5]) is not None
-    assert dynamic_shapes.follow([2, 8, 5], [2, 1, 8, 5]) is not None
-    assert dynamic_shapes.follow([1, 3, 24, 32], [1, 3, 12, 2, 16, 2]) is None
+    assert doctest.testmod(dynamic_shapes).failed == 0
+    assert dynamic_shapes.infer_reshape([2, 8, 1, 5], [2, 8, 5]) is not None
+    assert dynamic_shapes.infer_reshape([2, 8, 5], [2, 1, 8, 5]) is not None
+    assert dynamic_shapes.infer_reshape([1, 3, 24, 32], [1, 3, 12, 2, 16, 2]) is None
 
 
 def rows_turned_model(path):
@@ -193,18 +195,18 @@ def mixing_model(path):
 
 
 @pytest.mark.parametrize(
-    ("make", "wish", "words"),
+    ("make", "options", "words"),
     [
-        (window_model, Wish("dynamic", "dynamic"), "node to_a (Reshape) prevents a dynamic size"),
-        (rows_turned_model, Wish(), "(Transpose)"),
-        (joined_model, Wish(), "(Concat) prevents batch dynamic"),
-        (mixing_model, Wish(), "node most (ReduceMax), which mixes rows"),
+        (window_model, RebatchOptions("dynamic", "dynamic"), "node to_a (Reshape) prevents a dynamic size"),
+        (rows_turned_model, RebatchOptions(), "(Transpose)"),
+        (joined_model, RebatchOptions(), "(Concat) prevents batch dynamic"),
+        (mixing_model, RebatchOptions(), "node most (ReduceMax), which mixes rows"),
     ],
 )
-def test_the_node_that_prevents_it_is_named_and_nothing_is_left(tmp_path, make, wish, words):
+def test_the_node_that_prevents_it_is_named_and_nothing_is_left(tmp_path, make, options, words):
     make(tmp_path / "in.onnx")
     with pytest.raises(ModelError) as caught:
-        rebatch(tmp_path / "in.onnx", tmp_path / "out.onnx", wish)
+        rebatch(tmp_path / "in.onnx", tmp_path / "out.onnx", options)
     assert words in str(caught.value)
     assert str(tmp_path / "in.onnx") in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -215,8 +217,10 @@ def test_other_layouts_and_blue_first_are_put_right(tmp_path):
     gain = np.array([1, 2, 4], np.float32)  # of the graph's own channels: blue, green, red
     nodes = [helper.make_node("Mul", ["input", "gain"], ["output"])]
     source = save_model(tmp_path / "in.onnx", nodes, weights={"gain": gain}, shape=(1, "h", "w", 3))
-    wish = Wish(nhwc=True, bgr=True, facts={"value_range": (0.0, 255.0), "halo": 3, "tile": 128, "name": "gains"})
-    rebatch(source, tmp_path / "out.onnx", wish)
+    options = RebatchOptions(
+        nhwc=True, bgr=True, facts={"value_range": (0.0, 255.0), "halo": 3, "tile": 128, "name": "gains"}
+    )
+    rebatch(source, tmp_path / "out.onnx", options)
     engine = OnnxEngine(tmp_path / "out.onnx", "cpu")
     assert engine.spec.value_range == (0.0, 255.0)
     assert (engine.spec.halo, engine.spec.tile, engine.spec.name, engine.spec.multiple) == (3, 128, "gains", 1)
@@ -230,7 +234,7 @@ def test_a_graph_inside_of_a_graph_sees_the_new_names(tmp_path):
     ]
     node = helper.make_node("If", ["yes"], ["output"], then_branch=branches[0], else_branch=branches[1])
     source = save_model(tmp_path / "in.onnx", [node], weights={"yes": np.array(True)}, shape=(1, 8, 8, 3))
-    rebatch(source, tmp_path / "out.onnx", Wish(nhwc=True))
+    rebatch(source, tmp_path / "out.onnx", RebatchOptions(nhwc=True))
     assert np.array_equal(OnnxEngine(tmp_path / "out.onnx", "cpu").run(picture(2, 8, 8)), -picture(2, 8, 8))
 
 
@@ -250,7 +254,7 @@ def test_metadata_is_kept_and_the_proof_is_added(tmp_path):
 def test_a_wrong_fact_is_found_out(tmp_path):
     source = identity_model(tmp_path / "in.onnx", 2, shape=(1, 3, "h", "w"))
     with pytest.raises(ModelError, match="came back as"):
-        rebatch(source, tmp_path / "out.onnx", Wish(facts={"scale": 3, "multiple": 1}))
+        rebatch(source, tmp_path / "out.onnx", RebatchOptions(facts={"scale": 3, "multiple": 1}))
     assert [path.name for path in tmp_path.iterdir()] == ["in.onnx"]
 
 
@@ -259,9 +263,9 @@ def test_a_size_that_is_part_of_the_function_is_pointed_out(tmp_path):
     source = save_model(
         tmp_path / "in.onnx", [pool, helper.make_node("Mul", ["input", "mean"], ["output"])], shape=(1, 3, 24, 32)
     )
-    assert rebatch(source, tmp_path / "out.onnx", Wish(size="dynamic")).notes
+    assert rebatch(source, tmp_path / "out.onnx", RebatchOptions(size="dynamic")).notes
     source = identity_model(tmp_path / "in.onnx", 2, shape=(1, 3, 24, 32))
-    assert not rebatch(source, tmp_path / "out.onnx", Wish(size="dynamic"), overwrite=True).notes
+    assert not rebatch(source, tmp_path / "out.onnx", RebatchOptions(size="dynamic"), overwrite=True).notes
 
 
 def test_what_exists_is_left_alone_and_a_model_may_replace_itself(tmp_path):

@@ -7,7 +7,7 @@ from support.toys import ToyEngine
 
 from sr_tile.planner import Settings
 from sr_tile.serving.http.limits import Limits
-from sr_tile.serving.model_pool import Host
+from sr_tile.serving.model_pool import ModelPool
 
 SETTINGS = Settings(tile=64, overlap=16, batch=4)
 
@@ -41,7 +41,7 @@ class BlockedEngine(ToyEngine):
 
 
 def make_host(models, **limits):
-    return Host(models if isinstance(models, dict) else [models], settings=SETTINGS, limits=Limits(**limits))
+    return ModelPool(models if isinstance(models, dict) else [models], settings=SETTINGS, limits=Limits(**limits))
 
 
 class Live:

@@ -3,6 +3,7 @@ import os
 
 import pytest
 
+from sr_tile.system import cpu
 from sr_tile.system.cpu import allowed_threads, cpu_share, physical_cores
 
 
@@ -57,6 +58,6 @@ def test_two_threads_of_a_core_count_once(tmp_path):
 def test_the_runtime_counts_by_itself_only_where_the_whole_machine_is_ours(monkeypatch, allowed, share, expected):
     monkeypatch.setattr(os, "cpu_count", lambda: 64)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(allowed)))
-    monkeypatch.setattr(threads, "cpu_share", lambda: share)
-    monkeypatch.setattr(threads, "physical_cores", len)
+    monkeypatch.setattr(cpu, "cpu_share", lambda: share)
+    monkeypatch.setattr(cpu, "physical_cores", len)
     assert allowed_threads() == expected

@@ -17,22 +17,22 @@ from starlette.requests import ClientDisconnect
 from sr_tile import __version__
 from sr_tile.errors import SrTileError
 from sr_tile.serving.http import schemas
-from sr_tile.serving.http.http_errors import Refusal, refusal_of
+from sr_tile.serving.http.http_errors import HttpError, http_error_of
 from sr_tile.serving.http.metrics import CONTENT_TYPE
 from sr_tile.serving.http.options import bad_option
 from sr_tile.serving.http.routes_images import add_batch, add_enhance
 from sr_tile.serving.http.routes_jobs import add_jobs
 from sr_tile.serving.http.routes_stream import add_stream
 from sr_tile.serving.http.schemas import answers
-from sr_tile.serving.http.security import Guard
+from sr_tile.serving.http.security import SecurityMiddleware
 from sr_tile.serving.http.state import Server
-from sr_tile.serving.model_pool import Host
+from sr_tile.serving.model_pool import ModelPool
 
 PAGE = Path(__file__).parent.parent / "page"
 
 
 def create_app(
-    host: Host,
+    host: ModelPool,
     *,
     token: str | None = None,
     hosts: Collection[str] | None = None,
@@ -43,7 +43,7 @@ def create_app(
     Args:
         host: not started yet.
         token: that clients must show; None asks for none.
-        hosts: names under which the server answers, see `Guard`.
+        hosts: names under which the server answers, see `SecurityMiddleware`.
         on_failure: is told when the models cannot be loaded.
     """
 
@@ -58,11 +58,11 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         server = app.state.server = Server(host)
-        tasks = [asyncio.create_task(load()), asyncio.create_task(server.shelf.tidy_for_ever())]
+        tasks = [asyncio.create_task(load()), asyncio.create_task(server.job_store.evict_periodically())]
         try:
             yield
         finally:
-            server.shelf.close()
+            server.job_store.close()
             await asyncio.gather(tasks[0], return_exceptions=True)
             tasks[1].cancel()
             await asyncio.to_thread(host.stop)
@@ -77,7 +77,7 @@ def create_app(
         redoc_url=None,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.add_middleware(Guard, token=token, hosts=hosts)
+    app.add_middleware(SecurityMiddleware, token=token, hosts=hosts)
     _add_errors(app)
     _add_health(app, host)
     add_enhance(app)
@@ -90,12 +90,12 @@ def create_app(
 
 
 def _add_errors(app: FastAPI) -> None:
-    async def answer(refusal: Refusal) -> Response:
+    async def answer(refusal: HttpError) -> Response:
         return JSONResponse(refusal.body, refusal.status, refusal.headers)
 
     @app.exception_handler(SrTileError)
     async def refused(request: Request, error: SrTileError) -> Response:
-        return await answer(refusal_of(error))
+        return await answer(http_error_of(error))
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -104,7 +104,7 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def plain(request: Request, error: HTTPException) -> Response:
         code = {404: "not_found", 405: "wrong_method"}.get(error.status_code, "bad_request")
-        refusal = Refusal(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}")
+        refusal = HttpError(error.status_code, code, f"{request.method} {request.url.path}: {error.detail}")
         return JSONResponse(refusal.body, error.status_code, error.headers)
 
     @app.exception_handler(ClientDisconnect)
@@ -113,10 +113,10 @@ def _add_errors(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def broken(request: Request, error: Exception) -> Response:
-        return await answer(refusal_of(error))
+        return await answer(http_error_of(error))
 
 
-def _add_health(app: FastAPI, host: Host) -> None:
+def _add_health(app: FastAPI, host: ModelPool) -> None:
     @app.get("/healthz", tags=["operation"], summary="Alive")
     async def healthz() -> dict[Literal["status"], Literal["ok"]]:
         """200 as long as the process answers, however much there is to do."""
@@ -126,9 +126,9 @@ def _add_health(app: FastAPI, host: Host) -> None:
     async def readyz(request: Request) -> dict[Literal["status"], Literal["ready"]]:
         """200 where images are accepted; 503 while the models are loaded, and once the server stops."""
         if request.app.state.server.admission.draining:
-            raise Refusal(503, "stopping", "this server is stopping", retry_after=10)
+            raise HttpError(503, "stopping", "this server is stopping", retry_after=10)
         if not host.models:
-            raise Refusal(503, "loading", "the models are being loaded", retry_after=2)
+            raise HttpError(503, "loading", "the models are being loaded", retry_after=2)
         return {"status": "ready"}
 
     @app.get(
@@ -145,7 +145,7 @@ def _add_health(app: FastAPI, host: Host) -> None:
     async def models() -> schemas.Models:
         """What may be asked of this server."""
         if not host.models:
-            raise Refusal(503, "loading", "the models are being loaded; try again", retry_after=2)
+            raise HttpError(503, "loading", "the models are being loaded; try again", retry_after=2)
         return schemas.describe(host)
 
 

@@ -34,7 +34,7 @@ MEANINGS = {
 }
 
 
-class Refusal(SrTileError):  # noqa: N818  # an answer
+class HttpError(SrTileError):  # an answer
     """A request that is answered with an error.
 
     Args:
@@ -60,37 +60,37 @@ class Refusal(SrTileError):  # noqa: N818  # an answer
         return {**headers, "WWW-Authenticate": "Bearer"} if self.status == 401 else headers
 
 
-def refusal_of(error: BaseException, names: dict[str, str] | None = None) -> Refusal:
+def http_error_of(error: BaseException, names: dict[str, str] | None = None) -> HttpError:
     """What a client is told of an error.
 
     Args:
         error: what went wrong.
         names: what stands for a path in messages: {"/tmp/a/source": "photo.png"}.
     """
-    if isinstance(error, Refusal):
+    if isinstance(error, HttpError):
         return error
     if not isinstance(error, SrTileError):
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return Refusal(507, "no_space", "the server's disk is full")
+            return HttpError(507, "no_space", "the server's disk is full")
         if isinstance(error, MemoryError):
-            return Refusal(503, "out_of_memory", "the server has no memory left for this image", retry_after=10)
-        return Refusal(500, "internal", "something went wrong inside the server; its log says what")
+            return HttpError(503, "out_of_memory", "the server has no memory left for this image", retry_after=10)
+        return HttpError(500, "internal", "something went wrong inside the server; its log says what")
     message = _without_folders(str(error), names or {})
     if isinstance(error, OutOfMemoryError):
-        return Refusal(503, "out_of_memory", message, retry_after=10)
+        return HttpError(503, "out_of_memory", message, retry_after=10)
     if isinstance(error, Overloaded):
-        return Refusal(503, "busy", message, retry_after=2)
+        return HttpError(503, "busy", message, retry_after=2)
     if isinstance(error, ServingError):
-        return Refusal(503, "stopping", message, retry_after=10)
+        return HttpError(503, "stopping", message, retry_after=10)
     if isinstance(error, ImageReadError):
-        return Refusal(422, "unreadable_image", message)
+        return HttpError(422, "unreadable_image", message)
     if isinstance(error, ImageWriteError):
         if _NO_SPACE.search(message):
-            return Refusal(507, "no_space", "the server's disk is full")
-        return Refusal(422, "cannot_store", message)
+            return HttpError(507, "no_space", "the server's disk is full")
+        return HttpError(422, "cannot_store", message)
     if isinstance(error, ArgumentError):
-        return Refusal(422, "bad_option", message)
-    return Refusal(500, "model_failed", message)
+        return HttpError(422, "bad_option", message)
+    return HttpError(500, "model_failed", message)
 
 
 def _without_folders(message: str, names: dict[str, str]) -> str:

@@ -10,24 +10,24 @@ from pathlib import Path
 from typing import Any
 
 from sr_tile.images.deep_zoom import Pyramid, write_pyramid
-from sr_tile.serving.http.http_errors import Refusal, refusal_of
+from sr_tile.serving.http.http_errors import HttpError, http_error_of
 from sr_tile.serving.http.limits import Admission
 from sr_tile.serving.http.uploads import Spool
-from sr_tile.serving.model_pool import Done, Host, ImageRequest
+from sr_tile.serving.model_pool import Done, ImageRequest, ModelPool
 
 log = logging.getLogger("sr_tile")
 
 
 @dataclass(eq=False)
-class Item:
-    """One image on the shelf."""
+class StoredJob:
+    """One image on the job_store."""
 
     task: ImageRequest
     client: str
     id: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     started: bool = False
     done: Done | None = None
-    refusal: Refusal | None = None
+    refusal: HttpError | None = None
     views: dict[str, Pyramid] = field(default_factory=dict)
     view_failed: bool = False
     touched: float = field(default_factory=time.monotonic)
@@ -68,36 +68,36 @@ class Item:
         return content
 
 
-class Shelf:
+class JobStore:
     """Keeps images by an id that nobody can guess."""
 
-    def __init__(self, host: Host, admission: Admission, spool: Spool) -> None:
+    def __init__(self, host: ModelPool, admission: Admission, spool: Spool) -> None:
         self._host, self._admission, self._spool = host, admission, spool
-        self._items: dict[str, Item] = {}
+        self._items: dict[str, StoredJob] = {}
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(self, task: ImageRequest, client: str) -> Item:
+    def add(self, task: ImageRequest, client: str) -> StoredJob:
         """Start an image whose place was taken with `Admission.enter`; it is given back when the image is done."""
-        item = Item(task, client)
+        item = StoredJob(task, client)
         self._items[item.id] = item
         item.future = self._host.pool.submit(self._run, item)
         return item
 
-    def find(self, identity: str) -> Item:
+    def find(self, identity: str) -> StoredJob:
         """An image, which is then kept for longer.
 
         Raises:
-            Refusal: it is not here, or not any more.
+            HttpError: it is not here, or not any more.
         """
         item = self._items.get(identity)
         if item is None:
-            raise Refusal(404, "unknown_job", "there is no such job, or its result was not kept any longer")
+            raise HttpError(404, "unknown_job", "there is no such job, or its result was not kept any longer")
         item.touched = time.monotonic()
         return item
 
-    def remove(self, item: Item) -> None:
+    def remove(self, item: StoredJob) -> None:
         """Forget an image; its files go once nobody works on them."""
         self._items.pop(item.id, None)
         item.task.abandon()
@@ -106,12 +106,12 @@ class Shelf:
         else:
             item.future.add_done_callback(lambda _: self._spool.remove(item.task.folder))
 
-    def _let_go(self, item: Item) -> None:
+    def _let_go(self, item: StoredJob) -> None:
         if item.future is not None and item.future.cancelled():
             self._admission.leave(item.client)
         self._spool.remove(item.task.folder)
 
-    def _run(self, item: Item) -> None:
+    def _run(self, item: StoredJob) -> None:
         item.started = True
         try:
             try:
@@ -119,7 +119,7 @@ class Shelf:
                 item.bytes = done.path.stat().st_size
                 item.done = done
             except Exception as error:
-                item.refusal = refusal_of(error, item.task.names)
+                item.refusal = http_error_of(error, item.task.names)
                 if item.refusal.status == 500:
                     log.error("%s: %s", item.task.name, error, exc_info=item.refusal.code == "internal")
             finally:
@@ -129,7 +129,7 @@ class Shelf:
         finally:
             item.touched = time.monotonic()
 
-    def _view(self, item: Item, done: Done) -> None:
+    def _view(self, item: StoredJob, done: Done) -> None:
         try:
             for side, path in (("before", item.task.source), ("after", done.path)):
                 if item.task.abandoned:
@@ -149,7 +149,7 @@ class Shelf:
                 kept -= item.bytes
                 self.remove(item)
 
-    async def tidy_for_ever(self) -> None:
+    async def evict_periodically(self) -> None:
         """`tidy`, now and then."""
         while True:
             await asyncio.sleep(min(15.0, self._host.limits.keep_seconds / 2))
@@ -161,10 +161,10 @@ class Shelf:
             self.remove(item)
 
 
-def _touched(item: Item) -> float:
+def _touched(item: StoredJob) -> float:
     return item.touched
 
 
-def view_folder(item: Item, side: str) -> Path:
+def view_folder(item: StoredJob, side: str) -> Path:
     """Where the tiles of one side of a preview lie."""
     return item.task.folder / f"view-{side}"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from sr_tile.errors import ArgumentError
 from sr_tile.images import ImageInfo
-from sr_tile.serving.http.http_errors import Refusal
+from sr_tile.serving.http.http_errors import HttpError
 from sr_tile.system import memory
 
 
@@ -52,7 +52,7 @@ class Limits:
     def check_bytes(self, count: int) -> None:
         """Refuse an upload of `count` bytes that is too large."""
         if count > self.bytes:
-            raise Refusal(
+            raise HttpError(
                 413, "too_large", f"the file is larger than {memory.format_size(self.bytes)}; send a smaller one"
             )
 
@@ -60,10 +60,10 @@ class Limits:
         """Refuse an image by its header, before a pixel of it is decoded."""
         size = f"{name}: {info.width} x {info.height} pixels"
         if max(info.width, info.height) > self.side:
-            raise Refusal(413, "too_large", f"{size}: a side has at most {self.side} pixels here; cut it into parts")
+            raise HttpError(413, "too_large", f"{size}: a side has at most {self.side} pixels here; cut it into parts")
         if info.pixels > self.pixels:
             bound = f"{self.pixels / 1e6:g} megapixels"
-            raise Refusal(413, "too_large", f"{size}: more than the {bound} of this server; cut it into parts")
+            raise HttpError(413, "too_large", f"{size}: more than the {bound} of this server; cut it into parts")
 
 
 class Admission:
@@ -85,17 +85,17 @@ class Admission:
         """Count images of a client in; `leave` counts them out.
 
         Raises:
-            Refusal: 503 where the server is full or stops, 429 where this client has enough under way.
+            HttpError: 503 where the server is full or stops, 429 where this client has enough under way.
         """
         with self._lock:
             if self.draining:
-                raise Refusal(503, "stopping", "this server is stopping; try again later", retry_after=10)
+                raise HttpError(503, "stopping", "this server is stopping; try again later", retry_after=10)
             if self._clients[client] + images > self._limits.per_client:
                 most = self._limits.per_client
                 message = f"{most} images of one client may be under way at a time; wait for one to finish"
-                raise Refusal(429, "too_many", message, retry_after=1)
+                raise HttpError(429, "too_many", message, retry_after=1)
             if self._clients.total() + images > self._limits.waiting:
-                raise Refusal(503, "busy", "this server has as much to do as it can take; try again", retry_after=2)
+                raise HttpError(503, "busy", "this server has as much to do as it can take; try again", retry_after=2)
             self._clients[client] += images
 
     def leave(self, client: str, images: int = 1) -> None:

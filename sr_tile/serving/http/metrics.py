@@ -9,7 +9,7 @@ from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, genera
 
 from sr_tile.pipeline.job import Stats
 from sr_tile.serving.dynamic_batching.batcher import Call
-from sr_tile.serving.http.http_errors import refusal_of
+from sr_tile.serving.http.http_errors import http_error_of
 from sr_tile.system import memory
 
 _ROWS = (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 128)
@@ -57,7 +57,7 @@ class Metrics:
         try:
             yield Watch(self)
         except BaseException as error:
-            outcome = refusal_of(error).code
+            outcome = http_error_of(error).code
             raise
         finally:
             self.images.labels(outcome).inc()

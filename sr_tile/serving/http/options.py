@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from sr_tile.errors import ArgumentError
 from sr_tile.images import WriteOptions
 from sr_tile.planner import Settings
-from sr_tile.serving.http.http_errors import Refusal
+from sr_tile.serving.http.http_errors import HttpError
 
 FormatName = Literal["png", "jpeg", "tiff", "webp", "avif"]
 
@@ -49,7 +49,7 @@ def read_options(values: dict[str, Any], base: Options | None = None) -> Options
         base: options that are said already, which `values` overrides.
 
     Raises:
-        Refusal: 422, naming the first that is wrong.
+        HttpError: 422, naming the first that is wrong.
     """
     said = base.model_dump(exclude_unset=True) if base else {}
     try:
@@ -57,11 +57,11 @@ def read_options(values: dict[str, Any], base: Options | None = None) -> Options
     except ValidationError as error:
         raise bad_option(error.errors()) from None
     except ArgumentError as error:
-        raise Refusal(422, "bad_option", str(error)) from None
+        raise HttpError(422, "bad_option", str(error)) from None
 
 
-def bad_option(errors: Any) -> Refusal:
+def bad_option(errors: Any) -> HttpError:
     """The first of pydantic's complaints, in one line."""
     first = errors[0]
     name = ".".join(str(part) for part in first["loc"] if part not in ("query", "body")) or "options"
-    return Refusal(422, "bad_option", f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}")
+    return HttpError(422, "bad_option", f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}")

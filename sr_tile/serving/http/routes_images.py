@@ -9,7 +9,7 @@ from fastapi import FastAPI, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
-from sr_tile.serving.http.http_errors import Refusal
+from sr_tile.serving.http.http_errors import HttpError
 from sr_tile.serving.http.options import Options, read_options
 from sr_tile.serving.http.schemas import BATCH_BODY, BODY, IMAGES, TIMING, answers
 from sr_tile.serving.http.state import MEDIA, Server, result_name, timing
@@ -48,10 +48,10 @@ def add_enhance(app: FastAPI) -> None:
                 media_type=MEDIA[done.format],
                 filename=result_name(name, done.format, done.after[0] // done.before[0]),
                 headers={"Server-Timing": timing(done, since)},
-                on_sent=place.let_go,
+                on_sent=place.release,
             )
         except BaseException:
-            await asyncio.shield(run_in_threadpool(place.let_go))
+            await asyncio.shield(run_in_threadpool(place.release))
             raise
 
 
@@ -76,7 +76,7 @@ def add_batch(app: FastAPI) -> None:
         place = await server.place(request)  # one place: its images take turns with those of others
         try:
             if not is_form(request):
-                raise Refusal(400, "bad_form", "send the images as multipart/form-data, each in a field of its own")
+                raise HttpError(400, "bad_form", "send the images as multipart/form-data, each in a field of its own")
             files, fields = await read_form(request, server.host.limits, place.folder, server.host.limits.files)
             options = read_options(fields, options)
             server.host.find(options)
@@ -86,9 +86,9 @@ def add_batch(app: FastAPI) -> None:
                 await run_in_threadpool(own.mkdir)
                 tasks.append(ImageRequest(path, own, name, options))
             archive = await _run_batch(server, tasks, request, place.folder / "results.zip")
-            return SpooledResponse(archive, media_type="application/zip", filename="results.zip", on_sent=place.let_go)
+            return SpooledResponse(archive, media_type="application/zip", filename="results.zip", on_sent=place.release)
         except BaseException:
-            await asyncio.shield(run_in_threadpool(place.let_go))
+            await asyncio.shield(run_in_threadpool(place.release))
             raise
 
 
@@ -96,11 +96,11 @@ async def _run_batch(server: Server, tasks: list[ImageRequest], request: Request
     """All images into one archive; as many at a time as the host has threads."""
     gate = asyncio.Semaphore(max(1, server.host.limits.running // 2))  # others want to come in between
 
-    async def one(task: ImageRequest) -> Done | Refusal:
+    async def one(task: ImageRequest) -> Done | HttpError:
         async with gate:
             try:
                 return await server.run(task, request)
-            except Refusal as refusal:
+            except HttpError as refusal:
                 return refusal
 
     gone = False

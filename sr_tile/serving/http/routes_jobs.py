@@ -10,8 +10,8 @@ from starlette.concurrency import run_in_threadpool
 
 from sr_tile.errors import SrTileError
 from sr_tile.serving.http import schemas
-from sr_tile.serving.http.http_errors import Refusal
-from sr_tile.serving.http.job_store import Shelf, view_folder
+from sr_tile.serving.http.http_errors import HttpError
+from sr_tile.serving.http.job_store import JobStore, view_folder
 from sr_tile.serving.http.options import Options
 from sr_tile.serving.http.schemas import BODY, IMAGES, answers
 from sr_tile.serving.http.state import MEDIA, Server, client_of, result_name
@@ -42,20 +42,20 @@ def add_jobs(app: FastAPI) -> None:
             except (SrTileError, OSError) as error:
                 raise server.refusal(error, task) from None
         except BaseException:
-            await asyncio.shield(run_in_threadpool(place.let_go))
+            await asyncio.shield(run_in_threadpool(place.release))
             raise
-        return schemas.Job(**server.shelf.add(task, client_of(request)).describe())
+        return schemas.Job(**server.job_store.add(task, client_of(request)).describe())
 
     @jobs("/v1/jobs/{job}", methods=["GET"], summary="How far an image is", responses=missing)
     async def job_state(request: Request, job: str) -> schemas.Job:
-        return schemas.Job(**request.app.state.server.shelf.find(job).describe())
+        return schemas.Job(**request.app.state.server.job_store.find(job).describe())
 
     @jobs(
         "/v1/jobs/{job}", methods=["DELETE"], status_code=204, summary="Give up or forget an image", responses=missing
     )
     async def forget_job(request: Request, job: str) -> None:
-        shelf: Shelf = request.app.state.server.shelf
-        await run_in_threadpool(shelf.remove, shelf.find(job))
+        job_store: JobStore = request.app.state.server.job_store
+        await run_in_threadpool(job_store.remove, job_store.find(job))
 
     @jobs(
         "/v1/jobs/{job}/result",
@@ -65,9 +65,9 @@ def add_jobs(app: FastAPI) -> None:
         responses={200: {"content": IMAGES}, **answers(401, 403, 404, 409)},
     )
     async def job_result(request: Request, job: str) -> Response:
-        item = request.app.state.server.shelf.find(job)
+        item = request.app.state.server.job_store.find(job)
         if item.done is None:
-            raise Refusal(409, "not_done", "the image is not done yet; ask /v1/jobs/{job} how far it is")
+            raise HttpError(409, "not_done", "the image is not done yet; ask /v1/jobs/{job} how far it is")
         kind = item.done.format
         name = result_name(item.task.name, kind, item.done.after[0] // item.done.before[0])
         return FileResponse(item.done.path, media_type=MEDIA[kind], filename=name)
@@ -86,12 +86,12 @@ def add_jobs(app: FastAPI) -> None:
         request: Request, job: str, side: Literal["before", "after"], level: int, column: int, row: int
     ) -> Response:
         """A tile of the image before or after, at a level of its pyramid; 8-bit sRGB, for viewers."""
-        item = request.app.state.server.shelf.find(job)
+        item = request.app.state.server.job_store.find(job)
         view = item.views.get(side)
         if view is None:
-            raise Refusal(404, "no_view", "there is no preview of this image, or not yet")
+            raise HttpError(404, "no_view", "there is no preview of this image, or not yet")
         path = view_folder(item, side) / str(level) / f"{column}_{row}.{view.suffix}"
         if not await run_in_threadpool(path.is_file):
-            raise Refusal(404, "no_tile", "the preview has no such tile")
+            raise HttpError(404, "no_tile", "the preview has no such tile")
         media = "image/jpeg" if view.suffix == "jpg" else "image/png"
         return FileResponse(path, media_type=media, headers={"Cache-Control": "private, max-age=3600, immutable"})

@@ -23,9 +23,9 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from sr_tile.serving.http.http_errors import Refusal
+from sr_tile.serving.http.http_errors import HttpError
 from sr_tile.serving.http.options import Options, read_options
-from sr_tile.serving.http.uploads import Pace, Spool, client_name
+from sr_tile.serving.http.uploads import Spool, UploadRateCheck, client_name
 from sr_tile.serving.model_pool import ImageRequest
 
 log = logging.getLogger("sr_tile")
@@ -47,7 +47,7 @@ def add_stream(app: FastAPI) -> None:
 class _Image:
     """One image of a connection: a file that grows, then a task."""
 
-    def __init__(self, identity: str | int, name: str, options: Options, folder: Path, pace: Pace) -> None:
+    def __init__(self, identity: str | int, name: str, options: Options, folder: Path, pace: UploadRateCheck) -> None:
         self.id, self.folder, self.pace = identity, folder, pace
         self.task = ImageRequest(folder / "source", folder, name, options)
         self.file: IO[bytes] | None = self.task.source.open("wb")
@@ -120,10 +120,10 @@ class _Connection:
                     return
                 image.task.abandon()
                 if image.work is None:
-                    await self._fail(image, Refusal(422, "cancelled", "cancelled"))
+                    await self._fail(image, HttpError(422, "cancelled", "cancelled"))
                 return
             await self._add(identity, message)
-        except Refusal as refusal:
+        except HttpError as refusal:
             image = self._images.get(identity) if isinstance(identity, str | int) else None
             if image is not None and image.work is None:
                 await self._fail(image, refusal)
@@ -136,7 +136,7 @@ class _Connection:
         if image is None:
             image = await self._open(identity, message)
         elif image.work is not None:
-            raise Refusal(422, "bad_message", f"an image with the id {identity!r} is under way; choose another id")
+            raise HttpError(422, "bad_message", f"an image with the id {identity!r} is under way; choose another id")
         image.touched = time.monotonic()
         image.size += len(message["data"])
         self._limits.check_bytes(image.size)
@@ -152,7 +152,7 @@ class _Connection:
         self._admission.enter(self._client)
         try:
             folder = await run_in_threadpool(self._server.spool.folder)
-            image = await run_in_threadpool(_Image, identity, name, options, folder, Pace(self._limits))
+            image = await run_in_threadpool(_Image, identity, name, options, folder, UploadRateCheck(self._limits))
         except BaseException:
             self._admission.leave(self._client)
             raise
@@ -176,7 +176,7 @@ class _Connection:
         except (WebSocketDisconnect, RuntimeError):
             pass
         except Exception as error:
-            refusal = Refusal(422, "cancelled", "cancelled") if task.abandoned else self._server.refusal(error, task)
+            refusal = HttpError(422, "cancelled", "cancelled") if task.abandoned else self._server.refusal(error, task)
             await self._send_refusal(image.id, refusal)
         finally:
             await self._end(image)
@@ -191,7 +191,7 @@ class _Connection:
         finally:
             await run_in_threadpool(file.close)
 
-    async def _fail(self, image: _Image, refusal: Refusal) -> None:
+    async def _fail(self, image: _Image, refusal: HttpError) -> None:
         """End an image whose upload is not complete."""
         await self._end(image)
         await self._send_refusal(image.id, refusal)
@@ -202,7 +202,7 @@ class _Connection:
             self._admission.leave(self._client)
             await asyncio.shield(run_in_threadpool(_remove, image))
 
-    async def _send_refusal(self, identity: Any, refusal: Refusal) -> None:
+    async def _send_refusal(self, identity: Any, refusal: HttpError) -> None:
         message = {"type": "error", "id": identity, "status": refusal.status, **refusal.body["error"]}
         if refusal.retry_after is not None:
             message["retry_after"] = refusal.retry_after
@@ -224,22 +224,22 @@ def _unpack(packed: bytes) -> dict[str, Any]:
     """A message of the client, complete and checked.
 
     Raises:
-        Refusal: it is none.
+        HttpError: it is none.
     """
     try:
         message = msgpack.unpackb(packed)
     except Exception:  # msgpack raises many kinds, some of them its own
-        raise Refusal(400, "bad_message", "the message is no MessagePack map") from None
+        raise HttpError(400, "bad_message", "the message is no MessagePack map") from None
     kinds: dict[str, Any] = {"data": bytes, "more": bool, "options": dict, "name": str | None}
     complete: dict[str, Any] = {"data": b"", "more": False, "options": {}, "name": None}
     if not isinstance(message, dict) or message.get("type") not in ("image", "cancel"):
-        raise Refusal(400, "bad_message", "a message is a map whose `type` is image or cancel")
+        raise HttpError(400, "bad_message", "a message is a map whose `type` is image or cancel")
     complete.update({key: message[key] for key in message if key in {*kinds, "id", "type"}})
     if not isinstance(complete.get("id"), str | int) or len(str(complete["id"])) > 100:
-        raise Refusal(400, "bad_message", "`id` must be a number or a short text")
+        raise HttpError(400, "bad_message", "`id` must be a number or a short text")
     for key, kind in kinds.items():
         if not isinstance(complete[key], kind):
-            raise Refusal(400, "bad_message", f"`{key}` is of a wrong type")
+            raise HttpError(400, "bad_message", f"`{key}` is of a wrong type")
     if not all(isinstance(key, str) for key in complete["options"]):
-        raise Refusal(400, "bad_message", "names of options are texts")
+        raise HttpError(400, "bad_message", "names of options are texts")
     return complete

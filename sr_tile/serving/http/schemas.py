@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from sr_tile import __version__
 from sr_tile.serving.http.http_errors import MEANINGS
 from sr_tile.serving.http.options import FormatName, Options
-from sr_tile.serving.model_pool import Host
+from sr_tile.serving.model_pool import ModelPool
 
 ABOUT = (
     "Restores or enlarges images. Tiles of all requests share batches; the bytes of a result are those that "
@@ -87,7 +87,7 @@ class Job(BaseModel):
     view_failed: bool
 
 
-def describe(host: Host) -> Models:
+def describe(host: ModelPool) -> Models:
     """The models of a host, and its limits."""
     served = [
         ServedModel(

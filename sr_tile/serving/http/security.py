@@ -9,7 +9,7 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from sr_tile.serving.http.http_errors import Refusal
+from sr_tile.serving.http.http_errors import HttpError
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _OPEN = ("/", "/healthz", "/readyz")
@@ -27,7 +27,7 @@ _HEADERS = {
 }
 
 
-class Guard:
+class SecurityMiddleware:
     """Stands before the application.
 
     Args:
@@ -58,7 +58,7 @@ class Guard:
 
         try:
             self._check(scope["path"], Headers(scope=scope))
-        except Refusal as refusal:
+        except HttpError as refusal:
             if scope["type"] == "websocket":
                 await receive()
             answer = JSONResponse(refusal.body, refusal.status, refusal.headers)
@@ -68,15 +68,15 @@ class Guard:
     def _check(self, path: str, headers: Headers) -> None:
         host = headers.get("host", "")
         if self._hosts is not None and urlsplit(f"//{host}").hostname not in self._hosts:
-            raise Refusal(403, "wrong_host", "this server does not answer to that name; start it with --name")
+            raise HttpError(403, "wrong_host", "this server does not answer to that name; start it with --name")
         origin = headers.get("origin")
         if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
-            raise Refusal(403, "wrong_origin", "pages of other sites may not use this server")
+            raise HttpError(403, "wrong_origin", "pages of other sites may not use this server")
         if self._token is None or path in _OPEN or path.startswith("/page/"):
             return
         kind, _, shown = headers.get("authorization", "").partition(" ")
         if kind.lower() != "bearer" or not secrets.compare_digest(shown.strip().encode(), self._token.encode()):
-            raise Refusal(401, "no_token", "send the server's token as `Authorization: Bearer TOKEN`")
+            raise HttpError(401, "no_token", "send the server's token as `Authorization: Bearer TOKEN`")
 
 
 class _Body:

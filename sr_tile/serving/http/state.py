@@ -11,12 +11,12 @@ from pathlib import Path
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, HTTPConnection, Request
 
-from sr_tile.serving.http.http_errors import Refusal, refusal_of
-from sr_tile.serving.http.job_store import Shelf
+from sr_tile.serving.http.http_errors import HttpError, http_error_of
+from sr_tile.serving.http.job_store import JobStore
 from sr_tile.serving.http.limits import Admission
 from sr_tile.serving.http.options import Options, read_options
 from sr_tile.serving.http.uploads import Spool, is_form, read_form, read_raw
-from sr_tile.serving.model_pool import Done, Host, ImageRequest
+from sr_tile.serving.model_pool import Done, ImageRequest, ModelPool
 
 log = logging.getLogger("sr_tile")
 
@@ -26,29 +26,29 @@ _WATCH_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class Place:
+class RequestSlot:
     """What a request holds while it is under way: its folder, and its place in the count."""
 
     folder: Path
-    let_go: Callable[[], None]
+    release: Callable[[], None]
 
 
 class Server:
     """One a process."""
 
-    def __init__(self, host: Host) -> None:
+    def __init__(self, host: ModelPool) -> None:
         self.host, self.spool = host, Spool()
         self.admission = Admission(host.limits)
-        self.shelf = Shelf(host, self.admission, self.spool)
+        self.job_store = JobStore(host, self.admission, self.spool)
         host.metrics.in_flight.set_function(lambda: self.admission.active)
         host.metrics.queued.set_function(lambda: host.queued)
-        host.metrics.kept.set_function(lambda: len(self.shelf))
+        host.metrics.kept.set_function(lambda: len(self.job_store))
 
-    async def place(self, request: Request) -> Place:
+    async def place(self, request: Request) -> RequestSlot:
         """Count a request in, and give it a folder; whoever asks lets go of it.
 
         Raises:
-            Refusal: there is no place.
+            HttpError: there is no place.
         """
         client = client_of(request)
         self.admission.enter(client)
@@ -58,11 +58,11 @@ class Server:
             self.admission.leave(client)
             raise
 
-        def let_go() -> None:
+        def release() -> None:
             self.spool.remove(folder)
             self.admission.leave(client)
 
-        return Place(folder, let_go)
+        return RequestSlot(folder, release)
 
     async def receive(self, request: Request, options: Options, folder: Path) -> tuple[str, Path, Options]:
         """(name, path, options) of an upload, raw or as a form."""
@@ -77,7 +77,7 @@ class Server:
         """Do an image in a thread; give it up when the client goes away.
 
         Raises:
-            Refusal: what went wrong, as a client may see it.
+            HttpError: what went wrong, as a client may see it.
             ClientDisconnect: nobody is there any more.
         """
         work = asyncio.get_running_loop().run_in_executor(self.host.pool, self.host.run, task)
@@ -96,9 +96,9 @@ class Server:
                 with suppress(BaseException):
                     await asyncio.shield(work)
 
-    def refusal(self, error: BaseException, task: ImageRequest) -> Refusal:
+    def refusal(self, error: BaseException, task: ImageRequest) -> HttpError:
         """What a client is told; what is the server's own fault is logged."""
-        refusal = refusal_of(error, task.names)
+        refusal = http_error_of(error, task.names)
         if refusal.status == 500:
             log.error("%s: %s", task.name, error, exc_info=error if refusal.code == "internal" else None)
         return refusal

@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse
 from starlette.types import Receive, Scope, Send
 
-from sr_tile.serving.http.http_errors import Refusal
+from sr_tile.serving.http.http_errors import HttpError
 from sr_tile.serving.http.limits import Limits
 
 _BLOCK = 2**20
@@ -57,7 +57,7 @@ class Spool:
         self._root.cleanup()
 
 
-class Pace:
+class UploadRateCheck:
     """Sees to it that an upload goes on: no pause beyond `idle_seconds`, and `slowest` on average."""
 
     def __init__(self, limits: Limits) -> None:
@@ -67,16 +67,16 @@ class Pace:
         """Bytes came in.
 
         Raises:
-            Refusal: 408, too few of them for the time.
+            HttpError: 408, too few of them for the time.
         """
         self._bytes += size
         elapsed = time.monotonic() - self._start
         if elapsed > self._limits.idle_seconds and self._bytes < elapsed * self._limits.slowest:
             raise self.refusal()
 
-    def refusal(self) -> Refusal:
+    def refusal(self) -> HttpError:
         """The answer to an upload that is too slow."""
-        return Refusal(
+        return HttpError(
             408, "too_slow", f"the upload stopped, or brought less than {self._limits.slowest} bytes a second"
         )
 
@@ -85,14 +85,14 @@ async def chunks(request: Request, limits: Limits, files: int = 1) -> AsyncGener
     """The body, as long as it keeps to the limits.
 
     Raises:
-        Refusal: 413 where it is too large, 408 where it is too slow.
+        HttpError: 413 where it is too large, 408 where it is too slow.
         ClientDisconnect: nobody is there any more.
     """
     most = min(files, _FORM_FILES) * limits.bytes + (_FORM_ROOM if is_form(request) else 0)
     announced = request.headers.get("content-length", "0")
     if announced.isdecimal() and int(announced) > most:
         limits.check_bytes(int(announced))
-    total, pace = 0, Pace(limits)
+    total, pace = 0, UploadRateCheck(limits)
     while True:
         try:
             message = await asyncio.wait_for(request.receive(), limits.idle_seconds)
@@ -140,7 +140,7 @@ async def read_form(
         (name that the client gave, path) of each file, and the other fields by name.
 
     Raises:
-        Refusal: 400 where it is no form or holds too many files, and as `chunks`.
+        HttpError: 400 where it is no form or holds too many files, and as `chunks`.
     """
     parser = MultiPartParser(
         request.headers, chunks(request, limits, files), max_files=files, max_fields=_FORM_FIELDS, max_part_size=2**14
@@ -148,7 +148,7 @@ async def read_form(
     try:
         form = await parser.parse()
     except MultiPartException as error:
-        raise Refusal(400, "bad_form", f"the multipart form cannot be read: {error.message}") from None
+        raise HttpError(400, "bad_form", f"the multipart form cannot be read: {error.message}") from None
     try:
         stored: list[tuple[str, Path]] = []
         fields: dict[str, Any] = {}
@@ -163,7 +163,7 @@ async def read_form(
     finally:
         await form.close()
     if not stored:
-        raise Refusal(400, "no_file", "the form holds no file; send it as a field with a file name")
+        raise HttpError(400, "no_file", "the form holds no file; send it as a field with a file name")
     return stored, fields
 
 

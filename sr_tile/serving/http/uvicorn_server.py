@@ -18,12 +18,12 @@ from sr_tile.images.vips import allow_only_known_formats
 from sr_tile.serving.http.app import create_app
 from sr_tile.serving.http.routes_stream import LARGEST
 from sr_tile.serving.http.security import LOOPBACK
-from sr_tile.serving.model_pool import Host
+from sr_tile.serving.model_pool import ModelPool
 
 log = logging.getLogger("sr_tile")
 
 
-class _Impatient:
+class _IdleTimeout:
     """Cuts off a client that takes no bytes of an answer, or brings no request, for `idle_seconds`.
 
     A mixin for uvicorn's protocols. What an upload takes is timed where it is read.
@@ -54,7 +54,7 @@ class _Impatient:
         self.transport.abort()
 
 
-class _Http(_Impatient, H11Protocol):
+class _Http(_IdleTimeout, H11Protocol):
     _silent: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -71,7 +71,7 @@ class _Http(_Impatient, H11Protocol):
         super().connection_lost(error)
 
 
-class _WebSocket(_Impatient, WebSocketsSansIOProtocol):
+class _WebSocket(_IdleTimeout, WebSocketsSansIOProtocol):
     pass
 
 
@@ -136,7 +136,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def build(
-    host: Host, *, token: str | None = None, names: Collection[str] = (), patience: float = 60.0, **config: Any
+    host: ModelPool, *, token: str | None = None, names: Collection[str] = (), patience: float = 60.0, **config: Any
 ) -> Server:
     """A server that is not running yet; the arguments are those of `serve`."""
     failed: list[BaseException] = []
@@ -165,7 +165,7 @@ def build(
 
 
 def serve(
-    host: Host,
+    host: ModelPool,
     address: tuple[str, int],
     *,
     token: str | None = None,

@@ -5,11 +5,11 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from sr_tile.serving.http.http_errors import Refusal
+from sr_tile.serving.http.http_errors import HttpError
 from sr_tile.serving.model_pool import Done, ImageRequest
 
 
-def pack(archive: Path, results: list[tuple[ImageRequest, Done | Refusal]]) -> None:
+def pack(archive: Path, results: list[tuple[ImageRequest, Done | HttpError]]) -> None:
     """Write results under their names, and `report.json`, which says what became of each image in the order sent.
 
     Images are compressed already, so they are stored as they are. Where names meet, later ones get a number.
@@ -18,7 +18,7 @@ def pack(archive: Path, results: list[tuple[ImageRequest, Done | Refusal]]) -> N
     report: list[dict[str, Any]] = []
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED, allowZip64=True) as file:
         for task, result in results:
-            if isinstance(result, Refusal):
+            if isinstance(result, HttpError):
                 report.append({"source": task.name, "status": "failed", **result.body})
                 continue
             name = _free(taken, task.name, result.format)

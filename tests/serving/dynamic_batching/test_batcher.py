@@ -338,7 +338,7 @@ def test_numbers_out_of_range_are_refused(keywords):
 
 
 def test_the_enhancer_as_a_model():
-    from toys import ToyEngine, noise_image, repeat
+    from support.toys import ToyEngine, noise_image, repeat
 
     from sr_tile.models.spec import ModelSpec
 

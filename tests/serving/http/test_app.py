@@ -189,7 +189,7 @@ def test_every_answer_keeps_browsers_careful(client):
 
 def test_a_defect_says_nothing_of_the_inside(client, monkeypatch):
     server = client()
-    monkeypatch.setattr("sr_tile.serving.model_pool.Host.check", lambda *_: 1 / 0)
+    monkeypatch.setattr("sr_tile.serving.model_pool.ModelPool.check", lambda *_: 1 / 0)
     assert is_refusal(server.post("/v1/enhance", content=encoded()), 500, "internal")
     monkeypatch.setattr("sr_tile.serving.http.uploads.Spool.folder", lambda *_: 1 / 0)
     assert is_refusal(server.post("/v1/enhance", content=encoded()), 500, "internal")
@@ -226,7 +226,7 @@ def test_jobs(client, reference):
         assert is_refusal(server.get(f"/v1/jobs/{job['id']}/view/{side}/{view['levels']}/0/0"), 404, "no_tile")
     assert is_refusal(server.get(f"/v1/jobs/{job['id']}/view/before/0/-1/0"), 404, "no_tile")
     assert is_refusal(server.get(f"/v1/jobs/{job['id']}/view/aside/0/0/0"), 422, "bad_option")
-    folder = server.app.state.server.shelf.find(job["id"]).task.folder
+    folder = server.app.state.server.job_store.find(job["id"]).task.folder
     assert server.delete(f"/v1/jobs/{job['id']}").status_code == 204
     assert is_refusal(server.get(f"/v1/jobs/{job['id']}"), 404, "unknown_job")
     assert not folder.exists()
@@ -236,7 +236,7 @@ def test_jobs_that_fail_and_jobs_that_are_given_up(client):
     engine = BlockedEngine()
     server = client({"toy": engine})
     engine.block()
-    shelf, admission = server.app.state.server.shelf, server.app.state.server.admission
+    job_store, admission = server.app.state.server.job_store, server.app.state.server.admission
     assert is_refusal(server.post("/v1/jobs", content=b"text"), 415, "unknown_format")
     broken = server.post("/v1/jobs", content=encoded()[:3000]).json()["id"]
     assert until(lambda: server.get(f"/v1/jobs/{broken}").json()["state"] == "failed")
@@ -246,7 +246,7 @@ def test_jobs_that_fail_and_jobs_that_are_given_up(client):
     assert is_refusal(server.get(f"/v1/jobs/{job}/result"), 409, "not_done")
     assert is_refusal(server.get(f"/v1/jobs/{job}/view/after/0/0/0"), 404, "no_view")
     assert admission.active == 1
-    folder = shelf.find(job).task.folder
+    folder = job_store.find(job).task.folder
     assert server.delete(f"/v1/jobs/{job}").status_code == 204
     engine.open.set()
     assert until(lambda: admission.active == 0 and not folder.exists())
@@ -258,9 +258,9 @@ def test_results_are_kept_for_a_while_only(client):
     assert until(lambda: server.get(f"/v1/jobs/{job}").status_code == 404)
     small = client(kept_bytes=1)
     job = small.post("/v1/jobs", content=encoded()).json()["id"]
-    item = small.app.state.server.shelf.find(job)
+    item = small.app.state.server.job_store.find(job)
     assert until(item.future.done)
-    small.app.state.server.shelf.tidy()
+    small.app.state.server.job_store.tidy()
     assert small.get(f"/v1/jobs/{job}").status_code == 404
     assert not item.task.folder.exists()
 

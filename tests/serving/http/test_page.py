@@ -107,7 +107,7 @@ def test_upload_compare_and_download(visit, live, reference):
     assert Path(download.value.path()).read_bytes() == reference(content)
     page.click("text=Remove all")
     assert page.locator("#viewer").is_hidden()
-    assert until(lambda: len(server.state.shelf) == 0)
+    assert until(lambda: len(server.state.job_store) == 0)
 
 
 def test_options_reach_the_server(visit, live, reference):
