@@ -1,170 +1,123 @@
-"""Training patches: photographs and rendered images, degraded once and cropped where there is something to learn."""
+"""Training patches: photographs and rendered images, cropped where there is something to learn, then degraded."""
 
 from __future__ import annotations
 
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from degradation import MIXTURES, degrade, gray
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
+from PIL import Image
 from rendered import rendered_images
-from resample import imresize, luma, to_uint8
+from resample import luma
 from torch import Tensor
 
-SUFFIXES = {".webp", ".png", ".jpg", ".jpeg", ".tif", ".tiff"}
-COPIES = ((1.0, 0.0), (1.0, 0.8), (0.7, 0.5), (0.5, 0.0), (0.35, 0.3))
-GRID = 4
-BLOCK = 8
+GRID = 16
+MARGIN = 8  # pixels of the small picture that are degraded around the patch and then left away: filters' borders
+LEAST_FACTOR = 0.5
 
 
-def load_photographs(folder: Path, copies: tuple[tuple[float, float], ...] = COPIES) -> list[NDArray[np.uint8]]:
-    """Read every picture of a folder and make reduced copies, whose texture is denser, some of them softened.
-
-    Thirty photographs come from few cameras and few resamplers; without softer copies the network learns that every
-    edge is as sharp as theirs.
-
-    Args:
-        folder: where the pictures are.
-        copies: (factor of size, sigma of a Gaussian blur) of each copy; (1.0, 0.0) is the picture itself.
-
-    Returns:
-        Pictures (H, W, 3), RGB bytes.
-
-    Raises:
-        FileNotFoundError: if the folder holds no picture.
-    """
-    paths = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    if not paths:
-        raise FileNotFoundError(f"no pictures in {folder}; expected files ending in {', '.join(sorted(SUFFIXES))}")
-    images = []
-    for path in paths:
-        photo = np.asarray(Image.open(path).convert("RGB"))
-        for factor, sigma in copies:
-            height, width = (round(n * factor) for n in photo.shape[:2])
-            copy = photo if factor == 1 else to_uint8(imresize(photo, height, width))
-            images.append(np.asarray(Image.fromarray(copy).filter(ImageFilter.GaussianBlur(sigma))) if sigma else copy)
-    return images
-
-
-def texture(image_hwc: NDArray[np.uint8], patch: int) -> NDArray[np.float32]:
-    """Mean gradient of the luma over the patch that begins at each GRID-th pixel: (rows, columns)."""
-    y = luma(image_hwc).astype(np.float32)
+def texture(image_hwc: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Mean gradient of the luma in each block of GRID pixels: (rows, columns)."""
+    rows, columns = (n // GRID for n in image_hwc.shape[:2])
+    y = luma(image_hwc[: rows * GRID, : columns * GRID]).astype(np.float32)
     slope = np.abs(np.diff(y, axis=0, append=y[-1:])) + np.abs(np.diff(y, axis=1, append=y[:, -1:]))
-    total = np.pad(slope.cumsum(axis=0, dtype=np.float64).cumsum(axis=1), ((1, 0), (1, 0)))
-    score = total[patch:, patch:] - total[:-patch, patch:] - total[patch:, :-patch] + total[:-patch, :-patch]
-    return score[::GRID, ::GRID].astype(np.float32) / patch**2
+    return slope.reshape(rows, GRID, columns, GRID).mean(axis=(1, 3)).astype(np.float32)
 
 
 @dataclass
-class Bank:
-    """Pictures of one kind and where to crop them.
+class Pictures:
+    """Pictures of one kind and how much there is to see where.
 
     Attributes:
-        small: network inputs before degradation, (h, w, 3) bytes each.
-        large: targets, (h * scale, w * scale, 3) bytes each.
-        places: (n, 3): picture, top, left in `small`.
-        cumulative: (n,) cumulative probability of each place.
+        images: (H, W, 3) bytes each, perhaps mapped from files.
+        slopes: texture of each, summed from the top left: (rows + 1, columns + 1).
+        cumulative: (n,) cumulative probability of each picture, which grows with the root of its area.
     """
 
-    small: list[NDArray[np.uint8]]
-    large: list[NDArray[np.uint8]]
-    places: NDArray[np.int32]
+    images: list[NDArray[np.uint8]]
+    slopes: list[NDArray[np.float64]]
     cumulative: NDArray[np.float64]
 
     @classmethod
-    def build(cls, images: list[NDArray[np.uint8]], scale: int, patch: int, choice: int) -> Bank:
-        """Shrink the pictures (bicubic, rounded to bytes) and rank every place by its texture.
+    def build(cls, images: list[NDArray[np.uint8]]) -> Pictures:
+        """Rank the places of every picture."""
+        slopes = [np.pad(texture(i).cumsum(0, dtype=np.float64).cumsum(1), ((1, 0), (1, 0))) for i in images]
+        chance = np.sqrt([image.shape[0] * image.shape[1] for image in images])
+        return cls(images, slopes, np.cumsum(chance / chance.sum()))
 
-        A place is drawn as often as if it had to be the most textured of `choice` random ones.
+    def draw(self, edge: int, choice: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+        """A random square, the most textured of `choice`, half of the time reduced, turned and recoloured.
+
+        Reduced ones have denser texture; no two photographs are equally sharp, so the reduction's kernel varies too.
         """
-        small, large, places, scores = [], [], [], []
-        for image in images:
-            height, width = (n // scale for n in image.shape[:2])
-            if min(height, width) < patch:
-                continue
-            large.append(np.ascontiguousarray(image[: height * scale, : width * scale]))
-            small.append(large[-1] if scale == 1 else to_uint8(imresize(large[-1], height, width)))
-            score = texture(small[-1], patch)
-            top, left = np.indices(score.shape, np.int32) * GRID
-            picture = np.full(score.size, len(small) - 1, np.int32)
-            places.append(np.stack([picture, top.ravel(), left.ravel()], axis=1))
-            scores.append(score.ravel())
-        score = np.concatenate(scores)
-        rank = np.empty(score.size)
-        rank[np.argsort(score)] = np.arange(1, score.size + 1) / score.size
-        chance = rank ** (choice - 1)
-        return cls(small, large, np.concatenate(places), np.cumsum(chance / chance.sum()))
-
-    def draw(self, scale: int, patch: int, rng: np.random.Generator) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """A random pair of patches, turned and recoloured: (patch, patch, 3) and scale times as large."""
-        index = min(int(np.searchsorted(self.cumulative, rng.random())), len(self.places) - 1)
-        picture, top, left = self.places[index]
-        a = self.small[picture][top : top + patch, left : left + patch]
-        top, left, edge = top * scale, left * scale, patch * scale
-        b = self.large[picture][top : top + edge, left : left + edge]
+        index = min(int(np.searchsorted(self.cumulative, rng.random())), len(self.images) - 1)
+        image, slope = self.images[index], self.slopes[index]
+        factor = 1.0 if rng.random() < 0.5 else rng.uniform(LEAST_FACTOR, 1)
+        taken = min(round(edge / factor), *image.shape[:2])
+        places = rng.integers(0, [[image.shape[0] - taken + 1, image.shape[1] - taken + 1]], (choice, 2))
+        first, last = places // GRID, np.maximum((places + taken) // GRID, places // GRID + 1)
+        last = np.minimum(last, np.array(slope.shape) - 1)
+        (y0, x0), (y1, x1) = first.T, last.T
+        top, left = places[np.argmax(slope[y1, x1] - slope[y0, x1] - slope[y1, x0] + slope[y0, x0])]
+        patch = image[top : top + taken, left : left + taken]
+        if taken != edge:
+            kernel = Image.Resampling.BICUBIC if rng.random() < 0.5 else Image.Resampling.LANCZOS
+            patch = np.asarray(Image.fromarray(np.ascontiguousarray(patch)).resize((edge, edge), kernel))
         turns, mirror = int(rng.integers(4)), rng.random() < 0.5
-        if mirror:
-            a, b = a[:, ::-1], b[:, ::-1]
-        if rng.random() < 0.5:
-            order = rng.permutation(3)
-            a, b = a[:, :, order], b[:, :, order]
-        if rng.random() < 0.2:
-            a, b = 255 - a, 255 - b
-        return np.rot90(a, turns), np.rot90(b, turns)
+        patch = np.rot90(patch[:, ::-1] if mirror else patch, turns)
+        kind = rng.random()
+        if kind < 0.2:
+            patch = patch[:, :, rng.permutation(3)]
+        elif kind < 0.3:
+            patch = 255 - patch
+        elif kind < 0.36:
+            patch = gray(patch)
+        return np.ascontiguousarray(patch)
 
 
-def damage(image_hwc: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.float32]:
-    """Add Gaussian noise (sigma 0 to 50 of 255) or JPEG compression (quality 30 to 95), often one, sometimes both.
+def load_photographs(folder: Path) -> Pictures:
+    """Map the arrays that `prepare.py` wrote.
 
-    Half of the noisy images without compression are rounded to bytes, as files are; the others are left as they are.
-
-    Returns:
-        The damaged image, same shape, range about [0, 255].
+    Raises:
+        FileNotFoundError: if the folder holds none.
     """
-    kind = rng.random()
-    result = image_hwc.astype(np.float32)
-    if kind < 0.7:
-        result += rng.standard_normal(result.shape, np.float32) * np.float32(rng.uniform(0, 50))
-    if 0.25 < kind < 0.7 and rng.random() < 0.5:
-        result = to_uint8(result).astype(np.float32)
-    if kind < 0.25 or kind >= 0.7:
-        file = io.BytesIO()
-        subsampling = int(rng.choice((0, 2)))
-        quality = int(rng.integers(30, 96))
-        Image.fromarray(to_uint8(result)).save(file, "JPEG", quality=quality, subsampling=subsampling)
-        result = np.asarray(Image.open(file)).astype(np.float32)
-    return result
+    paths = sorted(folder.glob("*.npy"))
+    if not paths:
+        raise FileNotFoundError(f"no photographs (*.npy) in {folder}; models/training/prepare.py writes them")
+    return Pictures.build([np.load(path, mmap_mode="r") for path in paths])
 
 
 class Patches:
     """An endless source of batches.
 
     Args:
-        photos: folder of photographs.
-        scale: enlargement; 1 for restoration of damaged images.
+        photos: folder of prepared photographs.
+        task: name of the network, which decides about damage.
+        scale: enlargement; 1 for restoration.
         patch: edge length of the network input.
         seed: seed of the rendered images.
         rendered_share: share of rendered patches.
     """
 
-    def __init__(self, photos: Path, scale: int, patch: int, seed: int, rendered_share: float = 0.03) -> None:
+    def __init__(
+        self, photos: Path, task: str, scale: int, patch: int, seed: int, rendered_share: float = 0.03
+    ) -> None:
         self.scale, self.patch, self.rendered_share = scale, patch, rendered_share
-        self.drawn, choice = (patch, 5) if scale > 1 else (patch + BLOCK, 3)
-        self.photographs = Bank.build(load_photographs(photos), scale, self.drawn, choice)
-        self.rendered = Bank.build(rendered_images(36, 720, seed), scale, self.drawn, choice)
+        self.mixture, self.choice = MIXTURES[task], 5 if scale > 1 else 3
+        self.photographs = load_photographs(photos)
+        self.rendered = Pictures.build(rendered_images(24, 720, seed))
 
-    def pair(self, rng: np.random.Generator) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
-        """One input and its target, range [0, 255]; a damaged patch is cut out off the grid of JPEG's blocks."""
-        bank = self.rendered if rng.random() < self.rendered_share else self.photographs
-        small, large = bank.draw(self.scale, self.drawn, rng)
-        if self.scale > 1:
-            return small, large
-        top, left = rng.integers(0, BLOCK, 2)
-        window = slice(top, top + self.patch), slice(left, left + self.patch)
-        return damage(small, rng)[window], large[window].astype(np.float32)
+    def pair(self, rng: np.random.Generator) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """One input and its target, range [0, 255]."""
+        pictures = self.rendered if rng.random() < self.rendered_share else self.photographs
+        large = pictures.draw((self.patch + 2 * MARGIN) * self.scale, self.choice, rng)
+        small = degrade(large, self.scale, self.mixture, rng)
+        inner = slice(MARGIN, MARGIN + self.patch)
+        outer = slice(MARGIN * self.scale, (MARGIN + self.patch) * self.scale)
+        return small[inner, inner], large[outer, outer]
 
     def batch(self, count: int, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
         """A batch of inputs (count, 3, patch, patch) and targets (count, 3, patch * scale, ...), range [0, 1]."""

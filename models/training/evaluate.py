@@ -1,7 +1,8 @@
 """PSNR and SSIM of a network on a folder of images, beside classical methods.
 
 Enlargers are measured as in the literature: shrunk with MATLAB's bicubic, rounded to bytes, enlarged, rounded, Y of
-BT.601, a border of `scale` pixels left out. Denoisers (scale 1) are measured on RGB, on noise of fixed seeds (added to
+BT.601, a border of `scale` pixels left out. With `--damaged` the small image is damaged too, as photographs are: see
+`damaged_small`. Denoisers (scale 1) are measured on RGB, on noise of fixed seeds (added to
 the bytes and not rounded) and on JPEG files made by Pillow; the classical ones are told the sigma that scikit-image
 estimates, as nothing tells the networks either.
 """
@@ -17,24 +18,58 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageFilter
 from resample import imresize, luma, to_uint8
 from torch import nn
 
-DAMAGES = ("noise 15", "noise 25", "noise 50", "jpeg 40")
+DAMAGES = ("noise 5", "noise 15", "noise 25", "noise 50", "jpeg 90", "jpeg 40")
+PHOTO_DAMAGES = ("none", "jpeg 90", "jpeg 75", "jpeg 50", "noise 8, jpeg 75", "blur, jpeg 75")
+SCIKIT_IMAGE = ("astronaut", "chelsea", "coffee", "rocket")
 Image8 = NDArray[np.uint8]
 Enlarge = Callable[[Image8], Image8]
 
 
-def load_pairs(folder: Path, scale: int) -> list[tuple[str, Image8, Image8]]:
-    """Name, shrunk image and original (cropped to a multiple of `scale`) of every PNG in a folder."""
+def load_images(folder: Path) -> list[tuple[str, Image8]]:
+    """Name and image of every PNG in a folder; a folder called "scikit-image" means four photographs of that package."""
+    if folder.name == "scikit-image" and not folder.exists():
+        import skimage.data
+
+        return [(name, np.asarray(getattr(skimage.data, name)())) for name in SCIKIT_IMAGE]
+    return [(path.stem, np.asarray(Image.open(path).convert("RGB"))) for path in sorted(folder.glob("*.png"))]
+
+
+def load_pairs(folder: Path, scale: int, damage: str = "none") -> list[tuple[str, Image8, Image8]]:
+    """Name, shrunk and damaged image, and original (cropped to a multiple of `scale`) of every image in a folder."""
     pairs = []
-    for path in sorted(folder.glob("*.png")):
-        image = np.asarray(Image.open(path).convert("RGB"))
+    for number, (name, image) in enumerate(load_images(folder)):
         height, width = (n // scale for n in image.shape[:2])
         image = image[: height * scale, : width * scale]
-        pairs.append((path.stem, to_uint8(imresize(image, height, width)), image))
+        pairs.append((name, damaged_small(image, scale, damage, number), image))
     return pairs
+
+
+def damaged_small(image: Image8, scale: int, damage: str, seed: int) -> Image8:
+    """Shrink an image and damage it.
+
+    Args:
+        image: (H, W, 3), multiples of `scale`.
+        scale: factor of reduction; 1 leaves the size.
+        damage: "none" or, in this order, separated by commas: "blur" (Gaussian before the reduction, of sigma 1 at
+            scale 2, of 2 at 4), "noise SIGMA" (white, rounded to bytes), "jpeg QUALITY" (Pillow's, 4:2:0).
+        seed: of the noise.
+    """
+    steps = dict([*step.split(), ""][:2] for step in damage.split(", "))
+    if "blur" in steps:
+        image = np.asarray(Image.fromarray(image).filter(ImageFilter.GaussianBlur(max(scale / 2, 0.5))))
+    small = to_uint8(imresize(image, image.shape[0] // scale, image.shape[1] // scale))
+    if "noise" in steps:
+        noise = np.random.default_rng(seed).standard_normal(small.shape, np.float32)
+        small = to_uint8(small + noise * np.float32(steps["noise"]))
+    if "jpeg" in steps:
+        file = io.BytesIO()
+        Image.fromarray(small).save(file, "JPEG", quality=int(steps["jpeg"]))
+        small = np.asarray(Image.open(file))
+    return small
 
 
 def damaged_pairs(folder: Path, damage: str) -> list[tuple[str, Image8 | NDArray[np.float32], Image8]]:
@@ -46,15 +81,14 @@ def damaged_pairs(folder: Path, damage: str) -> list[tuple[str, Image8 | NDArray
     """
     kind, strength = damage.split()
     pairs: list[tuple[str, Image8 | NDArray[np.float32], Image8]] = []
-    for number, path in enumerate(sorted(folder.glob("*.png"))):
-        image = np.asarray(Image.open(path).convert("RGB"))
+    for number, (name, image) in enumerate(load_images(folder)):
         if kind == "noise":
             noise = np.random.default_rng(number).standard_normal(image.shape, np.float32)
-            pairs.append((path.stem, image + noise * np.float32(strength), image))
+            pairs.append((name, image + noise * np.float32(strength), image))
         else:
             file = io.BytesIO()
             Image.fromarray(image).save(file, "JPEG", quality=int(strength))
-            pairs.append((path.stem, np.asarray(Image.open(file)), image))
+            pairs.append((name, np.asarray(Image.open(file)), image))
     return pairs
 
 
@@ -101,21 +135,26 @@ def onnx_runner(path: Path) -> Enlarge:
     return run
 
 
-def set_psnr(network: nn.Module, folder: Path, scale: int) -> float:
-    """Mean PSNR of a network over a folder; of a denoiser over DAMAGES too."""
+def set_psnr(network: nn.Module, folder: Path, task: str, scale: int) -> list[float]:
+    """Mean PSNR of a network over a folder: one figure, or one for each kind of damage."""
     run = torch_runner(network)
     if scale > 1:
-        return float(np.mean([psnr(run(small), truth, scale) for _, small, truth in load_pairs(folder, scale)]))
-    return float(
-        np.mean([psnr(run(bad), truth) for damage in DAMAGES for _, bad, truth in damaged_pairs(folder, damage)])
-    )
+        kinds = PHOTO_DAMAGES if task.startswith("photo-") else PHOTO_DAMAGES[:1]
+        sets = [[pair[1:] for pair in load_pairs(folder, scale, damage)] for damage in kinds]
+    else:
+        sets = [[pair[1:] for pair in damaged_pairs(folder, damage)] for damage in DAMAGES]
+    border = scale if scale > 1 else 0
+    return [float(np.mean([psnr(run(bad), truth, border) for bad, truth in pairs])) for pairs in sets]
 
 
-def table(runners: dict[str, Enlarge], folder: Path, scale: int) -> str:
+def table(runners: dict[str, Enlarge], folder: Path, scale: int, damaged: bool = False) -> str:
     """A Markdown table of PSNR / SSIM of each method: a row per image, or per kind of damage, and their mean."""
-    lines = [f"| {'image' if scale > 1 else 'damage'} | {' | '.join(runners)} |", "|---" * (len(runners) + 1) + "|"]
-    if scale > 1:
+    by_image = scale > 1 and not damaged
+    lines = [f"| {'image' if by_image else 'damage'} | {' | '.join(runners)} |", "|---" * (len(runners) + 1) + "|"]
+    if by_image:
         rows = {name: [(small, truth)] for name, small, truth in load_pairs(folder, scale)}
+    elif scale > 1:
+        rows = {damage: [pair[1:] for pair in load_pairs(folder, scale, damage)] for damage in PHOTO_DAMAGES}
     else:
         rows = {damage: [pair[1:] for pair in damaged_pairs(folder, damage)] for damage in DAMAGES}
     border = scale if scale > 1 else 0
@@ -176,10 +215,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("models", type=Path, nargs="*", help="ONNX files")
     parser.add_argument("--scale", type=int, required=True, help="enlargement; 1 for denoisers")
-    parser.add_argument("--validation", type=Path, required=True, help="folder of PNG images")
+    parser.add_argument("--validation", type=Path, required=True, help='folder of PNG images, or "scikit-image"')
+    parser.add_argument("--damaged", action="store_true", help="damage the small images as photographs are damaged")
     options = parser.parse_args()
     runners = classical(options.scale) | {path.stem: onnx_runner(path) for path in options.models}
-    print(table(runners, options.validation, options.scale))
+    print(table(runners, options.validation, options.scale, options.damaged))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F  # noqa: N812
 from resample import bicubic_phases
-from restorers import GateBlock, HalvingHead
+from restorers import Denoiser, GateBlock, HalvingHead
 from torch import Tensor, nn
 
 
@@ -23,18 +23,19 @@ class DifferenceConv(nn.Module):
     Args:
         outputs: output channels.
         free: let the kernels sum to anything, and add a bias (for comparison).
+        inputs: input channels, each a colour of an image.
     """
 
-    def __init__(self, outputs: int, free: bool = False) -> None:
+    def __init__(self, outputs: int, free: bool = False, inputs: int = 3) -> None:
         super().__init__()
         self.free = free
-        self.weight = nn.Parameter(torch.empty(outputs, 3, 5, 5))
+        self.weight = nn.Parameter(torch.empty(outputs, inputs, 5, 5))
         nn.init.kaiming_normal_(self.weight, nonlinearity="relu")
         self.bias = nn.Parameter(torch.zeros(outputs)) if free else None
         self.padding = 0
 
     def folded(self) -> Tensor:
-        """The kernels that are applied: (outputs, 3, 5, 5)."""
+        """The kernels that are applied: (outputs, inputs, 5, 5)."""
         return self.weight if self.free else self.weight - self.weight.mean(dim=(2, 3), keepdim=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -113,6 +114,7 @@ class Enlarger(nn.Module):
         block: "identity", "collapsed" (as shipped); "plain", "residual", "leaky" or "gate" for comparison.
         bias: give the convolutions biases and the first layer free kernels; False keeps flat fields exactly flat.
         fuse: carry the first features past the body to the last layer.
+        hints: channels of what another network knows of each input pixel; its input image is then seen too.
     """
 
     def __init__(
@@ -123,11 +125,15 @@ class Enlarger(nn.Module):
         block: str = "identity",
         bias: bool = False,
         fuse: bool = True,
+        hints: int = 0,
     ) -> None:
         super().__init__()
         self.scale, self.fuse, self.multiple = scale, fuse, 1
         self.description = f"{depth} plain 3x3 convolutions of {width} channels, pixel shuffle, bicubic skip"
-        self.head = DifferenceConv(width, bias)
+        self.head = DifferenceConv(width, bias, 6 if hints else 3)
+        self.hints = FoldedConv(hints, width, identity=False) if hints else None
+        if self.hints:
+            self.hints.weight.data.zero_()
         if block == "gate":
             self.body = nn.Sequential(*(GateBlock(width) for _ in range(depth)))
         elif block == "residual":
@@ -143,11 +149,13 @@ class Enlarger(nn.Module):
             skip[channel, :, channel] = phases
         self.register_buffer("skip", skip.flatten(0, 1), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, seen: Tensor | None = None, known: Tensor | None = None) -> Tensor:
         """Enlarge.
 
         Args:
             x: (N, 3, H, W), RGB of range [0, 1], any size from 1 x 1.
+            seen: (N, 3, H, W), the image that x was made of, where the network takes hints.
+            known: (N, hints, H, W), the hints.
 
         Returns:
             (N, 3, H * scale, W * scale), not clipped.
@@ -155,11 +163,48 @@ class Enlarger(nn.Module):
         padded = F.pad(x, (2, 2, 2, 2), mode="replicate")
         with torch.autocast(x.device.type, enabled=False):
             base = F.conv2d(padded.float(), self.skip)
-        first = F.relu(self.head(padded))
+        if self.hints is None or seen is None:
+            first = F.relu(self.head(padded))
+        else:
+            both = torch.cat([padded, F.pad(seen, (2, 2, 2, 2), mode="replicate")], dim=1)
+            first = F.relu(self.head(both) + self.hints(known))
         features = self.body(first)
         if self.fuse:
             features = features + first
         return F.pixel_shuffle(base + self.tail(features).float(), self.scale)
+
+
+class PhotoEnlarger(nn.Module):
+    """Restore, then enlarge, in one network: the enlarger sees the damaged image and the restorer's features too.
+
+    Args:
+        scale: output pixels per input pixel along each axis.
+        width: channels of the restorer at half resolution, and of the enlarger.
+        depth: 3 x 3 convolutions of the enlarger's body.
+        block: kind of the enlarger's blocks.
+        blocks: blocks per stage of the restorer.
+    """
+
+    def __init__(self, scale: int, width: int, depth: int, block: str, blocks: tuple[int, ...]) -> None:
+        super().__init__()
+        self.restorer = Denoiser(width, blocks)
+        self.enlarger = Enlarger(scale, width, depth, block, hints=width // 4)
+        self.multiple = self.restorer.multiple
+        self.description = f"{self.restorer.description}; then {self.enlarger.description}"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Restore and enlarge.
+
+        Args:
+            x: (N, 3, H, W), RGB of range [0, 1], any size from 1 x 1.
+
+        Returns:
+            (N, 3, H * scale, W * scale), not clipped.
+        """
+        height, width = x.shape[-2:]
+        features = self.restorer.features(x)
+        damage = F.pixel_shuffle(self.restorer.tail(features).float(), 2)[..., :height, :width]
+        return self.enlarger(x - damage, x, F.pixel_shuffle(features, 2)[..., :height, :width])
 
 
 def fold(network: nn.Module) -> nn.Module:

@@ -112,15 +112,8 @@ class Denoiser(nn.Module):
         self.up = nn.ModuleList(nn.Sequential(*(kind(w) for _ in range(n))) for w, n in reversed(pairs))
         self.tail = _conv(width, 12, gain=0.1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Restore.
-
-        Args:
-            x: (N, 3, H, W), RGB of range [0, 1], any size from 1 x 1.
-
-        Returns:
-            (N, 3, H, W), not clipped.
-        """
+    def features(self, x: Tensor) -> Tensor:
+        """What the network knows of (N, 3, H, W) at half resolution: (N, width, H' / 2, W' / 2), H' a multiple."""
         height, width = x.shape[-2:]
         down, right = -height % self.multiple, -width % self.multiple
         padded = F.pad(x, (2, 2 + right, 2, 2 + down), mode="replicate")
@@ -133,5 +126,17 @@ class Denoiser(nn.Module):
         features = self.middle(features)
         for double, stage in zip(self.enlarge, self.up, strict=True):
             features = stage(double(features) + kept.pop())
-        damage = F.pixel_shuffle(self.tail(features).float(), 2)
+        return features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Restore.
+
+        Args:
+            x: (N, 3, H, W), RGB of range [0, 1], any size from 1 x 1.
+
+        Returns:
+            (N, 3, H, W), not clipped.
+        """
+        height, width = x.shape[-2:]
+        damage = F.pixel_shuffle(self.tail(self.features(x)).float(), 2)
         return x - damage[..., :height, :width]

@@ -1,7 +1,8 @@
 """Train one of the bundled networks: `python models/training/train.py --task x2 --photos DIR --out DIR`.
 
 Adam, L1 loss, cosine learning rate, gradient clipping and an exponential moving average of the weights, which is what
-is measured and shipped. The run continues from `OUT/last.pt` if that exists. `OUT/curve.csv` logs it.
+is measured and shipped. The run continues from `OUT/last.pt` if that exists; SIGTERM ends it with a checkpoint.
+`OUT/curve.csv` logs it.
 """
 
 from __future__ import annotations
@@ -11,20 +12,23 @@ import copy
 import csv
 import math
 import os
+import signal
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import torch
 from data import Patches
 from evaluate import set_psnr
-from networks import Enlarger
-from restorers import Denoiser
+from networks import DifferenceConv, Enlarger, FoldedConv, PhotoEnlarger
+from restorers import Denoiser, HalvingHead
 from scunet import SCUNet
 from torch import Tensor, nn
 
-SCALES = {"x2": 2, "x4": 4, "denoise": 1, "scunet-s": 1}
+SCALES = {"x2": 2, "x4": 4, "photo-x2": 2, "photo-x4": 4, "denoise": 1, "scunet-s": 1}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -49,11 +53,15 @@ def parse_arguments() -> argparse.Namespace:
     )
     parser.add_argument("--bias", action="store_true", help="biases and free first kernels (flat fields not exact)")
     parser.add_argument("--no-fuse", action="store_true", help="no skip from the first features to the last layer")
-    parser.add_argument("--init", type=Path, help="checkpoint whose fitting weights to start from")
+    parser.add_argument(
+        "--init", type=Path, nargs="+", default=[], help="checkpoints or exported networks to start from"
+    )
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--patch", type=int, default=40, help="edge length of an input patch")
     parser.add_argument("--lr", type=float, default=1e-3)
-    parser.add_argument("--mse-from", type=float, default=2.0, help="share of the run after which the loss is MSE")
+    parser.add_argument(
+        "--mse-from", type=float, default=2.0, help="share of the run after which the loss is log of MSE"
+    )
     parser.add_argument("--luma", type=float, default=0.0, help="weight of the error of luma beside that of RGB")
     parser.add_argument("--ema", type=float, default=0.999)
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
@@ -68,6 +76,9 @@ def build_from(config: dict[str, Any]) -> nn.Module:
     """The untrained network of a configuration, as it is kept in every checkpoint."""
     if config["task"] == "denoise":
         return Denoiser(config["width"], tuple(config["blocks"]), config["block"])
+    if config["task"].startswith("photo-"):
+        scale, blocks = SCALES[config["task"]], tuple(config["blocks"])
+        return PhotoEnlarger(scale, config["width"], config["depth"], config["block"], blocks)
     if config["task"] == "scunet-s":
         return SCUNet(config["width"], tuple(config["blocks"]))
     return Enlarger(
@@ -76,16 +87,43 @@ def build_from(config: dict[str, Any]) -> nn.Module:
 
 
 def load_fitting(network: nn.Module, path: Path) -> None:
-    """Copy from a checkpoint the weights whose name and shape fit."""
-    own = network.state_dict()
-    saved = torch.load(path, map_location="cpu", weights_only=True)["ema"]
-    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
-    free = {name: value for name, value in saved.items() if name not in frozen}
-    fitting = {name: value for name, value in free.items() if name in own and own[name].shape == value.shape}
-    network.load_state_dict(own | fitting)
+    """Copy the weights whose name and shape fit, into the part of the network where most do.
+
+    A checkpoint holds branches, an ONNX file the kernels they were folded to; a branch takes up the difference then. A
+    kernel that has more inputs here does not look at them yet.
+    """
+    if path.suffix == ".onnx":
+        saved = {
+            tensor.name: torch.from_numpy(onnx.numpy_helper.to_array(tensor).copy())
+            for tensor in onnx.load(path).graph.initializer
+        }
+    else:
+        saved = torch.load(path, map_location="cpu", weights_only=True)["ema"]
+    parts: list[nn.Module] = [network, *(getattr(network, name, network) for name in ("restorer", "enlarger"))]
+    part = max(parts, key=lambda part: len(fitting_names(part, saved)))
+    names, layers = fitting_names(part, saved), dict(part.named_modules())
+    own = dict(part.named_parameters())
+    for name in names:
+        value, layer = saved[name], layers[name.rpartition(".")[0]]
+        if value.shape != own[name].shape:
+            value = torch.cat([value, torch.zeros_like(own[name])[:, value.shape[1] :]], dim=1)
+        if path.suffix == ".onnx" and isinstance(layer, (DifferenceConv, FoldedConv, HalvingHead)):
+            value = own[name].detach() + value - layer.folded().detach()
+        own[name].data.copy_(value)
     if isinstance(network, SCUNet):
         network.constrain()
-    print(f"took {len(fitting)} of {len(own)} tensors from {path.name}")
+    print(f"took {len(names)} of {len(own)} tensors from {path.name}")
+
+
+def fitting_names(part: nn.Module, saved: dict[str, Tensor]) -> list[str]:
+    """Names of trained weights that a file has in the same shape, or for fewer inputs."""
+    names = []
+    for name, own in part.named_parameters():
+        shape = saved[name].shape if name in saved else ()
+        wider = len(shape) == 4 and (shape[0], *shape[2:]) == (own.shape[0], *own.shape[2:]) and shape[1] < own.shape[1]
+        if own.requires_grad and (shape == own.shape or wider):
+            names.append(name)
+    return names
 
 
 def save(path: Path, content: dict[str, Any]) -> None:
@@ -99,6 +137,15 @@ def learning_rate(options: argparse.Namespace, step: int, steps: int) -> float:
     """Warm up over 200 steps, then a cosine down to a thousandth."""
     warm = min(1.0, (step + 1) / 200)
     return options.lr * warm * (0.0005 + 0.9995 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
+
+
+def logarithmic(error: Tensor) -> Tensor:
+    """Mean over the batch of the logarithm of each patch's squared error, as NAFNet's loss (Chen et al., ECCV 2022).
+
+    What is measured is the mean of decibels: a clean patch counts as much as a wrecked one, while their squared errors
+    differ a thousandfold. Better than 50 dB is good enough.
+    """
+    return 0.02 * torch.log(error.square().mean(dim=(1, 2, 3)) + 1e-5).mean()
 
 
 class Trainer:
@@ -123,8 +170,8 @@ class Trainer:
         self.config = {name: getattr(options, name) for name in names}
         torch.manual_seed(options.seed)
         self.network = build_from(self.config).to(options.device, memory_format=torch.channels_last)
-        if options.init:
-            load_fitting(self.network, options.init)
+        for path in options.init:
+            load_fitting(self.network, path)
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimizer = torch.optim.Adam(self.network.parameters(), lr=options.lr, betas=(0.9, 0.99), fused=True)
         self.step, self.steps, self.seconds, self.loss = 0, options.steps or 0, 0.0, 0.0
@@ -154,7 +201,7 @@ class Trainer:
             weights = torch.tensor((0.257, 0.504, 0.098), device=error.device).view(1, 3, 1, 1)
             error = torch.cat([error, options.luma * 3 * (error * weights).sum(dim=1, keepdim=True)], dim=1)
         squared = self.steps and self.step >= options.mse_from * self.steps
-        loss = 30 * error.square().mean() if squared else error.abs().mean()
+        loss = logarithmic(error) if squared else error.abs().mean()
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 0.5)
@@ -168,9 +215,18 @@ class Trainer:
     def checkpoint(self) -> None:
         """Measure, log, and write `ema.pt` and `last.pt`."""
         options = self.options
-        psnr = set_psnr(self.average, options.validation, SCALES[options.task]) if options.validation else math.nan
+        scale = SCALES[options.task]
+        figures = set_psnr(self.average, options.validation, options.task, scale) if options.validation else []
+        psnr = sum(figures) / len(figures) if figures else math.nan
         rate = self.optimizer.param_groups[0]["lr"]
-        row = [self.step, round(self.seconds, 1), f"{rate:.3g}", f"{self.loss:.6f}", f"{psnr:.4f}"]
+        row = [
+            self.step,
+            round(self.seconds, 1),
+            f"{rate:.3g}",
+            f"{self.loss:.6f}",
+            f"{psnr:.4f}",
+            *(f"{x:.2f}" for x in figures),
+        ]
         with (options.out / "curve.csv").open("a", newline="") as file:
             csv.writer(file).writerow(row)
         print(*row, flush=True)
@@ -203,10 +259,11 @@ def main() -> None:
     torch.set_num_threads(options.threads or os.cpu_count() or 1)
     options.out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(options)
-    patches = Patches(options.photos, SCALES[options.task], options.patch, options.seed)
+    patches = Patches(options.photos, options.task, SCALES[options.task], options.patch, options.seed)
     rng = np.random.default_rng([options.seed, trainer.step])
-    first, times = trainer.step, []
-    while not trainer.steps or trainer.step < trainer.steps:
+    first, times, stop = trainer.step, [], threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    while not stop.is_set() and (not trainer.steps or trainer.step < trainer.steps):
         started = time.perf_counter()
         trainer.train_step(*patches.batch(options.batch, rng))
         times.append(time.perf_counter() - started)
