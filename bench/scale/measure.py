@@ -23,6 +23,7 @@ from model import Costs, RayConfig
 from sr_tile.distributed import ray_data as engine
 from sr_tile.distributed.tasks import EnhanceConfig, decode, encode
 from sr_tile.enhancer import Enhancer
+from sr_tile.jobs.selection import FilePair
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner import Settings
 
@@ -69,7 +70,7 @@ class WaitingRecipe(EnhanceConfig):
         return Enhancer(WaitingEngine(self.seconds), settings=Settings(tile=SIDE, overlap=0, halo=0, batch=1))
 
 
-def pictures(folder: Path, count: int) -> list[tuple[str, str, None]]:
+def pictures(folder: Path, count: int) -> list[FilePair]:
     """Photographs of one size, as PNG."""
     from PIL import Image
     from skimage import data
@@ -78,12 +79,14 @@ def pictures(folder: Path, count: int) -> list[tuple[str, str, None]]:
     folder.mkdir(parents=True)
     for index in range(count):
         picture.save(folder / f"{index}.png")
-    return [(str(folder / f"{index}.png"), str(folder.parent / "out" / f"{index}.png"), None) for index in range(count)]
+    return [
+        FilePair(str(folder / f"{index}.png"), str(folder.parent / "out" / f"{index}.png")) for index in range(count)
+    ]
 
 
-def cpu_costs(config: EnhanceConfig, pair: tuple[str, str, None], rounds: int = 20) -> tuple[float, float]:
+def cpu_costs(config: EnhanceConfig, pair: FilePair, rounds: int = 20) -> tuple[float, float]:
     """CPU seconds of decoding one image, and of encoding it."""
-    row = {"index": 0, "source": pair[0], "target": pair[1]}
+    row = {"index": 0, "source": pair.source, "target": pair.target}
     start = time.process_time()
     for _ in range(rounds):
         decoded = decode(row, config)
@@ -94,12 +97,12 @@ def cpu_costs(config: EnhanceConfig, pair: tuple[str, str, None], rounds: int = 
     return (middle - start) / rounds, (time.process_time() - middle) / rounds
 
 
-def run(pairs: list[tuple[str, str, None]], config: EnhanceConfig, actors: int) -> tuple[float, float, float]:
+def run(pairs: list[FilePair], config: EnhanceConfig, actors: int) -> tuple[float, float, float]:
     """(images a second once under way, seconds to the first result, CPU seconds of the driver an image from then on)."""
     start = time.perf_counter()
     times: list[float] = []
     cpu = 0.0
-    for result in engine.run_ray(pairs, config, engine.RayConfig(actors=actors, batch=1), overwrite=True):
+    for result in engine.run_ray(pairs, config, engine.RayConfig(actors=actors, batch=1), existing="overwrite"):
         assert result.status == "done", result.error
         cpu = cpu or time.process_time()
         times.append(time.perf_counter())

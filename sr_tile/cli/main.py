@@ -8,6 +8,7 @@ import typer
 
 from sr_tile import __version__
 from sr_tile.cli import bench, enhance, export_onnx, inspect, job, models, plan, rebatch, serve
+from sr_tile.cli.grouped import StrictCommand, grouped
 from sr_tile.errors import SrTileError
 
 app = typer.Typer(
@@ -19,13 +20,13 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("bench")(bench.bench)
-app.command("enhance")(enhance.enhance)
-app.command("export-onnx")(export_onnx.export_onnx)
-app.command("inspect")(inspect.inspect)
-app.command("plan")(plan.plan)
-app.command("rebatch")(rebatch.rebatch)
-app.command("serve")(serve.serve)
+app.command("bench", cls=StrictCommand)(bench.bench)
+app.command("enhance", cls=StrictCommand)(grouped(enhance.enhance))
+app.command("export-onnx", cls=StrictCommand)(export_onnx.export_onnx)
+app.command("inspect", cls=StrictCommand)(inspect.inspect)
+app.command("plan", cls=StrictCommand)(plan.plan)
+app.command("rebatch", cls=StrictCommand)(rebatch.rebatch)
+app.command("serve", cls=StrictCommand)(serve.serve)
 app.add_typer(job.app, name="job", context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(models.app, name="models", context_settings={"help_option_names": ["-h", "--help"]})
 

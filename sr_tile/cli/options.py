@@ -1,6 +1,7 @@
 """Options that several commands share, and their values."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -34,9 +35,46 @@ BatchSize = Annotated[str, typer.Option(callback=number_or_auto, help="Tiles a c
 MemLimit = Annotated[str | None, typer.Option(help="Memory of the whole process, such as 2GiB.")]
 
 
+@dataclass(frozen=True)
+class ModelOptions:
+    """Which network, and where it runs."""
+
+    model: Model = None
+    scale: Scale = None
+    device: Device = "auto"
+
+
+@dataclass(frozen=True)
+class TileOptions:
+    """How images are cut, and the memory for it."""
+
+    tile_size: TileSize = "auto"
+    overlap: Overlap = "auto"
+    halo: Halo = "auto"
+    batch_size: BatchSize = "auto"
+    mem_limit: MemLimit = None
+
+    @property
+    def settings(self) -> "Settings":
+        """As the planner takes them."""
+        return settings_of(self.tile_size, self.overlap, self.halo, self.batch_size, self.mem_limit)
+
+    @property
+    def explicit(self) -> dict[str, str]:
+        """Those of the cut that are not `auto`, as a server calls them."""
+        values = {"tile_size": self.tile_size, "overlap": self.overlap, "halo": self.halo}
+        return {name: value for name, value in values.items() if value != "auto"}
+
+
 def as_number(text: str) -> "int | str":
     """`auto`, or the number."""
     return text if text == "auto" else int(text)
+
+
+def check_parallel(text: str) -> str:
+    """Check for what `parse_parallel` reads."""
+    parse_parallel(text)
+    return text
 
 
 def parse_parallel(text: str) -> dict[str, int]:

@@ -56,7 +56,7 @@ def plan(  # the options of `enhance` that decide how it cuts
 
     from sr_tile.engines.factory import open_engines
     from sr_tile.errors import ImageReadError
-    from sr_tile.jobs.files import find_images
+    from sr_tile.jobs.selection import find_images
     from sr_tile.models import zoo
 
     if paths:

@@ -6,10 +6,11 @@ from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from sr_tile.distributed.storage import exists, is_url
+from sr_tile.distributed.storage import exists
 from sr_tile.distributed.tasks import Row
-from sr_tile.jobs.files import FilePair, FileResult
+from sr_tile.jobs.report import FileResult
 from sr_tile.jobs.resumable import FileFingerprint, ResumableJob
+from sr_tile.jobs.selection import Existing, FilePair, is_url, screen
 
 LOST = (
     "its worker died each time it was tried, most likely for want of memory; use fewer actors or a smaller --tile-size"
@@ -20,11 +21,11 @@ class Progress:
     """Every image has one result in the end, whatever died.
 
     Args:
-        pairs: (source, target, problem) of each image.
+        pairs: sources and targets of the images.
         job: keeps the journal; None for a run without one.
     """
 
-    def __init__(self, pairs: Sequence[tuple[str, str, str | None]], job: ResumableJob | None) -> None:
+    def __init__(self, pairs: Sequence[FilePair], job: ResumableJob | None) -> None:
         self._pairs, self._job = pairs, job
         self.ended: set[int] = set()
         self.done: set[int] = set()
@@ -32,39 +33,23 @@ class Progress:
         self._folders: dict[int, str] = {}
         self._blocks: dict[int, dict[int, int]] = defaultdict(dict)
 
-    def wanted(
-        self, overwrite: bool, skip_existing: bool, retry_failed: bool
-    ) -> Generator[FileResult, None, list[Row]]:
+    def wanted(self, existing: Existing, retry_failed: bool) -> Generator[FileResult, None, list[Row]]:
         """Results of images that need not be done; what comes back in the end are rows for those that are."""
         rows: list[Row] = []
         for index, pair in enumerate(self._pairs):
-            found = self._known(pair, overwrite, skip_existing, retry_failed)
-            if found:
-                self.ended.add(index)
-                yield found
+            if self._job:
+                (item,) = self._job.waiting([pair], existing=existing, retry_failed=retry_failed)
             else:
-                source, target = (name if is_url(name) else os.path.abspath(name) for name in pair[:2])  # noqa: PTH100
-                rows.append({"index": index, "source": source, "target": target})
-                if self._job:
-                    self._job.begin(_paths(pair), FileFingerprint(-1, -1, ""))
+                (item,) = screen([pair], existing, exists=exists)
+            if isinstance(item, FileResult):
+                self.ended.add(index)
+                yield item
+                continue
+            source, target = (name if is_url(name) else os.path.abspath(name) for name in (pair.source, pair.target))  # noqa: PTH100
+            rows.append({"index": index, "source": source, "target": target})
+            if self._job:
+                self._job.begin(pair, FileFingerprint(-1, -1, ""))
         return rows
-
-    def _known(
-        self, pair: tuple[str, str, str | None], overwrite: bool, skip_existing: bool, retry_failed: bool
-    ) -> FileResult | None:
-        source, target, problem = pair
-        if self._job:
-            keywords = {"overwrite": overwrite, "skip_existing": skip_existing, "retry_failed": retry_failed}
-            (item,) = self._job.waiting([_paths(pair)], **keywords)
-            return item if isinstance(item, FileResult) else None
-        if problem:
-            return FileResult(source, target, "failed", problem)
-        if not overwrite and exists(target):
-            if skip_existing:
-                return FileResult(source, target, "skipped")
-            error = f"{target}: exists already: choose another name, or give --overwrite (overwrite=True)"
-            return FileResult(source, target, "failed", error)
-        return None
 
     def take(self, dataset: Any, wanted: Sequence[Row]) -> Iterator[FileResult]:
         """Results out of a dataset of reports; images of which nothing came back have failed.
@@ -82,7 +67,7 @@ class Progress:
             elif index not in self.ended:
                 yield self._end(index, report)
         for index in {row["index"] for row in wanted} - heard - self.ended:
-            yield self._end(index, {"kind": "failed", "error": f"{self._pairs[index][0]}: {LOST}"})
+            yield self._end(index, {"kind": "failed", "error": f"{self._pairs[index].source}: {LOST}"})
 
     def blocks(self, row: Row) -> tuple[str, dict[int, int]]:
         """Where the blocks of a giant lie, and first row to end of each."""
@@ -91,7 +76,7 @@ class Progress:
 
     def recorded(self, row: Row) -> dict[str, dict[int, int]]:
         """The blocks of an image that the journal knows: folder to first row to end."""
-        return dict(self._job.recorded(Path(row["target"]))) if self._job else {}
+        return dict(self._job.recorded(row["target"])) if self._job else {}
 
     def _band(self, report: Row) -> None:
         index, first, end = report["index"], report["first"], report["end"]
@@ -100,20 +85,16 @@ class Progress:
             return
         self._blocks[index][first] = end
         if self._job:
-            self._job.band(Path(self._pairs[index][1]), Path(report["blocks"]), first, end)
+            self._job.band(self._pairs[index].target, Path(report["blocks"]), first, end)
 
     def _end(self, index: int, report: Row) -> FileResult:
         self.ended.add(index)
         pair = self._pairs[index]
         if report["kind"] == "failed":
             if self._job:
-                return self._job.failed(_paths(pair), report["error"])
-            return FileResult(pair[0], pair[1], "failed", report["error"])
+                return self._job.failed(pair, report["error"])
+            return FileResult(pair.source, pair.target, "failed", report["error"])
         self.done.add(index)
         if self._job:
-            self._job.done(_paths(pair), FileFingerprint(report["size"], report["mtime_ns"], report["sha256"]))
-        return FileResult(pair[0], pair[1], "done")
-
-
-def _paths(pair: tuple[str, str, str | None]) -> FilePair:
-    return FilePair(Path(pair[0]), Path(pair[1]), pair[2])
+            self._job.done(pair, FileFingerprint(report["size"], report["mtime_ns"], report["sha256"]))
+        return FileResult(pair.source, pair.target, "done")

@@ -17,11 +17,11 @@ from typing import Any
 
 from sr_tile.distributed import tasks
 from sr_tile.distributed.progress import Progress
-from sr_tile.distributed.storage import is_url
 from sr_tile.distributed.tasks import EnhanceConfig, Row
 from sr_tile.errors import ArgumentError
-from sr_tile.jobs.files import FileResult
+from sr_tile.jobs.report import FileResult
 from sr_tile.jobs.resumable import ResumableJob
+from sr_tile.jobs.selection import Existing, FilePair, is_url
 from sr_tile.system import memory
 
 TASK_CPUS = 0.25  # what one decoder or encoder counts: they wait for disks as well
@@ -127,30 +127,28 @@ def plan_on_fleet(config: EnhanceConfig, fleet: RayConfig) -> EnhanceConfig:
 
 
 def run_ray(
-    pairs: Sequence[tuple[str, str, str | None]],
+    pairs: Sequence[FilePair],
     config: EnhanceConfig,
     fleet: RayConfig,
     *,
     job: ResumableJob | None = None,
-    overwrite: bool = False,
-    skip_existing: bool = False,
+    existing: Existing = "refuse",
     retry_failed: bool = False,
 ) -> Iterator[FileResult]:
     """Enhance files on a fleet; results come as they are ready, and one that fails never stops the rest.
 
     Args:
-        pairs: (source, target, problem) of each, as `pair_urls` gives them.
+        pairs: sources and targets, as `select_urls` gives them.
         config: what to do.
         fleet: who does it.
         job: keeps a journal, for local files.
-        overwrite: replace targets that exist.
-        skip_existing: leave targets that exist alone.
+        existing: what becomes of targets that exist.
         retry_failed: with a job, see `ResumableJob.run`.
 
     Raises:
         ArgumentError: a journal of files that are not local.
     """
-    remote = any(is_url(source) or is_url(target) for source, target, _ in pairs)
+    remote = any(is_url(pair.source) or is_url(pair.target) for pair in pairs)
     if job and remote:
         raise ArgumentError("--job keeps a journal of local files; for URLs, --skip-existing goes on where a run ended")
     fleet = fleet.connect()
@@ -158,14 +156,14 @@ def run_ray(
         config = replace(config, model=os.path.abspath(config.model))  # noqa: PTH100  # as the journal names files
     config = plan_on_fleet(replace(config, plan=job.plan) if job and job.plan else config, fleet)
     # Every machine that writes results sees their folder; the journal's folder is to be such a one.
-    bands = job.bands if job else Path(pairs[0][1]).absolute().parent / f".sr-tile-{secrets.token_hex(4)}"
+    bands = job.bands if job else pairs[0].target_path.absolute().parent / f".sr-tile-{secrets.token_hex(4)}"
     config = replace(config, split=not remote and (fleet.actors > 1 or job is not None), bands=str(bands))
     if job:
         assert config.plan  # by plan_on_fleet
         job.start(config.plan, config.device, len(pairs))
     progress = Progress(pairs, job)
     try:
-        wanted = yield from progress.wanted(overwrite, skip_existing, retry_failed)
+        wanted = yield from progress.wanted(existing, retry_failed)
         if wanted:
             yield from progress.take(enhance_dataset(_dataset(wanted, fleet.batch), config, fleet), wanted)
         giants = [row for row in wanted if row["index"] in progress.giants]

@@ -9,12 +9,7 @@ from typing import Any
 
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, one_line
 from sr_tile.images import READABLE_SUFFIXES
-from sr_tile.jobs.files import FilePair, pair_files
-
-
-def is_url(name: str) -> bool:
-    """Whether a name needs fsspec."""
-    return "://" in name
+from sr_tile.jobs.selection import FilePair, Selection, check_name, is_url, select_files
 
 
 def _open_system(url: str) -> tuple[Any, str]:
@@ -85,34 +80,35 @@ def exists(name: str) -> bool:
     return bool(system.exists(path))
 
 
-def pair_urls(
-    inputs: Sequence[str], output: str, *, recursive: bool = False, suffix: str | None = None
-) -> list[tuple[str, str, str | None]]:
-    """(source, target, problem) of each image, as `pair_files` finds them; inputs and output may be URLs.
+def select_urls(inputs: Sequence[str], output: str, *, recursive: bool = False, suffix: str | None = None) -> Selection:
+    """As `select_files`; inputs and output may be URLs.
 
     Raises:
         ImageReadError: nothing was found.
         ArgumentError: two inputs would become one file, or storage cannot be reached.
     """
+    for name in (*inputs, output):
+        if not is_url(name):
+            check_name(name, "output" if name is output else "input")
     if not any(is_url(name) for name in (*inputs, output)):
-        pairs: list[FilePair] = pair_files(inputs, output, recursive=recursive, suffix=suffix)
-        return [(str(pair.source), str(pair.target), pair.problem) for pair in pairs]
-    found: dict[str, tuple[str, str, str | None]] = {}
+        return select_files(inputs, output, recursive=recursive, suffix=suffix)
+    found: dict[str, FilePair] = {}
+    left_out = Selection()
     for item in inputs:
-        for source, relative in _find(item, recursive):
+        for source, relative in _find(item, recursive, left_out):
             place = str(PurePosixPath(relative).with_suffix(suffix)) if suffix else relative
             target = f"{output.rstrip('/')}/{place}"
-            if target in found and found[target][0] != source:
+            if target in found and found[target].source != source:
                 raise ArgumentError(
-                    f"{found[target][0]} and {source} would both become {target}; rename one, or do them apart"
+                    f"{found[target].source} and {source} would both become {target}; rename one, or do them apart"
                 )
-            found[target] = (source, target, None)
+            found[target] = FilePair(source, target)
     if not found:
         raise ImageReadError(f"{', '.join(inputs)}: holds no image ({', '.join(sorted(READABLE_SUFFIXES))})")
-    return list(found.values())
+    return Selection(list(found.values()), left_out.left_out)
 
 
-def _find(item: str, recursive: bool) -> Iterator[tuple[str, str]]:
+def _find(item: str, recursive: bool, selection: Selection) -> Iterator[tuple[str, str]]:
     """(name, place below the output) of the images in one input: a file, a folder or a glob."""
     system, path = _open_system(item)
     prefix = f"{item.partition('://')[0]}://" if is_url(item) else ""
@@ -124,8 +120,11 @@ def _find(item: str, recursive: bool) -> Iterator[tuple[str, str]]:
         root = ""
     for name in sorted(names):
         relative = name.removeprefix(root).lstrip("/") if root else PurePosixPath(name).name
-        hidden = PurePosixPath(name).name.startswith(".")
-        if root == "" or (PurePosixPath(name).suffix.lower() in READABLE_SUFFIXES and not hidden):
+        if root and PurePosixPath(name).suffix.lower() not in READABLE_SUFFIXES:
+            selection.leave_out(f"{prefix}{name}", "no image by the suffix")
+        elif root and PurePosixPath(name).name.startswith("."):
+            selection.leave_out(f"{prefix}{name}", "hidden")
+        else:
             yield f"{prefix}{name}", relative
 
 

@@ -23,8 +23,9 @@ from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ImageReadError, SrTileError
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
 from sr_tile.images.rows import CroppingSink, Sink, SkippingSource
-from sr_tile.jobs.files import FilePair, FileResult
 from sr_tile.jobs.journal import Journal
+from sr_tile.jobs.report import FileResult
+from sr_tile.jobs.selection import Existing, FilePair, make_folder, screen
 from sr_tile.jobs.strip_store import CheckpointingSink, StripStore
 from sr_tile.models import zoo
 from sr_tile.pipeline.job import ImageJob
@@ -152,18 +153,20 @@ class ResumableJob:
         if image is None or image.status == "begun" or image.source != _name(pair.source):
             return None
         try:
-            status = pair.source.stat()
+            status = pair.source_path.stat()
             same = (status.st_size, status.st_mtime_ns) == (image.size, image.mtime_ns)
             if image.status == "done":
-                same = same or (status.st_size == image.size and FileFingerprint.of(pair.source).sha256 == image.sha256)
-                same = same and pair.target.stat().st_size == image.bytes
+                same = same or (
+                    status.st_size == image.size and FileFingerprint.of(pair.source_path).sha256 == image.sha256
+                )
+                same = same and pair.target_path.stat().st_size == image.bytes
         except (OSError, ImageReadError):
             same = image.status == "failed" and image.size < 0
         if not same or (image.status == "failed" and retry_failed):
             return None
-        return FileResult(str(pair.source), str(pair.target), image.status, image.error)
+        return FileResult(pair.source, pair.target, image.status, image.error)
 
-    def owns(self, target: Path) -> bool:
+    def owns(self, target: Path | str) -> bool:
         """Whether what lies at `target` was made by this job, and may be replaced."""
         return _name(target) in self.journal.state.owned
 
@@ -173,64 +176,55 @@ class ResumableJob:
 
     def done(self, pair: FilePair, facts: FileFingerprint | None = None) -> None:
         """Note that an image is whole, with the facts of its source where they were not known when it was begun."""
-        size, known = pair.target.stat().st_size, asdict(facts) if facts else {}
+        size, known = pair.target_path.stat().st_size, asdict(facts) if facts else {}
         self.journal.append("done", sync=True, target=_name(pair.target), bytes=size, **known)
 
     def failed(self, pair: FilePair, error: str) -> FileResult:
         """Note that an image has no result, and why."""
         size = mtime_ns = -1
         with contextlib.suppress(OSError):
-            status = pair.source.stat()
+            status = pair.source_path.stat()
             size, mtime_ns = status.st_size, status.st_mtime_ns
         source, target = _name(pair.source), _name(pair.target)
         self.journal.append("failed", source=source, target=target, error=error, size=size, mtime_ns=mtime_ns)
-        return FileResult(str(pair.source), str(pair.target), "failed", error)
+        return FileResult(pair.source, pair.target, "failed", error)
 
-    def band(self, target: Path, folder: Path, first: int, end: int) -> None:
+    def band(self, target: Path | str, folder: Path, first: int, end: int) -> None:
         """Note that rows `first` to before `end` of a result lie in `folder`."""
         self.journal.append("band", target=_name(target), blocks=folder.name, first=first, end=end)
 
-    def recorded(self, target: Path) -> dict[str, dict[int, int]]:
+    def recorded(self, target: Path | str) -> dict[str, dict[int, int]]:
         """The blocks of an image that the journal knows: folder to first row to end."""
         image = self.journal.state.images.get(_name(target))
         return image.blocks if image else {}
 
-    def blocks(self, target: Path, folder: Path) -> dict[int, int]:
+    def blocks(self, target: Path | str, folder: Path) -> dict[int, int]:
         """First row to end of those of an image's blocks that are in the journal and on disk."""
         recorded = self.recorded(target).get(folder.name, {})
         return {first: end for first, end in recorded.items() if (folder / f"{first}-{end}").is_file()}
 
     def waiting(
-        self, pairs: Sequence[FilePair], *, overwrite: bool, skip_existing: bool, retry_failed: bool
+        self, pairs: Sequence[FilePair], *, existing: Existing, retry_failed: bool
     ) -> Iterator[FilePair | FileResult]:
-        """Each pair that is to be done, or what became of it where it is not."""
+        """Each pair that is to be done, or what became of it where it is not; see `screen`."""
         for pair in pairs:
-            if result := self.known(pair, retry_failed):
-                yield result
-            elif pair.problem:
-                yield self.failed(pair, pair.problem)
-            elif not overwrite and pair.target.exists() and not self.owns(pair.target):
-                if skip_existing:
-                    yield FileResult(str(pair.source), str(pair.target), "skipped")
+            known = self.known(pair, retry_failed)
+            if known:
+                yield known
+                continue
+            for item in screen([pair], existing, is_ours=self.owns):
+                refused = item if isinstance(item, FileResult) else make_folder(item)
+                if refused and refused.status == "failed":
+                    yield self.failed(pair, str(refused.error))
                 else:
-                    yield self.failed(
-                        pair,
-                        f"{pair.target}: exists already, and not from this job: give --overwrite or another folder",
-                    )
-            else:
-                try:
-                    pair.target.parent.mkdir(parents=True, exist_ok=True)
-                    yield pair
-                except OSError as problem:
-                    yield self.failed(pair, f"{pair.target.parent}: {problem.strerror}")
+                    yield refused or pair
 
     def run(
         self,
         enhancer: Enhancer,
         pairs: Sequence[FilePair],
         *,
-        overwrite: bool = False,
-        skip_existing: bool = False,
+        existing: Existing = "refuse",
         retry_failed: bool = False,
         options: WriteOptions | None = None,
     ) -> Iterator[FileResult]:
@@ -239,8 +233,7 @@ class ResumableJob:
         Args:
             enhancer: does the work, with the job's tiles.
             pairs: sources and targets.
-            overwrite: replace targets that are there and not from this job.
-            skip_existing: leave such targets alone; without either they fail.
+            existing: what becomes of targets that are there and not from this job.
             retry_failed: try those again that failed, although their input is the same.
             options: quality and compression of the targets.
         """
@@ -248,7 +241,7 @@ class ResumableJob:
             enhancer.use_plan(self.plan)
         self.start(enhancer.plan, enhancer.device, len(pairs))
         wanted: list[FilePair] = []
-        for item in self.waiting(pairs, overwrite=overwrite, skip_existing=skip_existing, retry_failed=retry_failed):
+        for item in self.waiting(pairs, existing=existing, retry_failed=retry_failed):
             if isinstance(item, FileResult):
                 yield item
             else:
@@ -259,7 +252,7 @@ class ResumableJob:
             if outcome.error:
                 yield self.failed(pair, str(outcome.error))
             else:
-                yield FileResult(str(pair.source), str(pair.target), "done")
+                yield FileResult(pair.source, pair.target, "done")
 
     def close(self) -> None:
         """Let other processes have the folder; idempotent."""
@@ -282,11 +275,11 @@ class _DurableImage:
 
     def job(self) -> ImageJob:
         """For `Enhancer.run`."""
-        return ImageJob(str(self._pair.source), self._open_source, self._open_sink, self._band)
+        return ImageJob(self._pair.source, self._open_source, self._open_sink, self._band)
 
     def _open_source(self) -> SkippingSource:
         self._part: Strip | None = None
-        self._facts = FileFingerprint.of(self._pair.source)
+        self._facts = FileFingerprint.of(self._pair.source_path)
         self._source = SkippingSource(ImageReader(self._pair.source))
         self._job.begin(self._pair, self._facts)
         return self._source
@@ -304,7 +297,7 @@ class _DurableImage:
         return self._part.tiles
 
     def _open_sink(self, info: ImageInfo) -> Sink:
-        target = self._pair.target
+        target = self._pair.target_path
         for left in target.parent.glob(f".{glob.escape(target.name[:80])}.*.part"):  # by a process that was killed
             left.unlink(missing_ok=True)
         writer = ImageWriter(self._pair.target, info, options=self._options, overwrite=True)
@@ -367,7 +360,7 @@ def rows_per_band(grid: TileGrid, scale: int) -> int:
     return max(1, round(STRIP_PIXELS / pixels))
 
 
-def strips_name(target: Path, facts: FileFingerprint, grid: TileGrid) -> str:
+def strips_name(target: Path | str, facts: FileFingerprint, grid: TileGrid) -> str:
     """The folder of an image's blocks: another for another input, and for other tiles."""
     key = json.dumps([_name(target), facts.sha256, asdict(grid.y), asdict(grid.x)])
     return hashlib.sha256(key.encode()).hexdigest()[:24]
@@ -382,6 +375,6 @@ def finished_blocks(blocks: dict[int, int], grid: TileGrid, scale: int) -> list[
     return found
 
 
-def _name(path: Path) -> str:
+def _name(path: Path | str) -> str:
     """A file whatever the current folder is."""
     return os.path.abspath(path)  # noqa: PTH100  # Path.absolute keeps `..`

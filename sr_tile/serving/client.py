@@ -123,10 +123,6 @@ class RemoteEnhancer:
     def _transfer(self, job: _FileJob) -> int:
         """Send one image until it is taken, and store the answer; the number of its pixels."""
         wanted = job.options.format or format_of(job.target)
-        if job.target.exists() and not job.overwrite:
-            raise ImageWriteError(
-                f"{job.target}: exists already: choose another name, or give --overwrite (overwrite=True)"
-            )
         with closing(job.open_source()) as reader:  # refuses what is no image
             pixels = reader.info.pixels
         quality = {"format": wanted, "quality": job.options.quality, "lossless": str(job.options.lossless).lower()}

@@ -213,7 +213,7 @@ def test_the_bar_survives_a_terminal(run, model, tmp_path, monkeypatch):
     save(tmp_path / "in.png", noise_image(200, 300))
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
     for limit in (500, 0):
-        monkeypatch.setattr("sr_tile.cli.enhance.MOST_HEADERS", limit)
+        monkeypatch.setattr("sr_tile.cli.backends.MOST_HEADERS", limit)
         code, _, err = run("enhance", "in.png", "out.png", "--model", model, "--overwrite", "--tile-size", 64)
         assert code == 0
         assert "MP" in err

@@ -14,13 +14,14 @@ from support.toys import conv_model, noise_image
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'sr-tile[ray]'")
 
 from sr_tile.distributed.ray_data import RayConfig, run_ray  # noqa: E402
-from sr_tile.distributed.storage import pair_urls  # noqa: E402
+from sr_tile.distributed.storage import select_urls  # noqa: E402
 from sr_tile.distributed.tasks import EnhanceConfig  # noqa: E402
 from sr_tile.enhancer import Enhancer  # noqa: E402
 from sr_tile.jobs import resumable  # noqa: E402
-from sr_tile.jobs.files import pair_files, run_files  # noqa: E402
+from sr_tile.jobs.files import run_files  # noqa: E402
 from sr_tile.jobs.journal import NAME  # noqa: E402
 from sr_tile.jobs.resumable import ResumableJob  # noqa: E402
+from sr_tile.jobs.selection import select_files  # noqa: E402
 from sr_tile.planner import Settings  # noqa: E402
 
 pytestmark = pytest.mark.slow
@@ -53,14 +54,14 @@ def photos(tmp_path):
     (tmp_path / "in" / "bad.png").write_bytes(b"bad")
     conv_model(tmp_path / "model.onnx", 2)
     with Enhancer(tmp_path / "model.onnx", device="cpu", settings=SETTINGS) as enhancer:
-        list(run_files(enhancer, pair_files([str(tmp_path / "in")], str(tmp_path / "expected"))))
+        list(run_files(enhancer, select_files([str(tmp_path / "in")], str(tmp_path / "expected")).pairs))
     return tmp_path
 
 
 def run(folder, on_result=lambda result: None, giant_pixels=resumable.GIANT_PIXELS, **keywords):
     config = EnhanceConfig(str(folder / "model.onnx"), device="cpu", settings=SETTINGS, giant_pixels=giant_pixels)
     results = {}
-    for result in run_ray(pair_urls([str(folder / "in")], str(folder / "out")), config, FLEET, **keywords):
+    for result in run_ray(select_urls([str(folder / "in")], str(folder / "out")).pairs, config, FLEET, **keywords):
         assert Path(result.source).name not in results, "an image has two results"
         results[Path(result.source).name] = result
         on_result(result)
@@ -83,7 +84,7 @@ def test_a_folder_gives_the_bytes_of_the_local_engine_and_every_file_a_result(ph
     assert [name for name, result in results.items() if result.status != "done"] == ["bad.png"]
     assert "not an image" in results["bad.png"].error
     assert contents(photos / "out") == contents(photos / "expected")
-    assert {result.status for result in run(photos, skip_existing=True).values()} == {"skipped", "failed"}
+    assert {result.status for result in run(photos, existing="skip").values()} == {"skipped", "failed"}
 
 
 def test_an_actor_that_is_killed_loses_nothing(photos):
@@ -112,7 +113,7 @@ def test_a_giant_over_two_actors_and_a_journal_that_the_local_engine_reads(photo
     begun = len([line for line in lines if line["event"] == "begin"])
     enhancer = Enhancer(photos / "model.onnx", device="cpu", settings=SETTINGS)
     with enhancer, ResumableJob(photos / "job", {"model": "toy"}) as job:
-        again = list(job.run(enhancer, pair_files([str(photos / "in")], str(photos / "out"))))
+        again = list(job.run(enhancer, select_files([str(photos / "in")], str(photos / "out")).pairs))
     assert {result.status for result in again} == {"done"}
     lines = [json.loads(line) for line in (photos / "job" / NAME).read_text().splitlines()]
     assert len([line for line in lines if line["event"] == "begin"]) == begun

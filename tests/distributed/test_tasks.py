@@ -11,10 +11,11 @@ from PIL import Image
 from support.toys import conv_model, noise_image
 
 from sr_tile.distributed import tasks
-from sr_tile.distributed.storage import exists, pair_urls
+from sr_tile.distributed.storage import exists, select_urls
 from sr_tile.distributed.tasks import EnhanceConfig, Network, decode, encode, join, missing_strips, parts
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, ImageReadError
+from sr_tile.jobs.selection import FilePair
 from sr_tile.planner import Settings
 from sr_tile.tiling.grid import Axis, TileGrid
 
@@ -150,10 +151,10 @@ def test_urls_in_and_out(memory_files, config):
     memory_files.pipe("/in/a.png", png(noise_image(20, 30)))
     memory_files.pipe("/in/deep/b.png", png(noise_image(20, 30)))
     memory_files.pipe("/in/notes.txt", b"no image")
-    found = pair_urls(["memory:///in"], "memory:///out", recursive=True)
-    assert [target for _, target, _ in found] == ["memory:///out/a.png", "memory:///out/deep/b.png"]
-    assert len(pair_urls(["memory:///in"], "memory:///out", suffix=".tif")) == 1
-    reports = through(wanted(*[(source, target) for source, target, _ in found]), config)
+    found = select_urls(["memory:///in"], "memory:///out", recursive=True).pairs
+    assert [pair.target for pair in found] == ["memory:///out/a.png", "memory:///out/deep/b.png"]
+    assert len(select_urls(["memory:///in"], "memory:///out", suffix=".tif").pairs) == 1
+    reports = through(wanted(*[(pair.source, pair.target) for pair in found]), config)
     assert {report["kind"] for report in reports.values()} == {"done"}
     assert sorted(memory_files.find("/out")) == ["/out/a.png", "/out/deep/b.png"]
     assert Image.open(io.BytesIO(memory_files.cat("/out/a.png"))).size == (60, 40)
@@ -165,11 +166,11 @@ def test_urls_that_lead_nowhere(memory_files, config, tmp_path):
     assert "cannot be opened" in reports[0]["error"]
     memory_files.makedirs("/empty", exist_ok=True)
     with pytest.raises(ImageReadError, match="holds no image"):
-        pair_urls(["memory:///empty"], "memory:///out")
+        select_urls(["memory:///empty"], "memory:///out")
     with pytest.raises(ArgumentError, match="cannot be reached"):
-        pair_urls(["nosuch://a/b.png"], "out")
+        select_urls(["nosuch://a/b.png"], "out")
 
 
 def test_local_names_are_paired_as_ever(tmp_path):
     source = save(tmp_path / "in" / "a.png", noise_image(8, 8))
-    assert pair_urls([source], str(tmp_path / "out")) == [(source, str(tmp_path / "out" / "a.png"), None)]
+    assert select_urls([source], str(tmp_path / "out")).pairs == [FilePair(source, str(tmp_path / "out" / "a.png"))]

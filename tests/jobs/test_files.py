@@ -4,7 +4,9 @@ from support.toys import ToyEngine, noise_image
 
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
-from sr_tile.jobs.files import pair_files, run_files, write_json
+from sr_tile.jobs.files import run_files
+from sr_tile.jobs.report import write_json
+from sr_tile.jobs.selection import select_files
 
 
 @pytest.fixture
@@ -17,7 +19,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def pairs(*arguments, **keywords):
-    return [(str(p.source), str(p.target)) for p in pair_files(*arguments, **keywords)]
+    return [(p.source, p.target) for p in select_files(*arguments, **keywords).pairs]
 
 
 @pytest.mark.parametrize(
@@ -52,18 +54,18 @@ def test_results_inside_the_input_folder_are_no_inputs(folder):
 
 def test_what_contradicts_is_refused(folder):
     with pytest.raises(ArgumentError, match="contradict"):
-        pair_files(["a.png"], "out.jpg", suffix=".png")
+        select_files(["a.png"], "out.jpg", suffix=".png")
     with pytest.raises(ArgumentError, match="need a folder"):
-        pair_files(["a.png", "in"], "a.png")
+        select_files(["a.png", "in"], "a.png")
     with pytest.raises(ImageReadError, match="no image"):
-        pair_files(["*.tif"], "out")
+        select_files(["*.tif"], "out")
     (folder / "in" / "a.png").write_bytes(b"")
     with pytest.raises(ArgumentError, match="both become"):
-        pair_files(["a.png", "in/a.png"], "out")
+        select_files(["a.png", "in/a.png"], "out")
 
 
 def test_a_missing_input_is_reported_and_the_rest_is_done(folder):
-    found = pair_files(["a.png", "gone.png", "in"], "out")
+    found = select_files(["a.png", "gone.png", "in"], "out").pairs
     results = list(run_files(Enhancer(ToyEngine()), found))
     assert {result.source: result.status for result in results} == {
         "a.png": "done",
@@ -76,7 +78,7 @@ def test_every_file_has_exactly_one_result(folder):
     (folder / "in" / "bad.png").write_bytes(b"bad")
     (folder / "out").mkdir()
     (folder / "out" / "b.png").write_bytes(b"kept")
-    results = list(run_files(Enhancer(ToyEngine()), pair_files(["a.png", "in"], "out"), skip_existing=True))
+    results = list(run_files(Enhancer(ToyEngine()), select_files(["a.png", "in"], "out").pairs, existing="skip"))
     assert sorted((r.source, r.status) for r in results) == [
         ("a.png", "done"),
         ("in/b.png", "skipped"),

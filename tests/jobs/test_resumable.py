@@ -11,9 +11,9 @@ from support.toys import ToyEngine, noise_image
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import JobError
 from sr_tile.jobs import resumable
-from sr_tile.jobs.files import FilePair, pair_files
 from sr_tile.jobs.journal import NAME, Journal, read_state
 from sr_tile.jobs.resumable import ResumableJob
+from sr_tile.jobs.selection import FilePair, select_files
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner import Plan, Settings
 from sr_tile.planner.costs import Costs, Point
@@ -69,7 +69,7 @@ def contents(folder):
 
 
 def test_a_second_run_computes_nothing(photos):
-    pairs = pair_files(["in"], "out")
+    pairs = select_files(["in"], "out").pairs
     assert {result.status for result in run("job", pairs).values()} == {"done"}
     first, begun = contents("out"), len(lines("job", "begin"))
     assert {result.status for result in run("job", pairs).values()} == {"done"}
@@ -78,7 +78,7 @@ def test_a_second_run_computes_nothing(photos):
 
 
 def test_bands_that_a_kill_left_behind_a_finished_image_are_swept_up(photos):
-    pairs = pair_files(["in"], "out")
+    pairs = select_files(["in"], "out").pairs
     run("job", pairs)
     left = Path("job/bands/0123456789abcdef")
     left.mkdir(parents=True)
@@ -88,7 +88,7 @@ def test_bands_that_a_kill_left_behind_a_finished_image_are_swept_up(photos):
 
 
 def test_only_what_changed_is_done_again(photos):
-    pairs = pair_files(["in"], "out")
+    pairs = select_files(["in"], "out").pairs
     run("job", pairs)
     first = contents("out")
     os.utime("in/0.png", (1, 1))  # another time, the same content
@@ -101,7 +101,7 @@ def test_only_what_changed_is_done_again(photos):
 
 
 def test_other_settings_start_afresh_and_say_so(photos, caplog):
-    pairs = pair_files(["in"], "out")
+    pairs = select_files(["in"], "out").pairs
     run("job", pairs)
     results = run("job", pairs, enhancer(tile=24), {**SETTINGS, "tile": 24})
     assert "other tile than before: starting afresh" in caplog.text
@@ -111,8 +111,8 @@ def test_other_settings_start_afresh_and_say_so(photos, caplog):
 
 
 def test_tiles_are_those_of_the_first_run_whatever_the_memory(photos):
-    pairs = pair_files(["in"], "out")
-    run("whole", pair_files(["in"], "expected"))
+    pairs = select_files(["in"], "out").pairs
+    run("whole", select_files(["in"], "expected").pairs)
     run("job", pairs[:2])
     run("job", pairs, enhancer(tile=24))  # as if memory had changed what `auto` gives
     assert contents("out") == contents("expected")
@@ -134,8 +134,8 @@ def test_plan_and_device_come_back_as_they_were(tmp_path):
 def test_failures_stay_until_they_are_to_be_tried_again(photos):
     (photos / "in" / "bad.png").write_bytes(b"bad")
     pairs = [
-        *pair_files(["in"], "out"),
-        FilePair(Path("gone.png"), Path("out/gone.png"), "gone.png: there is no such file"),
+        *select_files(["in"], "out").pairs,
+        FilePair("gone.png", "out/gone.png", "gone.png: there is no such file"),
     ]
     first = run("job", pairs)
     assert {name for name, result in first.items() if result.status == "failed"} == {"bad.png", "gone.png"}
@@ -143,13 +143,13 @@ def test_failures_stay_until_they_are_to_be_tried_again(photos):
     assert len(lines("job", "failed")) == 2
     Image.fromarray(noise_image(9, 9)).save("in/bad.png")
     Image.fromarray(noise_image(9, 9)).save("gone.png")
-    pairs = pair_files(["in", "gone.png"], "out")
+    pairs = select_files(["in", "gone.png"], "out").pairs
     assert {result.status for result in run("job", pairs, retry_failed=True).values()} == {"done"}
 
 
 def test_a_failure_is_tried_again_when_asked_for(photos):
     (photos / "in" / "bad.png").write_bytes(b"bad")
-    pairs = pair_files(["in"], "out")
+    pairs = select_files(["in"], "out").pairs
     run("job", pairs)
     run("job", pairs)
     assert len(lines("job", "failed")) == 1
@@ -160,15 +160,15 @@ def test_a_failure_is_tried_again_when_asked_for(photos):
 def test_files_that_are_not_the_jobs_are_left_alone(photos):
     (photos / "out").mkdir()
     (photos / "out" / "0.png").write_bytes(b"mine")
-    pairs = pair_files(["in"], "out")
+    pairs = select_files(["in"], "out").pairs
     assert run("job", pairs)["0.png"].status == "failed"
-    assert run("other", pairs, skip_existing=True)["0.png"].status == "skipped"
+    assert run("other", pairs, existing="skip")["0.png"].status == "skipped"
     assert (photos / "out" / "0.png").read_bytes() == b"mine"
-    assert run("job", pairs, overwrite=True, retry_failed=True)["0.png"].status == "done"
+    assert run("job", pairs, existing="overwrite", retry_failed=True)["0.png"].status == "done"
 
 
 def test_a_torn_last_line_is_cut_off(photos):
-    pairs = pair_files(["in"], "out")
+    pairs = select_files(["in"], "out").pairs
     run("job", pairs)
     expected = contents("out")
     path = Path("job") / NAME
@@ -182,7 +182,7 @@ def test_a_torn_last_line_is_cut_off(photos):
 
 
 def test_a_damaged_line_is_refused_by_number(photos):
-    run("job", pair_files(["in"], "out"))
+    run("job", select_files(["in"], "out").pairs)
     path = Path("job") / NAME
     path.write_bytes(path.read_bytes().replace(b'"event": "done"', b'"event" "done"', 1))
     with pytest.raises(JobError, match="line 3 is damaged"):
@@ -216,7 +216,7 @@ def test_a_giant_stopped_anywhere_goes_on_behind_its_last_band(tmp_path, monkeyp
         writer.write_rows(image)
     enhancer().enhance_file("giant.png", "expected.png")
     for stop_at, least in ((0, 0), (3, 0), (6, 0), (9, 1), (12, 2), (15, 2)):
-        pairs = [FilePair(Path("giant.png"), Path(f"out{stop_at}.png"))]
+        pairs = [FilePair("giant.png", f"out{stop_at}.png")]
         folder = f"job{stop_at}"
         # What follows the last journalled band is lost, as when the process is killed.
         with pytest.raises(StoppedError):
@@ -236,7 +236,7 @@ def test_a_giant_stopped_anywhere_goes_on_behind_its_last_band(tmp_path, monkeyp
 def test_a_lost_block_is_computed_again(photos, small_giants):
     Image.fromarray(noise_image(150, 33)).save("giant.png")
     enhancer().enhance_file("giant.png", "expected.png")
-    pairs = [FilePair(Path("giant.png"), Path("out.png"))]
+    pairs = [FilePair("giant.png", "out.png")]
     with pytest.raises(StoppedError):
         run("job", pairs, enhancer(ShadingEngine(12, "job/bands", 2)))
     blocks = sorted(Path("job/bands").rglob("*-*"), key=lambda path: int(path.name.split("-")[0]))
@@ -247,7 +247,7 @@ def test_a_lost_block_is_computed_again(photos, small_giants):
 
 
 def test_one_image_is_under_way_at_a_time(photos):
-    pairs = pair_files(["in"], "out")
+    pairs = select_files(["in"], "out").pairs
     run("job", pairs)
     assert [line["event"] for line in lines("job")] == ["start", *["begin", "done"] * 4]
 
@@ -256,7 +256,7 @@ def test_status_on_the_command_line(photos, capsys):
     from sr_tile.cli import job as command
 
     (photos / "in" / "bad.png").write_bytes(b"bad")
-    run("job", pair_files(["in"], "out"))
+    run("job", select_files(["in"], "out").pairs)
     command.status(Path("job"), as_json=True)
     found = json.loads(capsys.readouterr().out)
     assert (found["done"], found["total"], len(found["failed"]), found["running"]) == (4, 5, 1, False)

@@ -1,0 +1,220 @@
+"""Who does the images of `sr-tile enhance`: this process, a server, or Ray."""
+
+import os
+from collections.abc import Generator, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from sr_tile.cli.enhance_options import EnhanceOptions
+from sr_tile.cli.figures import MOST_HEADERS, Progress
+from sr_tile.cli.options import image_sizes
+
+if TYPE_CHECKING:
+    from sr_tile.enhancer import Enhancer
+    from sr_tile.jobs.report import FileResult
+    from sr_tile.jobs.resumable import ResumableJob
+    from sr_tile.jobs.selection import FilePair, Selection
+    from sr_tile.pipeline.job import ImageJob, Stats
+
+
+class Figures(NamedTuple):
+    """What the stages did, and on which device."""
+
+    stats: "Stats"
+    device: str
+
+
+class Backend(Protocol):
+    """Does images, wherever that is."""
+
+    def select(self) -> "Selection":
+        """Which files become which, among those that this backend can reach."""
+        ...
+
+    def run(self, pairs: "Sequence[FilePair]") -> "Generator[FileResult]":
+        """Do them; one result each as soon as it is there, and one that fails never stops the rest."""
+        ...
+
+    def figures(self) -> Figures | None:
+        """Of what was done so far; None where another machine has them."""
+        ...
+
+
+def open_backend(options: EnhanceOptions) -> Backend:
+    """The one that the options ask for."""
+    if options.backend.server:
+        return ServerBackend(options)
+    return RayBackend(options) if options.backend.engine == "ray" else LocalBackend(options)
+
+
+class LocalBackend:
+    """An `Enhancer` in this process, with a journal where there is a job."""
+
+    def __init__(self, options: EnhanceOptions) -> None:
+        self._options = options
+        self._enhancer: Enhancer | None = None
+
+    def select(self) -> "Selection":
+        """See `Backend.select`."""
+        return _select_here(self._options)
+
+    def run(self, pairs: "Sequence[FilePair]") -> "Generator[FileResult]":
+        """See `Backend.run`."""
+        from sr_tile.jobs.files import run_files
+
+        options = self._options
+        common: Any = {"existing": options.files.existing, "options": options.files.write_options}
+        with ExitStack() as stack:
+            job = _open_job(options, stack)
+            sizes, work = _work(pairs, options, job)
+            progress = stack.enter_context(Progress(work, options.report.quiet))
+            self._enhancer = stack.enter_context(self._open(job, work or sum(h * w for h, w in sizes), progress))
+            if job and job.plan:
+                self._enhancer.use_plan(job.plan)
+            self._enhancer.warm_up(options.compute.warmup, sizes[0] if sizes else None)
+            if job:
+                yield from job.run(self._enhancer, pairs, retry_failed=options.backend.retry_failed, **common)
+            else:
+                yield from run_files(self._enhancer, pairs, **common)
+
+    def _open(self, job: "ResumableJob | None", work: int, progress: Progress) -> "Enhancer":
+        from sr_tile.enhancer import Enhancer
+
+        options = self._options
+        workers = options.backend.workers
+        return Enhancer(
+            options.model.model,
+            scale=options.model.scale,
+            device=(job.device if job else None) or options.model.device,
+            settings=options.tiles.settings,
+            expected_pixels=work,
+            alpha=options.compute.alpha,  # type: ignore[arg-type]
+            decoders=workers["decode"],
+            encoders=workers["encode"],
+            on_progress=lambda job, pixels: progress.add(pixels),
+            max_in_flight=1 if job and not options.backend.parallel else None,
+        )
+
+    def figures(self) -> Figures | None:
+        """See `Backend.figures`."""
+        if self._enhancer is None:
+            return None
+        return Figures(self._enhancer.stats, self._enhancer.engine.device)
+
+
+class ServerBackend:
+    """A server, which gets the files."""
+
+    def __init__(self, options: EnhanceOptions) -> None:
+        self._options = options
+
+    def select(self) -> "Selection":
+        """See `Backend.select`."""
+        return _select_here(self._options)
+
+    def run(self, pairs: "Sequence[FilePair]") -> "Generator[FileResult]":
+        """See `Backend.run`."""
+        from sr_tile.jobs.files import run_files
+        from sr_tile.serving.client import RemoteEnhancer
+
+        options = self._options
+        assert options.backend.server  # else this is not the backend
+        wanted = {"model": options.model.model, "scale": options.model.scale, "alpha": options.compute.alpha}
+        with Progress(_work(pairs, options, None)[1], options.report.quiet) as progress:
+
+            def on_progress(job: "ImageJob", pixels: int) -> None:
+                progress.add(pixels)
+
+            enhancer = RemoteEnhancer(
+                options.backend.server,
+                os.environ.get("SR_TILE_TOKEN"),
+                options={**wanted, **options.tiles.explicit},
+                on_progress=on_progress,
+            )
+            yield from run_files(enhancer, pairs, existing=options.files.existing, options=options.files.write_options)
+
+    def figures(self) -> Figures | None:
+        """See `Backend.figures`."""
+        return None
+
+
+class RayBackend:
+    """Many actors, on this machine or a cluster; files by path or URL."""
+
+    def __init__(self, options: EnhanceOptions) -> None:
+        self._options = options
+
+    def select(self) -> "Selection":
+        """See `Backend.select`."""
+        from sr_tile.distributed.storage import select_urls
+
+        options = self._options
+        files = options.files
+        return select_urls(options.inputs, options.output, recursive=files.recursive, suffix=files.suffix)
+
+    def run(self, pairs: "Sequence[FilePair]") -> "Generator[FileResult]":
+        """See `Backend.run`."""
+        from sr_tile.distributed.ray_data import run_ray
+        from sr_tile.distributed.tasks import EnhanceConfig
+
+        options = self._options
+        with ExitStack() as stack:
+            job = _open_job(options, stack)
+            config = EnhanceConfig(
+                model=options.model.model,
+                scale=options.model.scale,
+                device=(job.device if job else None) or options.model.device,
+                settings=options.tiles.settings,
+                alpha=options.compute.alpha,  # type: ignore[arg-type]
+                options=options.files.write_options,
+            )
+            yield from run_ray(
+                pairs,
+                config,
+                options.backend.ray,
+                job=job,
+                existing=options.files.existing,
+                retry_failed=options.backend.retry_failed,
+            )
+
+    def figures(self) -> Figures | None:
+        """See `Backend.figures`."""
+        return None
+
+
+def _select_here(options: EnhanceOptions) -> "Selection":
+    from sr_tile.jobs.selection import select_files
+
+    files = options.files
+    return select_files(options.inputs, options.output, recursive=files.recursive, suffix=files.suffix)
+
+
+def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None":
+    """The journal, where there is to be one, until the stack closes it."""
+    from sr_tile.jobs.resumable import ResumableJob, describe
+
+    if not options.backend.job:
+        return None
+    model, tiles = options.model, options.tiles
+    settings: Any = {"device": model.device, "tile": tiles.tile_size, "overlap": tiles.overlap, "halo": tiles.halo}
+    settings |= {"alpha": options.compute.alpha, **asdict(options.files.write_options)}
+    return stack.enter_context(ResumableJob(options.backend.job, describe(model.model, model.scale, **settings)))
+
+
+def _work(
+    pairs: "Sequence[FilePair]", options: EnhanceOptions, job: "ResumableJob | None"
+) -> tuple[list[tuple[int, int]], int | None]:
+    """(height, width) of images that are to be done, and the pixels of all, unless they are too many to look into."""
+    from sr_tile.jobs.selection import FilePair, screen
+
+    def is_ours(target: str) -> bool:
+        return job is not None and job.owns(target)
+
+    waiting = [
+        item.source_path
+        for item in screen(pairs, options.files.existing, is_ours=is_ours)
+        if isinstance(item, FilePair) and not (job and job.known(item, options.backend.retry_failed))
+    ]
+    sizes = image_sizes(waiting[:MOST_HEADERS])
+    return sizes, None if len(waiting) > MOST_HEADERS else sum(height * width for height, width in sizes)

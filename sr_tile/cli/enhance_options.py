@@ -1,0 +1,181 @@
+"""The options of `sr-tile enhance`, in groups of what they decide."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from sr_tile.cli.options import ModelOptions, TileOptions, check_parallel, parse_parallel
+from sr_tile.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from sr_tile.distributed.ray_data import RayConfig
+    from sr_tile.images import WriteOptions
+    from sr_tile.jobs.selection import Existing
+
+Paths = Annotated[
+    list[str],
+    typer.Argument(metavar="IN... OUT", help="Images, folders or globs; last the file or folder for the results."),
+]
+
+
+@dataclass(frozen=True)
+class ComputeOptions:
+    """How the network does it."""
+
+    alpha: Annotated[str, typer.Option(help="Enlarge alpha by `bicubic` interpolation or by the `model`.")] = "bicubic"
+    warmup: Annotated[str, typer.Option(help="Run once before the first image: off, zeros, random.")] = "off"
+
+
+@dataclass(frozen=True)
+class FileOptions:
+    """Which files, and what the results are."""
+
+    output_format: Annotated[
+        str | None, typer.Option("--format", help="Format of results in a folder: png, jpeg, tiff, webp, avif.")
+    ] = None
+    quality: Annotated[int, typer.Option(min=1, max=100, help="Quality of JPEG, WebP and AVIF.")] = 95
+    lossless: Annotated[bool, typer.Option("--lossless", help="Write WebP and AVIF without loss.")] = False
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False
+    skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave results that exist alone.")] = False
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders below, too.")] = False
+
+    @property
+    def suffix(self) -> str | None:
+        """Ending of the results; None keeps each source's own."""
+        return f".{self.output_format.lower()}" if self.output_format else None
+
+    @property
+    def existing(self) -> "Existing":
+        """What becomes of results that exist."""
+        return "overwrite" if self.overwrite else "skip" if self.skip_existing else "refuse"
+
+    @property
+    def write_options(self) -> "WriteOptions":
+        """How results are encoded."""
+        from sr_tile.images import WriteOptions
+
+        return WriteOptions(quality=self.quality, lossless=self.lossless)
+
+
+@dataclass(frozen=True)
+class BackendOptions:
+    """Who does it, and what is kept of it."""
+
+    parallel: Annotated[str, typer.Option(callback=check_parallel, help="Workers, as in decode=2,encode=2.")] = ""
+    job: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Keep a journal here: the same command goes on where it was killed."),
+    ] = None
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="With --job: try images again that failed before.")
+    ] = False
+    engine: Annotated[str, typer.Option(help="`local`, or `ray` for many actors and machines.")] = "local"
+    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; without one Ray is started here.")] = None
+    actors: Annotated[int, typer.Option(min=1, help="Engines at a time, with --engine ray.")] = 1
+    gpus_per_actor: Annotated[float, typer.Option(min=0, help="GPUs of each; a fraction shares one.")] = 0.0
+    server: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Let a server do it, see `sr-tile serve`; its token in SR_TILE_TOKEN."),
+    ] = None
+
+    @property
+    def workers(self) -> dict[str, int]:
+        """Of the stages that may have several."""
+        return parse_parallel(self.parallel)
+
+    @property
+    def ray(self) -> "RayConfig":
+        """Ray's part."""
+        from sr_tile.distributed.ray_data import RayConfig
+
+        return RayConfig(address=self.address, actors=self.actors, gpus_per_actor=self.gpus_per_actor)
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What is told."""
+
+    report: Annotated[Path | None, typer.Option(help="Write what became of each file, as JSON.")] = None
+    stats: Annotated[
+        str | None,
+        typer.Option(metavar="[FILE.json]", help="Print figures of each stage and the bottleneck, or write them."),
+    ] = None
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Name every file that is left out.")] = False
+
+    @property
+    def stats_file(self) -> Path | None:
+        """Where figures are written; None where they are printed or not wanted."""
+        return Path(self.stats) if self.stats and self.stats != "-" else None
+
+
+@dataclass(frozen=True)
+class EnhanceOptions:
+    """All of a command, checked for what contradicts each other.
+
+    Raises:
+        ArgumentError: two options contradict each other.
+    """
+
+    inputs: tuple[str, ...]
+    output: str
+    model: ModelOptions
+    tiles: TileOptions
+    compute: ComputeOptions
+    files: FileOptions
+    backend: BackendOptions
+    report: ReportOptions
+
+    def __post_init__(self) -> None:
+        if self.backend.server:
+            self._refuse_with_server()
+        for message, wrong in self._contradictions().items():
+            if wrong:
+                raise ArgumentError(message)
+        self._check_reports()
+
+    def _contradictions(self) -> dict[str, bool]:
+        backend, report, files = self.backend, self.report, self.files
+        on_ray = bool(backend.address or backend.actors > 1 or backend.gpus_per_actor)
+        only_local = bool(report.stats or backend.parallel or self.compute.warmup != "off")
+        return {
+            "--engine is local or ray": backend.engine not in ("local", "ray"),
+            "--address, --actors and --gpus-per-actor go with --engine ray": backend.engine == "local" and on_ray,
+            "--stats, --parallel and --warmup go with --engine local": backend.engine == "ray" and only_local,
+            "--retry-failed goes with --job DIR, whose journal says what failed": (
+                backend.retry_failed and not backend.job
+            ),
+            "--overwrite and --skip-existing contradict each other; give one of them": (
+                files.overwrite and files.skip_existing
+            ),
+        }
+
+    def _refuse_with_server(self) -> None:
+        """Options that say how this machine is to work mean nothing to another one."""
+        engine = self.backend.engine if self.backend.engine != "local" else None
+        local: dict[str, Any] = {
+            "device": self.model.device,
+            "batch-size": self.tiles.batch_size,
+            "mem-limit": self.tiles.mem_limit,
+            "warmup": self.compute.warmup,
+            "parallel": self.backend.parallel,
+            "stats": self.report.stats,
+            "job": self.backend.job,
+            "engine": engine,
+        }
+        for name, value in local.items():
+            if value not in (None, "", "auto", "off"):
+                raise ArgumentError(f"--{name} is for work on this machine; with --server leave it out")
+
+    def _check_reports(self) -> None:
+        """What is written when all is done must be possible: that is to be known before hours of work, not after."""
+        files = [file for file in (self.report.report, self.report.stats_file) if file]
+        for file in files:
+            if not file.parent.is_dir():
+                raise ArgumentError(f"{file}: the folder {file.parent} does not exist; create it first")
+            if file.is_dir():
+                raise ArgumentError(f"{file}: is a folder; give the name of a file")
+        if len({file.absolute() for file in files}) < len(files):
+            raise ArgumentError(f"--report and --stats would both write {files[0]}; give two names")
