@@ -55,7 +55,6 @@ def serve(
         raise ArgumentError(f"the token has {len(token)} characters; use 16 or more, from `openssl rand -hex 16`")
     try:
         import fastapi  # noqa: F401
-        import msgpack  # noqa: F401
         import prometheus_client  # noqa: F401
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401

@@ -25,6 +25,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sr_tile.errors import JobError
+from sr_tile.system.file_lock import try_lock
 
 NAME = "journal.jsonl"
 
@@ -122,7 +123,7 @@ def is_locked(folder: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _lock(descriptor)
+        return not try_lock(descriptor)
     finally:
         os.close(descriptor)
 
@@ -143,7 +144,7 @@ class Journal:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock_file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
-            if not _lock(self._lock_file):
+            if not try_lock(self._lock_file):
                 raise JobError(f"{folder}: another process works on this job; wait for it, or give another folder")
             path = folder / NAME
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
@@ -192,25 +193,6 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _lock(descriptor: int) -> bool:
-    """Take the lock if it is free; the system gives it back when the process ends, however it ends."""
-    with contextlib.suppress(ImportError):
-        import fcntl
-
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
-    import msvcrt
-
-    try:
-        msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    except OSError:
-        return False
-    return True
 
 
 def _sync_folder(folder: Path) -> None:

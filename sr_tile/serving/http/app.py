@@ -1,6 +1,7 @@
 """The HTTP face: routes, and what each takes and gives."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,15 +19,17 @@ from sr_tile import __version__
 from sr_tile.errors import SrTileError
 from sr_tile.serving.http import schemas
 from sr_tile.serving.http.http_errors import HttpError, http_error_of
+from sr_tile.serving.http.idle_timeout import RequestWatch
 from sr_tile.serving.http.metrics import CONTENT_TYPE
 from sr_tile.serving.http.options import bad_option
 from sr_tile.serving.http.routes_images import add_batch, add_enhance
 from sr_tile.serving.http.routes_jobs import add_jobs
-from sr_tile.serving.http.routes_stream import add_stream
 from sr_tile.serving.http.schemas import answers
 from sr_tile.serving.http.security import SecurityMiddleware
 from sr_tile.serving.http.state import Server
 from sr_tile.serving.model_pool import ModelPool
+
+log = logging.getLogger("sr_tile")
 
 PAGE = Path(__file__).parent.parent / "page"
 
@@ -78,12 +81,12 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(SecurityMiddleware, token=token, hosts=hosts)
+    app.add_middleware(RequestWatch)  # outermost: the last to be added
     _add_errors(app)
     _add_health(app, host)
     add_enhance(app)
     add_batch(app)
     add_jobs(app)
-    add_stream(app)
     _add_page(app)
     schemas.complete(app, token)
     return app
@@ -96,6 +99,12 @@ def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(SrTileError)
     async def refused(request: Request, error: SrTileError) -> Response:
         return await answer(http_error_of(error))
+
+    @app.exception_handler(OSError)
+    async def system(request: Request, error: OSError) -> Response:
+        refusal = http_error_of(error)
+        log.error("%s %s: %s", request.method, request.url.path, error, exc_info=refusal.status == 500)
+        return await answer(refusal)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, error: RequestValidationError) -> Response:
@@ -123,13 +132,16 @@ def _add_health(app: FastAPI, host: ModelPool) -> None:
         return {"status": "ok"}
 
     @app.get("/readyz", tags=["operation"], summary="Ready for images", responses=answers(503))
-    async def readyz(request: Request) -> dict[Literal["status"], Literal["ready"]]:
-        """200 where images are accepted; 503 while the models are loaded, and once the server stops."""
-        if request.app.state.server.admission.draining:
+    async def readyz(request: Request) -> schemas.Ready:
+        """200 where images are accepted; 503 while the models are loaded, files cannot be stored, or the server stops."""
+        server: Server = request.app.state.server
+        if server.admission.draining:
             raise HttpError(503, "stopping", "this server is stopping", retry_after=10)
         if not host.models:
             raise HttpError(503, "loading", "the models are being loaded", retry_after=2)
-        return {"status": "ready"}
+        await run_in_threadpool(server.spool.check)
+        ready = [schemas.ReadyModel(name=name, device=model.engine.device) for name, model in host.models.items()]
+        return schemas.Ready(models=ready)
 
     @app.get(
         "/metrics",

@@ -15,7 +15,9 @@ from sr_tile.errors import (
 )
 
 _FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[^\\/\s:'\"]+[\\/])+")
-_NO_SPACE = re.compile("no space|disk full|quota", re.I)
+_NO_SPACE = re.compile("no space|disk full|quota|file too large", re.I)
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_UNUSABLE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
 
 MEANINGS = {
     400: "the request is no well-formed upload",
@@ -30,7 +32,7 @@ MEANINGS = {
     429: "too many images of this client are under way",
     500: "the model failed, or the server has a defect",
     503: "busy, out of memory, loading or stopping; Retry-After says when to try again",
-    507: "the server's disk is full",
+    507: "the server's disk is full, or its folder for uploads cannot be used",
 }
 
 
@@ -70,8 +72,8 @@ def http_error_of(error: BaseException, names: dict[str, str] | None = None) -> 
     if isinstance(error, HttpError):
         return error
     if not isinstance(error, SrTileError):
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return HttpError(507, "no_space", "the server's disk is full")
+        if isinstance(error, OSError) and (refusal := _of_the_system(error)):
+            return refusal
         if isinstance(error, MemoryError):
             return HttpError(503, "out_of_memory", "the server has no memory left for this image", retry_after=10)
         return HttpError(500, "internal", "something went wrong inside the server; its log says what")
@@ -86,11 +88,23 @@ def http_error_of(error: BaseException, names: dict[str, str] | None = None) -> 
         return HttpError(422, "unreadable_image", message)
     if isinstance(error, ImageWriteError):
         if _NO_SPACE.search(message):
-            return HttpError(507, "no_space", "the server's disk is full")
+            return HttpError(507, "no_space", "the server's disk is full; try again later", retry_after=10)
         return HttpError(422, "cannot_store", message)
     if isinstance(error, ArgumentError):
         return HttpError(422, "bad_option", message)
     return HttpError(500, "model_failed", message)
+
+
+def _of_the_system(error: OSError) -> HttpError | None:
+    """What the system refuses a server that stores uploads; None for what only a defect can bring."""
+    if error.errno in _FULL:
+        return HttpError(507, "no_space", "the server's disk is full; try again later", retry_after=10)
+    if error.errno in _UNUSABLE:
+        message = f"the server cannot store uploads ({error.strerror}); try again later"
+        return HttpError(507, "no_spool", message, retry_after=10)
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return HttpError(503, "busy", "the server has as many files open as it may; try again", retry_after=2)
+    return None
 
 
 def _without_folders(message: str, names: dict[str, str]) -> str:

@@ -1,7 +1,9 @@
 """Images of the web page: what becomes of them can be asked for, and results are kept for a while."""
 
 import asyncio
+import errno
 import logging
+import os
 import secrets
 import time
 from concurrent.futures import Future
@@ -11,19 +13,21 @@ from typing import Any
 
 from sr_tile.images.deep_zoom import Pyramid, write_pyramid
 from sr_tile.serving.http.http_errors import HttpError, http_error_of
-from sr_tile.serving.http.limits import Admission
-from sr_tile.serving.http.uploads import Spool
+from sr_tile.serving.http.limits import Slot
+from sr_tile.serving.http.spool import Spool, bytes_on_disk
 from sr_tile.serving.model_pool import Done, ImageRequest, ModelPool
 
 log = logging.getLogger("sr_tile")
 
+_EVERY_SECONDS = 2.0
+
 
 @dataclass(eq=False)
 class StoredJob:
-    """One image on the job_store."""
+    """One image that is known by an id; `bytes` is the size of its result, `stored` that of all its files once done."""
 
     task: ImageRequest
-    client: str
+    slot: Slot
     id: str = field(default_factory=lambda: secrets.token_urlsafe(18))
     started: bool = False
     done: Done | None = None
@@ -32,6 +36,7 @@ class StoredJob:
     view_failed: bool = False
     touched: float = field(default_factory=time.monotonic)
     bytes: int = 0
+    stored: int | None = None
     future: Future[None] | None = None
 
     @property
@@ -71,18 +76,18 @@ class StoredJob:
 class JobStore:
     """Keeps images by an id that nobody can guess."""
 
-    def __init__(self, host: ModelPool, admission: Admission, spool: Spool) -> None:
-        self._host, self._admission, self._spool = host, admission, spool
+    def __init__(self, host: ModelPool, spool: Spool) -> None:
+        self._host, self._spool = host, spool
         self._items: dict[str, StoredJob] = {}
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def add(self, task: ImageRequest, client: str) -> StoredJob:
+    def add(self, task: ImageRequest, slot: Slot) -> StoredJob:
         """Start an image whose place was taken with `Admission.enter`; it is given back when the image is done."""
-        item = StoredJob(task, client)
-        self._items[item.id] = item
+        item = StoredJob(task, slot)
         item.future = self._host.pool.submit(self._run, item)
+        self._items[item.id] = item
         return item
 
     def find(self, identity: str) -> StoredJob:
@@ -98,18 +103,14 @@ class JobStore:
         return item
 
     def remove(self, item: StoredJob) -> None:
-        """Forget an image; its files go once nobody works on them."""
+        """Forget an image, however often and from wherever; its files go once nobody works on them."""
         self._items.pop(item.id, None)
         item.task.abandon()
         if item.future is None or item.future.done() or item.future.cancel():
-            self._let_go(item)
+            item.slot.release()
+            self._spool.remove(item.task.folder)
         else:
             item.future.add_done_callback(lambda _: self._spool.remove(item.task.folder))
-
-    def _let_go(self, item: StoredJob) -> None:
-        if item.future is not None and item.future.cancelled():
-            self._admission.leave(item.client)
-        self._spool.remove(item.task.folder)
 
     def _run(self, item: StoredJob) -> None:
         item.started = True
@@ -119,15 +120,15 @@ class JobStore:
                 item.bytes = done.path.stat().st_size
                 item.done = done
             except Exception as error:
-                item.refusal = http_error_of(error, item.task.names)
-                if item.refusal.status == 500:
-                    log.error("%s: %s", item.task.name, error, exc_info=item.refusal.code == "internal")
+                item.refusal = refusal_of(error, item.task)
             finally:
-                self._admission.leave(item.client)
+                item.slot.release()
             if item.done:
                 self._view(item, item.done)
         finally:
             item.touched = time.monotonic()
+            item.stored = bytes_on_disk(item.task.folder)
+            self.tidy()
 
     def _view(self, item: StoredJob, done: Done) -> None:
         try:
@@ -140,25 +141,44 @@ class JobStore:
             log.warning("%s: no preview: %s", item.task.name, error)
 
     def tidy(self) -> None:
-        """Forget what was not asked for in a while, and the oldest where too much is kept."""
-        finished = sorted((item for item in self._items.values() if item.future and item.future.done()), key=_touched)
-        kept = sum(item.bytes for item in finished)
+        """Forget what was not asked for in a while or is gone, and the oldest where too much is kept.
+
+        What is under way counts as well: it cannot be removed, so that finished images make room for it.
+        """
+        items, limits = list(self._items.values()), self._host.limits
+        finished = sorted((item for item in items if item.stored is not None), key=_touched)
+        measured = {item.task.folder for item in finished}
+        kept = sum(item.stored or 0 for item in finished)
+        kept += sum(bytes_on_disk(folder) for folder in self._spool.folders() if folder not in measured)
+        known = len(items)
         for item in finished:
-            late = time.monotonic() - item.touched > self._host.limits.keep_seconds
-            if late or kept > self._host.limits.kept_bytes:
-                kept -= item.bytes
+            late = time.monotonic() - item.touched > limits.keep_seconds
+            gone = item.done is not None and not item.task.folder.is_dir()
+            if late or gone or kept > limits.kept_bytes or known > limits.kept_jobs:
+                kept, known = kept - (item.stored or 0), known - 1
                 self.remove(item)
 
     async def evict_periodically(self) -> None:
-        """`tidy`, now and then."""
+        """`tidy`, now and then, and see to it that there is a spool."""
         while True:
-            await asyncio.sleep(min(15.0, self._host.limits.keep_seconds / 2))
+            await asyncio.sleep(min(_EVERY_SECONDS, self._host.limits.keep_seconds / 2))
+            await asyncio.to_thread(self._spool.restore)
             await asyncio.to_thread(self.tidy)
 
     def close(self) -> None:
         """Give up all that is under way."""
         for item in list(self._items.values()):
             self.remove(item)
+
+
+def refusal_of(error: BaseException, task: ImageRequest) -> HttpError:
+    """What a client is told; what is the server's own fault is logged."""
+    refusal = http_error_of(error, task.names)
+    if refusal.status < 500 and not task.folder.is_dir():  # the image is not at fault: its file is gone
+        refusal = http_error_of(FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT)))
+    if refusal.status in (500, 507):
+        log.error("%s: %s", task.name, error, exc_info=error if refusal.code == "internal" else None)
+    return refusal
 
 
 def _touched(item: StoredJob) -> float:

@@ -1,9 +1,7 @@
 """What a server takes on: sizes, patience, and how many images at a time."""
 
 import threading
-from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+import weakref
 from dataclasses import dataclass
 
 from sr_tile.errors import ArgumentError
@@ -28,7 +26,8 @@ class Limits:
         idle_seconds: without a byte from or to a client before its request is given up.
         slowest: bytes a second that an upload must reach, measured once `idle_seconds` are over.
         keep_seconds: that a result of the web page is kept after it was last asked for.
-        kept_bytes: of such results together; the oldest go first.
+        kept_bytes: of all files of the server together, uploads and previews too; the oldest results go first.
+        kept_jobs: jobs that are known at the same time; the oldest that are done go first.
     """
 
     bytes: int = 256 * 2**20
@@ -43,6 +42,7 @@ class Limits:
     slowest: int = 2**10
     keep_seconds: float = 900.0
     kept_bytes: int = 4 * 2**30
+    kept_jobs: int = 512
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():
@@ -66,23 +66,39 @@ class Limits:
             raise HttpError(413, "too_large", f"{size}: more than the {bound} of this server; cut it into parts")
 
 
+class Slot:
+    """The place of one image under way; it can be given back once, and is when nobody holds it any more."""
+
+    def __init__(self, places: dict[object, str], client: str) -> None:
+        key = object()
+        places[key] = client
+        self._release = weakref.finalize(self, places.pop, key, None)
+        self._release.atexit = False
+
+    def release(self) -> None:
+        """Give the place back; harmless when that was done, from any thread."""
+        self._release()
+
+
 class Admission:
-    """Counts images under way, and refuses those beyond the limits at once; safe to use from any thread."""
+    """Counts images under way, and refuses those beyond the limits at once; safe to use from any thread.
+
+    Each image under way is an entry, and to leave is to remove it: whatever is removed twice is removed once.
+    """
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._lock = threading.Lock()
-        self._clients: Counter[str] = Counter()
+        self._places: dict[object, str] = {}
         self.draining = False
 
     @property
     def active(self) -> int:
         """Images under way."""
-        with self._lock:
-            return self._clients.total()
+        return len(self._places)
 
-    def enter(self, client: str, images: int = 1) -> None:
-        """Count images of a client in; `leave` counts them out.
+    def enter(self, client: str) -> Slot:
+        """Take a place for an image of a client, to be held until the image is done.
 
         Raises:
             HttpError: 503 where the server is full or stops, 429 where this client has enough under way.
@@ -90,26 +106,10 @@ class Admission:
         with self._lock:
             if self.draining:
                 raise HttpError(503, "stopping", "this server is stopping; try again later", retry_after=10)
-            if self._clients[client] + images > self._limits.per_client:
+            if list(self._places.values()).count(client) >= self._limits.per_client:
                 most = self._limits.per_client
                 message = f"{most} images of one client may be under way at a time; wait for one to finish"
                 raise HttpError(429, "too_many", message, retry_after=1)
-            if self._clients.total() + images > self._limits.waiting:
+            if len(self._places) >= self._limits.waiting:
                 raise HttpError(503, "busy", "this server has as much to do as it can take; try again", retry_after=2)
-            self._clients[client] += images
-
-    def leave(self, client: str, images: int = 1) -> None:
-        """Count images out."""
-        with self._lock:
-            self._clients[client] -= images
-            if not self._clients[client]:
-                del self._clients[client]
-
-    @contextmanager
-    def entered(self, client: str, images: int = 1) -> Iterator[None]:
-        """`enter` and `leave`."""
-        self.enter(client, images)
-        try:
-            yield
-        finally:
-            self.leave(client, images)
+            return Slot(self._places, client)

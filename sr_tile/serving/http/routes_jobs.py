@@ -11,10 +11,10 @@ from starlette.concurrency import run_in_threadpool
 from sr_tile.errors import SrTileError
 from sr_tile.serving.http import schemas
 from sr_tile.serving.http.http_errors import HttpError
-from sr_tile.serving.http.job_store import JobStore, view_folder
+from sr_tile.serving.http.job_store import JobStore, refusal_of, view_folder
 from sr_tile.serving.http.options import Options
 from sr_tile.serving.http.schemas import BODY, IMAGES, answers
-from sr_tile.serving.http.state import MEDIA, Server, client_of, result_name
+from sr_tile.serving.http.state import MEDIA, Server, result_name
 from sr_tile.serving.model_pool import ImageRequest
 
 
@@ -40,11 +40,11 @@ def add_jobs(app: FastAPI) -> None:
             try:
                 await run_in_threadpool(lambda: (server.host.find(options), server.host.check(task)))
             except (SrTileError, OSError) as error:
-                raise server.refusal(error, task) from None
+                raise refusal_of(error, task) from None
+            return schemas.Job(**server.job_store.add(task, place.slot).describe())
         except BaseException:
             await asyncio.shield(run_in_threadpool(place.release))
             raise
-        return schemas.Job(**server.job_store.add(task, client_of(request)).describe())
 
     @jobs("/v1/jobs/{job}", methods=["GET"], summary="How far an image is", responses=missing)
     async def job_state(request: Request, job: str) -> schemas.Job:
@@ -69,6 +69,8 @@ def add_jobs(app: FastAPI) -> None:
         if item.done is None:
             raise HttpError(409, "not_done", "the image is not done yet; ask /v1/jobs/{job} how far it is")
         kind = item.done.format
+        if not await run_in_threadpool(item.done.path.is_file):
+            raise HttpError(404, "unknown_job", "the result of this job is not here any longer")
         name = result_name(item.task.name, kind, item.done.after[0] // item.done.before[0])
         return FileResponse(item.done.path, media_type=MEDIA[kind], filename=name)
 
@@ -90,6 +92,8 @@ def add_jobs(app: FastAPI) -> None:
         view = item.views.get(side)
         if view is None:
             raise HttpError(404, "no_view", "there is no preview of this image, or not yet")
+        if max(level, column, row) >= 2**31:  # no file can be called so
+            raise HttpError(404, "no_tile", "the preview has no such tile")
         path = view_folder(item, side) / str(level) / f"{column}_{row}.{view.suffix}"
         if not await run_in_threadpool(path.is_file):
             raise HttpError(404, "no_tile", "the preview has no such tile")

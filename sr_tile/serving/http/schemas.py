@@ -12,10 +12,7 @@ from sr_tile.serving.model_pool import ModelPool
 
 ABOUT = (
     "Restores or enlarges images. Tiles of all requests share batches; the bytes of a result are those that "
-    "`sr-tile enhance` writes. Beside what is listed here there is a WebSocket at `/v1/stream` for many images on one "
-    "connection, in MessagePack maps: send {type: image, id, options, data, more}, {type: cancel, id}; receive "
-    "{type: hello, window}, {type: progress, id, done, total}, {type: result, id, format, timing, data, more}, "
-    "{type: error, id, status, code, message}."
+    "`sr-tile enhance` writes."
 )
 
 
@@ -28,6 +25,16 @@ class Problem(BaseModel):
     """Every answer that is not a success."""
 
     error: Error
+
+
+class ReadyModel(BaseModel):
+    name: str
+    device: str
+
+
+class Ready(BaseModel):
+    status: Literal["ready"] = "ready"
+    models: list[ReadyModel]
 
 
 class ServedModel(BaseModel):

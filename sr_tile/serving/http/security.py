@@ -42,12 +42,12 @@ class SecurityMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass on, or refuse."""
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] != "http":
             return await self._app(scope, receive, send)
-        body = _Body(scope, receive)
+        body = _Body(receive)
 
         async def careful(message: Message) -> None:
-            if message["type"] in ("http.response.start", "websocket.http.response.start"):
+            if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
@@ -59,18 +59,16 @@ class SecurityMiddleware:
         try:
             self._check(scope["path"], Headers(scope=scope))
         except HttpError as refusal:
-            if scope["type"] == "websocket":
-                await receive()
             answer = JSONResponse(refusal.body, refusal.status, refusal.headers)
             return await answer(scope, body.receive, careful)
         return await self._app(scope, body.receive, careful)
 
     def _check(self, path: str, headers: Headers) -> None:
         host = headers.get("host", "")
-        if self._hosts is not None and urlsplit(f"//{host}").hostname not in self._hosts:
+        if self._hosts is not None and _name_of(host) not in self._hosts:
             raise HttpError(403, "wrong_host", "this server does not answer to that name; start it with --name")
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and _site_of(origin) != host.lower():
             raise HttpError(403, "wrong_origin", "pages of other sites may not use this server")
         if self._token is None or path in _OPEN or path.startswith("/page/"):
             return
@@ -79,11 +77,33 @@ class SecurityMiddleware:
             raise HttpError(401, "no_token", "send the server's token as `Authorization: Bearer TOKEN`")
 
 
+def _name_of(host: str) -> str | None:
+    """The name in a Host header, without its port.
+
+    Raises:
+        HttpError: 400, it is none.
+    """
+    try:
+        address = urlsplit(f"//{host}")
+        _ = address.port  # refuses what is no number
+        return address.hostname
+    except ValueError:
+        raise HttpError(400, "bad_host", "the Host header is no name or address") from None
+
+
+def _site_of(origin: str) -> str | None:
+    """Name and port in an Origin header; None where it is no address, which no site's is."""
+    try:
+        return urlsplit(origin).netloc.lower()
+    except ValueError:
+        return None
+
+
 class _Body:
     """Knows whether the body of a request was read to its end."""
 
-    def __init__(self, scope: Scope, receive: Receive) -> None:
-        self._receive, self._ended = receive, scope["type"] != "http"
+    def __init__(self, receive: Receive) -> None:
+        self._receive, self._ended = receive, False
 
     async def receive(self) -> Message:
         message = await self._receive()

@@ -1,24 +1,20 @@
 """What the routes share: models, limits, temporary files, results of the page."""
 
 import asyncio
-import logging
 import time
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect, HTTPConnection, Request
+from starlette.requests import ClientDisconnect, Request
 
-from sr_tile.serving.http.http_errors import HttpError, http_error_of
-from sr_tile.serving.http.job_store import JobStore
-from sr_tile.serving.http.limits import Admission
+from sr_tile.serving.http.job_store import JobStore, refusal_of
+from sr_tile.serving.http.limits import Admission, Slot
 from sr_tile.serving.http.options import Options, read_options
-from sr_tile.serving.http.uploads import Spool, is_form, read_form, read_raw
+from sr_tile.serving.http.spool import Spool
+from sr_tile.serving.http.uploads import is_form, read_form, read_raw
 from sr_tile.serving.model_pool import Done, ImageRequest, ModelPool
-
-log = logging.getLogger("sr_tile")
 
 MEDIA = {name: f"image/{name}" for name in ("png", "jpeg", "tiff", "webp", "avif")}
 _SUFFIXES = {**{name: f".{name}" for name in MEDIA}, "jpeg": ".jpg", "tiff": ".tif"}
@@ -30,7 +26,12 @@ class RequestSlot:
     """What a request holds while it is under way: its folder, and its place in the count."""
 
     folder: Path
-    release: Callable[[], None]
+    slot: Slot
+
+    def release(self) -> None:
+        """Give both back; harmless when that was done."""
+        Spool.remove(self.folder)
+        self.slot.release()
 
 
 class Server:
@@ -39,7 +40,7 @@ class Server:
     def __init__(self, host: ModelPool) -> None:
         self.host, self.spool = host, Spool()
         self.admission = Admission(host.limits)
-        self.job_store = JobStore(host, self.admission, self.spool)
+        self.job_store = JobStore(host, self.spool)
         host.metrics.in_flight.set_function(lambda: self.admission.active)
         host.metrics.queued.set_function(lambda: host.queued)
         host.metrics.kept.set_function(lambda: len(self.job_store))
@@ -50,19 +51,12 @@ class Server:
         Raises:
             HttpError: there is no place.
         """
-        client = client_of(request)
-        self.admission.enter(client)
+        slot = self.admission.enter(client_of(request))
         try:
-            folder = await run_in_threadpool(self.spool.folder)
+            return RequestSlot(await run_in_threadpool(self.spool.folder), slot)
         except BaseException:
-            self.admission.leave(client)
+            slot.release()
             raise
-
-        def release() -> None:
-            self.spool.remove(folder)
-            self.admission.leave(client)
-
-        return RequestSlot(folder, release)
 
     async def receive(self, request: Request, options: Options, folder: Path) -> tuple[str, Path, Options]:
         """(name, path, options) of an upload, raw or as a form."""
@@ -89,22 +83,15 @@ class Server:
         except ClientDisconnect:
             raise
         except Exception as error:
-            raise self.refusal(error, task) from None
+            raise refusal_of(error, task) from None
         finally:
             if not work.done():
                 task.abandon()
                 with suppress(BaseException):
                     await asyncio.shield(work)
 
-    def refusal(self, error: BaseException, task: ImageRequest) -> HttpError:
-        """What a client is told; what is the server's own fault is logged."""
-        refusal = http_error_of(error, task.names)
-        if refusal.status == 500:
-            log.error("%s: %s", task.name, error, exc_info=error if refusal.code == "internal" else None)
-        return refusal
 
-
-def client_of(request: HTTPConnection) -> str:
+def client_of(request: Request) -> str:
     """Whom limits count for: the address."""
     return request.client.host if request.client else "unknown"
 

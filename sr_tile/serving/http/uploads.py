@@ -1,12 +1,9 @@
 """Uploads to files: counted, timed, and never on the event loop."""
 
 import asyncio
-import secrets
 import shutil
-import tempfile
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,37 +21,6 @@ _BLOCK = 2**20
 _FORM_FIELDS = 20
 _FORM_FILES = 4  # files of the largest size that one form may hold
 _FORM_ROOM = 2**20  # for headers and fields of a form
-
-
-class Spool:
-    """A temporary folder with one folder a request."""
-
-    def __init__(self) -> None:
-        self._root = tempfile.TemporaryDirectory(prefix="sr-tile-", ignore_cleanup_errors=True)
-
-    def folder(self) -> Path:
-        """A new, empty folder; `remove` it."""
-        path = Path(self._root.name, secrets.token_hex(8))
-        path.mkdir()
-        return path
-
-    @staticmethod
-    def remove(folder: Path) -> None:
-        """Remove a folder and all in it."""
-        shutil.rmtree(folder, ignore_errors=True)
-
-    @contextmanager
-    def used(self) -> Iterator[Path]:
-        """A folder for the time of a `with` block."""
-        folder = self.folder()
-        try:
-            yield folder
-        finally:
-            self.remove(folder)
-
-    def close(self) -> None:
-        """Remove all."""
-        self._root.cleanup()
 
 
 class UploadRateCheck:

@@ -1,6 +1,5 @@
 """uvicorn, made patient with work and impatient with idle clients."""
 
-import asyncio
 import logging
 import socket
 import sys
@@ -10,69 +9,15 @@ from types import FrameType
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from sr_tile.errors import ArgumentError
 from sr_tile.images.vips import allow_only_known_formats
 from sr_tile.serving.http.app import create_app
-from sr_tile.serving.http.routes_stream import LARGEST
+from sr_tile.serving.http.idle_timeout import with_idle_timeout
 from sr_tile.serving.http.security import LOOPBACK
 from sr_tile.serving.model_pool import ModelPool
 
 log = logging.getLogger("sr_tile")
-
-
-class _IdleTimeout:
-    """Cuts off a client that takes no bytes of an answer, or brings no request, for `idle_seconds`.
-
-    A mixin for uvicorn's protocols. What an upload takes is timed where it is read.
-    """
-
-    idle_seconds = 30.0
-    transport: asyncio.Transport
-    _stuck: asyncio.TimerHandle | None = None
-
-    def pause_writing(self) -> None:
-        self._stuck = asyncio.get_running_loop().call_later(self.idle_seconds, self._cut_off)
-        super().pause_writing()  # type: ignore[misc]
-
-    def resume_writing(self) -> None:
-        self._forgive()
-        super().resume_writing()  # type: ignore[misc]
-
-    def connection_lost(self, error: Exception | None) -> None:
-        self._forgive()
-        super().connection_lost(error)  # type: ignore[misc]
-
-    def _forgive(self) -> None:
-        if self._stuck:
-            self._stuck.cancel()
-            self._stuck = None
-
-    def _cut_off(self) -> None:
-        self.transport.abort()
-
-
-class _Http(_IdleTimeout, H11Protocol):
-    _silent: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._silent = asyncio.get_running_loop().call_later(self.idle_seconds, self._still_no_request)
-
-    def _still_no_request(self) -> None:
-        if self.cycle is None and self in self.connections:  # not handed over to WebSocket either
-            self._cut_off()
-
-    def connection_lost(self, error: Exception | None) -> None:
-        if self._silent:
-            self._silent.cancel()
-        super().connection_lost(error)
-
-
-class _WebSocket(_IdleTimeout, WebSocketsSansIOProtocol):
-    pass
 
 
 class Server(uvicorn.Server):
@@ -147,18 +92,19 @@ def build(
 
     hosts = None if token else {*LOOPBACK, *(name.lower() for name in names)}
     app = create_app(host, token=token, hosts=hosts, on_failure=fail)
-    idle = {"idle_seconds": host.limits.idle_seconds}
     settings = uvicorn.Config(
         app,
-        http=type("Http", (_Http,), idle),
-        ws=type("WebSocket", (_WebSocket,), idle),
-        ws_max_size=LARGEST + 2**16,
-        ws_per_message_deflate=False,  # images are compressed already
+        http="h11",
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=10,
         **{"proxy_headers": False, **config},
+    )
+    settings.load()
+    settings.http_protocol_class = with_idle_timeout(  # type: ignore[assignment]  # called, never subclassed
+        settings.http_protocol_class, host.limits.idle_seconds
     )
     server = Server(settings, app, patience, failed)
     return server

@@ -2,8 +2,12 @@
 
 import io
 import json
+import shutil
 import tempfile
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Barrier
 
 import numpy as np
 import pytest
@@ -14,7 +18,10 @@ from support.servers import BlockedEngine, make_host, until
 from sr_tile.images import ImageReader
 from sr_tile.planner import Settings
 from sr_tile.serving.http.app import create_app
+from sr_tile.serving.http.http_errors import HttpError
+from sr_tile.serving.http.limits import Admission, Limits
 from sr_tile.serving.http.options import Options
+from sr_tile.serving.http.spool import bytes_on_disk
 
 
 def is_refusal(answer, status, code):
@@ -172,6 +179,9 @@ def test_the_right_token_name_and_site(client):
     assert named.get("/").status_code == 200
     for host in ("evil.example", "testserver.evil.example", "testserver@evil.example", ""):
         assert is_refusal(named.get("/", headers={"Host": host}), 403, "wrong_host")
+    for host in ("[", "[::1", "testserver:port", "a]b"):
+        assert is_refusal(named.get("/", headers={"Host": host}), 400, "bad_host")
+    assert is_refusal(named.get("/v1/models", headers={"Origin": "http://["}), 403, "wrong_origin")
     assert named.get("/v1/models", headers={"Origin": "http://testserver"}).status_code == 200
     for origin in ("http://evil.example", "null", "http://testserver:81", "http://testserver.evil.example"):
         assert is_refusal(named.post("/v1/enhance", headers={"Origin": origin}, content=b""), 403, "wrong_origin")
@@ -191,7 +201,7 @@ def test_a_defect_says_nothing_of_the_inside(client, monkeypatch):
     server = client()
     monkeypatch.setattr("sr_tile.serving.model_pool.ModelPool.check", lambda *_: 1 / 0)
     assert is_refusal(server.post("/v1/enhance", content=encoded()), 500, "internal")
-    monkeypatch.setattr("sr_tile.serving.http.uploads.Spool.folder", lambda *_: 1 / 0)
+    monkeypatch.setattr("sr_tile.serving.http.spool.Spool.folder", lambda *_: 1 / 0)
     assert is_refusal(server.post("/v1/enhance", content=encoded()), 500, "internal")
     assert server.app.state.server.admission.active == 0
 
@@ -225,6 +235,7 @@ def test_jobs(client, reference):
             assert server.get(f"/v1/jobs/{job['id']}/view/{side}/{level}/0/0").headers["content-type"] == "image/jpeg"
         assert is_refusal(server.get(f"/v1/jobs/{job['id']}/view/{side}/{view['levels']}/0/0"), 404, "no_tile")
     assert is_refusal(server.get(f"/v1/jobs/{job['id']}/view/before/0/-1/0"), 404, "no_tile")
+    assert is_refusal(server.get(f"/v1/jobs/{job['id']}/view/before/0/{10**300}/0"), 404, "no_tile")
     assert is_refusal(server.get(f"/v1/jobs/{job['id']}/view/aside/0/0/0"), 422, "bad_option")
     folder = server.app.state.server.job_store.find(job["id"]).task.folder
     assert server.delete(f"/v1/jobs/{job['id']}").status_code == 204
@@ -252,6 +263,114 @@ def test_jobs_that_fail_and_jobs_that_are_given_up(client):
     assert until(lambda: admission.active == 0 and not folder.exists())
 
 
+def test_a_place_is_given_back_once_however_often_a_waiting_job_is_deleted(client):
+    engine = BlockedEngine()
+    server = client({"toy": engine}, running=1, per_client=4)
+    admission = server.app.state.server.admission
+    engine.block()
+    jobs = [server.post("/v1/jobs", content=encoded()).json()["id"] for _ in range(4)]
+    assert engine.entered.wait(30)
+    with ThreadPoolExecutor(6) as pool:
+        for job in jobs[1:]:
+            item = server.app.state.server.job_store.find(job)
+            gate = Barrier(6)
+            ends = [
+                pool.submit(lambda: (gate.wait(), server.app.state.server.job_store.remove(item)))  # noqa: B023
+                for _ in range(6)
+            ]
+            assert all(end.result() for end in ends)
+            server.delete(f"/v1/jobs/{job}")
+    assert admission.active == 1
+    accepted = [server.post("/v1/jobs", content=encoded()).status_code for _ in range(6)]
+    assert accepted == [201] * 3 + [429] * 3
+    engine.open.set()
+    assert until(lambda: admission.active == 0)
+
+
+def test_a_place_that_was_forgotten_comes_back():
+    admission = Admission(Limits(per_client=1))
+    slot = admission.enter("one")
+    with pytest.raises(HttpError, match="1 images of one client"):
+        admission.enter("one")
+    del slot
+    again = admission.enter("one")
+    again.release()
+    again.release()
+    assert admission.active == 0
+
+
+def test_all_that_a_job_leaves_on_disk_counts(client):
+    server = client(kept_bytes=6 * 2**20)
+    store, spool = server.app.state.server.job_store, server.app.state.server.spool
+    padded = encoded() + bytes(2**21)  # behind a PNG's end, where nobody looks
+    for _ in range(12):
+        job = server.post("/v1/jobs", content=padded).json()["id"]
+        assert until(lambda: server.get(f"/v1/jobs/{job}").json()["view"])  # noqa: B023
+    assert until(lambda: store.find(job).stored is not None)
+    store.tidy()
+    assert 2 * 2**20 < bytes_on_disk(spool.root) <= 6 * 2**20
+    assert server.get(f"/v1/jobs/{job}/result").status_code == 200, "the newest stays"
+
+
+def test_the_number_of_jobs_is_bounded(client):
+    server = client(kept_jobs=5)
+    store = server.app.state.server.job_store
+    for _ in range(12):
+        job = server.post("/v1/jobs", content=b"\x89PNG\r\n\x1a\n" + bytes(100))
+        assert job.status_code == 422
+        job = server.post("/v1/jobs", content=encoded()[:3000]).json()["id"]
+        assert until(lambda: server.get(f"/v1/jobs/{job}").json()["state"] == "failed")  # noqa: B023
+    assert until(lambda: len(store) <= 5)
+    assert len(server.app.state.server.spool.folders()) <= 5
+
+
+def test_a_spool_that_was_removed_comes_back(client, monkeypatch):
+    monkeypatch.setattr("sr_tile.serving.http.job_store._EVERY_SECONDS", 3600.0)
+    server = client()
+    spool = server.app.state.server.spool
+    old = server.post("/v1/jobs", content=encoded()).json()["id"]
+    assert until(lambda: server.get(f"/v1/jobs/{old}").json()["view"])
+    shutil.rmtree(spool.root)
+    assert is_refusal(server.get("/readyz"), 503, "no_spool")
+    for path in ("/v1/enhance", "/v1/jobs", "/v1/enhance/batch"):
+        assert is_refusal(server.post(path, files={"image": ("a.png", encoded())}), 507, "no_spool")
+    assert is_refusal(server.get(f"/v1/jobs/{old}/result"), 404, "unknown_job")
+    assert server.get("/healthz").status_code == 200
+    assert server.app.state.server.admission.active == 0
+    spool.restore()
+    server.app.state.server.job_store.tidy()
+    assert server.get("/readyz").status_code == 200
+    assert server.post("/v1/enhance", content=encoded()).status_code == 200
+    assert is_refusal(server.get(f"/v1/jobs/{old}"), 404, "unknown_job")
+
+
+def test_a_spool_that_is_removed_while_an_image_is_under_way(client):
+    engine = BlockedEngine()
+    server = client({"toy": engine})
+    engine.block()
+    job = server.post("/v1/jobs", content=encoded("png", 300, 300)).json()["id"]
+    assert engine.entered.wait(30)
+    shutil.rmtree(server.app.state.server.spool.root)
+    engine.open.set()
+    assert until(lambda: server.get(f"/v1/jobs/{job}").json()["state"] == "failed")
+    assert server.get(f"/v1/jobs/{job}").json()["error"]["code"] == "no_spool"
+    assert until(lambda: server.get("/readyz").status_code == 200), "it restores itself"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_507_and_comes_back(client, monkeypatch):
+    server = client()
+    with monkeypatch.context() as full:
+        full.setattr(Path, "open", lambda _, *mode, **keywords: open("/dev/full", *mode, **keywords))  # noqa: PTH123, SIM115
+        assert is_refusal(server.get("/readyz"), 503, "no_space")
+        for path in ("/v1/enhance", "/v1/jobs"):
+            assert is_refusal(server.post(path, content=encoded()), 507, "no_space")
+        assert is_refusal(server.post("/v1/enhance", files={"image": ("a.png", encoded())}), 507, "no_space")
+    assert server.get("/readyz").json() == {"status": "ready", "models": [{"name": "toy", "device": "cpu"}]}
+    assert server.post("/v1/enhance", content=encoded()).status_code == 200
+    assert server.app.state.server.admission.active == 0
+
+
 def test_results_are_kept_for_a_while_only(client):
     server = client(keep_seconds=1e-6)
     job = server.post("/v1/jobs", content=encoded()).json()["id"]
@@ -262,7 +381,7 @@ def test_results_are_kept_for_a_while_only(client):
     assert until(item.future.done)
     small.app.state.server.job_store.tidy()
     assert small.get(f"/v1/jobs/{job}").status_code == 404
-    assert not item.task.folder.exists()
+    assert until(lambda: not item.task.folder.exists())
 
 
 def test_the_document_is_true(client):

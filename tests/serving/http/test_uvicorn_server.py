@@ -1,5 +1,6 @@
 """A real server on a socket: slow, rude and many clients, and its end."""
 
+import contextlib
 import http.client
 import os
 import re
@@ -7,8 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -42,7 +43,7 @@ def read_all(connection):
 
 def spooled(server):
     """Folders of requests that are under way."""
-    return list(Path(server.state.spool._root.name).iterdir())
+    return server.state.spool.folders()
 
 
 def idle(server):
@@ -95,6 +96,12 @@ def test_an_upload_that_stops_is_told_so(live):
     assert until(lambda: idle(server))
 
 
+def read_healthy(connection):
+    answer = b""
+    while b'{"status":"ok"}' not in answer:
+        answer += connection.recv(2**16)
+
+
 def read_all_of_answer(connection):
     answer = b""
     while b"}}" not in answer and (part := connection.recv(2**16)):
@@ -123,6 +130,52 @@ def test_a_connection_without_a_request_is_closed(live):
     for sent in (b"", b"GET /healthz HT"):
         with connect(server.port, sent) as connection:
             assert read_all(connection) == b""
+
+
+def test_a_second_request_that_is_begun_and_not_finished_is_cut_off(live):
+    server = live(idle_seconds=0.3)
+    whole, part = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"GET /healthz HTTP/1.1\r\nX: "
+    with ThreadPoolExecutor(1) as pool:
+        for sent in (part, whole[:1]):
+            with connect(server.port, whole) as connection:
+                read_healthy(connection)
+                connection.sendall(sent)
+                rest = pool.submit(read_all, connection)
+                assert rest.result(20) == b""
+        with connect(server.port, whole) as connection:  # bytes alone earn no more time
+            read_healthy(connection)
+            rest = pool.submit(read_all, connection)
+            with contextlib.suppress(OSError):
+                for _ in range(100):
+                    connection.sendall(b"X")
+                    time.sleep(0.05)
+            assert rest.done()
+            assert rest.result() == b""
+        refused = upload("/v1/enhance?quality=0", 10**6)  # answered before its body is there, which then trickles
+        with connect(server.port, refused) as connection:
+            rest = pool.submit(read_all, connection)
+            with contextlib.suppress(OSError):
+                for _ in range(200):
+                    connection.sendall(b"X")
+                    time.sleep(0.05)
+            assert rest.done()
+            assert b"422" in rest.result()
+    with connect(server.port, whole + whole) as connection:
+        answer = b""
+        while answer.count(b'{"status":"ok"}') < 2:
+            answer += connection.recv(2**16)
+
+
+def test_work_is_not_cut_off_by_the_idle_timeout(live):
+    engine = BlockedEngine()
+    server = live({"toy": engine}, idle_seconds=0.2)
+    engine.block()
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(httpx.post, f"{server.url}/v1/enhance", content=encoded(), timeout=60)
+        assert engine.entered.wait(30)
+        time.sleep(0.6)
+        engine.open.set()
+        assert answer.result().status_code == 200
 
 
 def test_a_client_that_does_not_read_is_cut_off(live, model):
@@ -163,10 +216,14 @@ def test_broken_requests_do_no_harm(live):
         b"\x00\xff" * 50 + b"\r\n\r\n",
         b"GET / HTTP/9\r\n\r\n",
         b"POST /v1/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        b"GET /v1/stream HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
     ):
         with connect(server.port, sent) as connection:
             connection.settimeout(10)
             assert b"Traceback" not in connection.recv(2**16)
+    with connect(server.port, b"GET / HTTP/1.1\r\nHost: [\r\n\r\n") as connection:
+        assert connection.recv(2**16).startswith(b"HTTP/1.1 400")
     chunked = b"POST /v1/enhance HTTP/1.1\r\nHost: 127.0.0.1\r\nTransfer-Encoding: chunked\r\n\r\nnonsense\r\n"
     with connect(server.port, chunked) as connection:
         assert b"Traceback" not in connection.recv(2**16)

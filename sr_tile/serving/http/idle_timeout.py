@@ -1,0 +1,114 @@
+"""Idle timeouts of connections: whoever begins a request and does not finish it, or takes no answer, is cut off.
+
+uvicorn bounds only the wait for the first byte of a request. This stands between the event loop and uvicorn's protocol,
+whatever that is, and knows no more of it than what `asyncio.Protocol` says. That a request is under way it hears from the
+application: `RequestWatch` finds its connection in a context variable, which every task inherits that is made while bytes
+are taken in.
+"""
+
+import asyncio
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+_connection: ContextVar["IdleTimeout | None"] = ContextVar("connection", default=None)
+
+
+class IdleTimeout(asyncio.Protocol):
+    """One connection, cut off where `seconds` go by without a whole request, or without room for more of the answer.
+
+    While a request is under way there is no bound on the wait for its answer; what its body takes is timed where it is read.
+
+    Args:
+        inner: the protocol that speaks HTTP.
+        seconds: of patience.
+    """
+
+    def __init__(self, inner: asyncio.Protocol, seconds: float) -> None:
+        self._inner, self._seconds = inner, seconds
+        self._transport: asyncio.BaseTransport | None = None
+        self._reading: asyncio.TimerHandle | None = None
+        self._writing: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """From now on a request is awaited."""
+        self._transport = transport
+        self._inner.connection_made(transport)
+        self.await_request()
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes alone earn no more time: only a whole request does."""
+        _connection.set(self)
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        """The client sends no more."""
+        return self._inner.eof_received()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Nothing is awaited any more."""
+        self._transport = None
+        _cancel(self._reading)
+        _cancel(self._writing)
+        self._inner.connection_lost(error)
+
+    def pause_writing(self) -> None:
+        """The client does not take what it is sent."""
+        self._writing = self._timer()
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        """It does again."""
+        _cancel(self._writing)
+        self._inner.resume_writing()
+
+    def await_request(self) -> None:
+        """The whole head of the next request is to come in time."""
+        _cancel(self._reading)
+        if self._transport is not None:
+            self._reading = self._timer()
+
+    def request_came(self) -> None:
+        """Now it is the server's turn."""
+        _cancel(self._reading)
+
+    def _timer(self) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(self._seconds, self._cut_off)
+
+    def _cut_off(self) -> None:
+        if isinstance(self._transport, asyncio.WriteTransport):
+            self._transport.abort()
+
+
+def _cancel(timer: asyncio.TimerHandle | None) -> None:
+    if timer is not None:
+        timer.cancel()
+
+
+class RequestWatch:
+    """Tells the connection of a request that it has come, and that the next one is awaited."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on."""
+        connection = _connection.get() if scope["type"] == "http" else None
+        if connection is None:
+            return await self._app(scope, receive, send)
+        connection.request_came()
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            connection.await_request()
+
+
+def with_idle_timeout(protocol: Callable[..., asyncio.Protocol], seconds: float) -> Callable[..., asyncio.Protocol]:
+    """A maker of protocols that are cut off when idle, for uvicorn's `Config.http_protocol_class`."""
+
+    def make(**keywords: Any) -> asyncio.Protocol:
+        return IdleTimeout(protocol(**keywords), seconds)
+
+    return make
