@@ -88,22 +88,24 @@ def predict_batch(batch: np.ndarray) -> np.ndarray:
     return batch * 2
 
 
+def settle(soak: Soak, value: float, future: object) -> None:
+    """Note what became of one request."""
+    try:
+        answer = future.result(0)  # type: ignore[attr-defined]
+        soak.note("answered" if (answer == 2 * value).all() and value >= 0 else "wrong")
+    except CancelledError:
+        soak.note("cancelled")
+    except (DeadlineError, StoppedError) as error:
+        soak.note(type(error).__name__)
+    except (ValueError, SystemExit):
+        soak.note("poisoned" if value < 0 else "wrong")
+
+
 def soak_batcher(soak: Soak) -> None:
     """Clients that do not wait for each other send requests at twice the rate that can be served."""
     host = DynamicBatcher(predict_batch, max_batch_size=ROWS, max_queue=4 * ROWS).start()
     rate = 2 * ROWS / CALL_SECONDS
     clients = 8
-
-    def settle(value: float, future: object) -> None:
-        try:
-            answer = future.result(0)  # type: ignore[attr-defined]
-            soak.note("answered" if (answer == 2 * value).all() and value >= 0 else "wrong")
-        except CancelledError:
-            soak.note("cancelled")
-        except (DeadlineError, StoppedError) as error:
-            soak.note(type(error).__name__)
-        except (ValueError, SystemExit):
-            soak.note("poisoned" if value < 0 else "wrong")
 
     def client(seed: int) -> None:
         draw = random.Random(seed)
@@ -112,7 +114,7 @@ def soak_batcher(soak: Soak) -> None:
             now = time.monotonic()
             for item in [item for item in waiting if item[2].done()]:  # type: ignore[attr-defined]
                 waiting.remove(item)
-                settle(item[0], item[2])
+                settle(soak, item[0], item[2])
             for item in [item for item in waiting if now - item[1] > PATIENCE]:
                 waiting.remove(item)
                 soak.note("lost")

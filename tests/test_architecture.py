@@ -58,6 +58,20 @@ def test_the_listing_is_what_contributing_says_and_short():
     assert len(names) <= 19
 
 
+MOST_LINES = 60
+
+
+def test_no_function_is_longer_than_a_page():
+    seen = 0
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                seen += 1
+                lines = node.end_lineno - node.lineno + 1
+                assert lines <= MOST_LINES, f"{path.name}: {node.name} has {lines} lines"
+    assert seen > 500
+
+
 def test_a_runtime_is_used_in_one_file_only_and_its_tools_serve_the_exporter_only():
     importers = [path.name for path in PACKAGE.rglob("*.py") if "import onnxruntime" in path.read_text()]
     assert importers == ["onnx_runtime.py"]

@@ -26,7 +26,7 @@ app.command("export-onnx", cls=StrictCommand)(export_onnx.export_onnx)
 app.command("inspect", cls=StrictCommand)(inspect.inspect)
 app.command("plan", cls=StrictCommand)(plan.plan)
 app.command("rebatch", cls=StrictCommand)(rebatch.rebatch)
-app.command("serve", cls=StrictCommand)(serve.serve)
+app.command("serve", cls=StrictCommand)(grouped(serve.serve))
 app.add_typer(job.app, name="job", context_settings={"help_option_names": ["-h", "--help"]})
 app.add_typer(models.app, name="models", context_settings={"help_option_names": ["-h", "--help"]})
 

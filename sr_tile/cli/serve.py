@@ -1,58 +1,113 @@
 """`sr-tile serve`: a server with a web page."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from sr_tile.cli.options import BatchSize, MemLimit, Overlap, TileSize, settings_of
 from sr_tile.errors import ArgumentError
 
+if TYPE_CHECKING:
+    from sr_tile.planner import Settings
+    from sr_tile.serving.http.limits import Limits
 
-def serve(
+
+@dataclass(frozen=True)
+class ListenOptions:
+    """Where the server is, and to whom it talks."""
+
     host: Annotated[str, typer.Option(help="Address to listen on; others than this machine's need a token.")] = (
         "127.0.0.1"
-    ),
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes one that is free.")] = 8000,
+    )
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes one that is free.")] = 8000
     token: Annotated[
         str | None, typer.Option(envvar="SR_TILE_TOKEN", help="What clients must show; better in SR_TILE_TOKEN.")
-    ] = None,
-    model: Annotated[
-        list[str] | None, typer.Option(help="Name or path of a model, once for each; all bundled ones by default.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="As for `sr-tile enhance`.")] = "auto",
-    tile_size: TileSize = "auto",
-    overlap: Overlap = "auto",
-    batch_size: BatchSize = "auto",
-    mem_limit: MemLimit = None,
-    max_upload: Annotated[str, typer.Option(help="Size of an uploaded file.")] = "256MiB",
-    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Size of an uploaded image.")] = 100.0,
-    max_side: Annotated[int, typer.Option(min=1, help="Pixels of its longer side.")] = 65_535,
-    at_once: Annotated[int, typer.Option(min=1, help="Images that are worked on at the same time.")] = 8,
-    queue: Annotated[int, typer.Option(min=1, help="Images under way, beyond which clients are told to wait.")] = 64,
-    per_client: Annotated[int, typer.Option(min=1, help="Of these, images of one client.")] = 16,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without a byte from or to a client.")] = 30.0,
-    patience: Annotated[float, typer.Option(min=0.0, help="Seconds to finish what is under way when stopped.")] = 60.0,
+    ] = None
     name: Annotated[
         list[str] | None, typer.Option(help="Another name of this server, as a proxy in front of it uses.")
-    ] = None,
+    ] = None
     trust_proxy: Annotated[
         str | None, typer.Option(metavar="ADDRESS", help="Proxy whose X-Forwarded-For says who the client is.")
-    ] = None,
-    tls_cert: Annotated[Path | None, typer.Option(help="Certificate, for https.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None,
-) -> None:
+    ] = None
+    tls_cert: Annotated[Path | None, typer.Option(help="Certificate, for https.")] = None
+    tls_key: Annotated[Path | None, typer.Option(help="Its key.")] = None
+
+    def __post_init__(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ArgumentError("--tls-cert and --tls-key belong together; give both or neither")
+        for file in (self.tls_cert, self.tls_key):
+            if file and not file.is_file():
+                raise ArgumentError(f"{file}: there is no such file")
+        if self.token is not None and len(self.token) < 16:
+            raise ArgumentError(
+                f"the token has {len(self.token)} characters; use 16 or more, from `openssl rand -hex 16`"
+            )
+
+    @property
+    def uvicorn(self) -> dict[str, Any]:
+        """What uvicorn is told beside the address."""
+        config: dict[str, Any] = {"ssl_certfile": self.tls_cert, "ssl_keyfile": self.tls_key}
+        if self.trust_proxy:
+            config |= {"proxy_headers": True, "forwarded_allow_ips": self.trust_proxy}
+        return config
+
+
+@dataclass(frozen=True)
+class ServedModels:
+    """What is served, where it runs, and how images are cut."""
+
+    model: Annotated[
+        list[str] | None, typer.Option(help="Name or path of a model, once for each; all bundled ones by default.")
+    ] = None
+    device: Annotated[str, typer.Option(help="As for `sr-tile enhance`.")] = "auto"
+    tile_size: TileSize = "auto"
+    overlap: Overlap = "auto"
+    batch_size: BatchSize = "auto"
+    mem_limit: MemLimit = None
+
+    @property
+    def settings(self) -> "Settings":
+        """As the planner takes them."""
+        return settings_of(self.tile_size, self.overlap, "auto", self.batch_size, self.mem_limit)
+
+
+@dataclass(frozen=True)
+class LimitOptions:
+    """How much clients may ask for."""
+
+    max_upload: Annotated[str, typer.Option(help="Size of an uploaded file.")] = "256MiB"
+    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Size of an uploaded image.")] = 100.0
+    max_side: Annotated[int, typer.Option(min=1, help="Pixels of its longer side.")] = 65_535
+    at_once: Annotated[int, typer.Option(min=1, help="Images that are worked on at the same time.")] = 8
+    queue: Annotated[int, typer.Option(min=1, help="Images under way, beyond which clients are told to wait.")] = 64
+    per_client: Annotated[int, typer.Option(min=1, help="Of these, images of one client.")] = 16
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without a byte from or to a client.")] = 30.0
+    patience: Annotated[float, typer.Option(min=0.0, help="Seconds to finish what is under way when stopped.")] = 60.0
+
+    @property
+    def limits(self) -> "Limits":
+        """As the server takes them."""
+        from sr_tile.serving.http.limits import Limits
+        from sr_tile.system import memory
+
+        return Limits(
+            bytes=memory.parse_size(self.max_upload),
+            pixels=int(self.max_megapixels * 1e6),
+            side=self.max_side,
+            running=self.at_once,
+            waiting=self.queue,
+            per_client=self.per_client,
+            idle_seconds=self.timeout,
+        )
+
+
+def serve(listen: ListenOptions, models: ServedModels, limits: LimitOptions) -> None:
     """Serve models over HTTP, with a web page at `/`; tiles of all requests share batches.
 
     `sr-tile enhance --server URL` and `curl --data-binary @in.png URL/v1/enhance -o out.png` use it.
     """
-    if (tls_cert is None) != (tls_key is None):
-        raise ArgumentError("--tls-cert and --tls-key belong together; give both or neither")
-    for file in (tls_cert, tls_key):
-        if file and not file.is_file():
-            raise ArgumentError(f"{file}: there is no such file")
-    if token is not None and len(token) < 16:
-        raise ArgumentError(f"the token has {len(token)} characters; use 16 or more, from `openssl rand -hex 16`")
     try:
         import fastapi  # noqa: F401
         import prometheus_client  # noqa: F401
@@ -62,30 +117,15 @@ def serve(
         raise ArgumentError(f"`serve` needs {error.name}; install it with pip install 'sr-tile[serve]'") from None
 
     from sr_tile.models import zoo
-    from sr_tile.serving.http.limits import Limits
     from sr_tile.serving.http.uvicorn_server import serve
     from sr_tile.serving.model_pool import ModelPool
-    from sr_tile.system import memory
 
-    limits = Limits(
-        bytes=memory.parse_size(max_upload),
-        pixels=int(max_megapixels * 1e6),
-        side=max_side,
-        running=at_once,
-        waiting=queue,
-        per_client=per_client,
-        idle_seconds=timeout,
-    )
-    settings = settings_of(tile_size, overlap, "auto", batch_size, mem_limit)
-    config: dict[str, Any] = {"ssl_certfile": tls_cert, "ssl_keyfile": tls_key}
-    if trust_proxy:
-        config |= {"proxy_headers": True, "forwarded_allow_ips": trust_proxy}
-    models = model or list(zoo.bundled())
+    names = models.model or list(zoo.bundled())
     serve(
-        ModelPool(models, device=device, settings=settings, limits=limits),
-        (host, port),
-        token=token,
-        names=name or (),
-        patience=patience,
-        **config,
+        ModelPool(names, device=models.device, settings=models.settings, limits=limits.limits),
+        (listen.host, listen.port),
+        token=listen.token,
+        names=listen.name or (),
+        patience=limits.patience,
+        **listen.uvicorn,
     )

@@ -57,6 +57,12 @@ def add_jobs(app: FastAPI) -> None:
         job_store: JobStore = request.app.state.server.job_store
         await run_in_threadpool(job_store.remove, job_store.find(job))
 
+    _add_results(app)
+
+
+def _add_results(app: FastAPI) -> None:
+    jobs = partial(app.api_route, tags=["jobs"])
+
     @jobs(
         "/v1/jobs/{job}/result",
         methods=["GET"],
