@@ -13,7 +13,6 @@ import onnx
 import onnxruntime
 import torch
 from networks import fold
-from scunet import AREA, SILENCE, Attention, SCUNet
 from torch import nn
 from train import SCALES, build_from
 
@@ -45,43 +44,6 @@ def write_onnx(network: nn.Module, path: Path) -> None:
     model = onnx.load(path)
     del model.graph.value_info[:]
     onnx.save(model, path)
-
-
-def write_scunet(network: SCUNet, path: Path) -> None:
-    """Let sr-tile's own exporter write the graph: fewer passes over memory than a traced one."""
-    from sr_tile.export.architectures import detect
-
-    found = detect({name: value.numpy() for name, value in network.state_dict().items()})
-    if found is None:
-        raise ValueError("sr-tile does not recognise the network as a SCUNet; compare the names of its weights")
-    network.description = found.architecture
-    model = found.graph(OPSET)
-    keep_flat(model.graph)
-    onnx.save(model, path)
-
-
-def keep_flat(graph: onnx.GraphProto) -> None:
-    """Write into a SCUNet what keeps flat colours flat: edge pixels around the picture, and silence for rounding."""
-    head, down = (node for node in graph.node if node.op_type == "Conv" and node.input[1] in first_weights(graph))
-    pads = onnx.numpy_helper.from_array(np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64), "border_pads")
-    graph.initializer.append(pads)
-    border = onnx.helper.make_node("Pad", [head.input[0], "border_pads"], ["with_border"], mode="edge")
-    head.input[0] = "with_border"
-    for attribute in head.attribute:
-        if attribute.name == "pads":
-            attribute.ints[:] = [0, 0, 0, 0]
-    silence = onnx.helper.make_node("Shrink", [f"{down.output[0]}_raw"], [down.output[0]], lambd=SILENCE, bias=0.0)
-    down.output[0] = silence.input[0]
-    nodes = list(graph.node)
-    nodes.insert(nodes.index(head), border)
-    nodes.insert(nodes.index(down) + 1, silence)
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def first_weights(graph: onnx.GraphProto) -> list[str]:
-    """Names of the weights of the first two convolutions."""
-    return [node.input[1] for node in graph.node if node.op_type == "Conv"][:2]
 
 
 def tidy(model: onnx.ModelProto, facts: dict[str, Any]) -> None:
@@ -159,7 +121,7 @@ def milliseconds(path: Path, edge: int = 256, threads: int = 2) -> float:
 
 
 def arithmetic(network: nn.Module, edge: int = 128) -> int:
-    """Multiply-accumulates of the convolutions, matrices and attention per input pixel."""
+    """Multiply-accumulates of the convolutions per input pixel."""
     total = 0
 
     def count(module: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
@@ -168,10 +130,6 @@ def arithmetic(network: nn.Module, edge: int = 128) -> int:
             total += module.weight.numel() * output.shape[2] * output.shape[3]
         elif isinstance(module, nn.ConvTranspose2d):
             total += module.weight.numel() * inputs[0].shape[2] * inputs[0].shape[3]
-        elif isinstance(module, nn.Linear):
-            total += module.weight.numel() * output.shape[1] * output.shape[2]
-        elif isinstance(module, Attention):
-            total += 2 * AREA * output.numel()  # scores, and the mean that they weight
 
     hooks = [module.register_forward_hook(count) for module in network.modules()]
     with torch.inference_mode():
@@ -196,10 +154,7 @@ def main() -> None:
     network = fold(network.eval())
     scale = SCALES[saved["config"]["task"]]
     aside = options.target.with_suffix(".tmp.onnx")
-    if isinstance(network, SCUNet):
-        write_scunet(network, aside)
-    else:
-        write_onnx(network, aside)
+    write_onnx(network, aside)
     halo = options.halo
     if halo is None:
         halo = -(-influence(aside, scale, network.multiple) // network.multiple) * network.multiple

@@ -25,10 +25,9 @@ from data import Patches
 from evaluate import set_psnr
 from networks import DifferenceConv, Enlarger, FoldedConv, PhotoEnlarger
 from restorers import Denoiser, HalvingHead
-from scunet import SCUNet
 from torch import Tensor, nn
 
-SCALES = {"x2": 2, "x4": 4, "photo-x2": 2, "photo-x4": 4, "denoise": 1, "scunet-s": 1}
+SCALES = {"x2": 2, "x4": 4, "photo-x2": 2, "photo-x4": 4, "denoise": 1}
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -48,9 +47,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--block", default="identity", choices=["plain", "identity", "collapsed", "residual", "leaky", "gate"]
     )
-    parser.add_argument(
-        "--blocks", type=int, nargs="+", default=[2, 3], help="blocks per stage of a denoiser or SCUNet"
-    )
+    parser.add_argument("--blocks", type=int, nargs="+", default=[2, 3], help="blocks per stage of a denoiser")
     parser.add_argument("--bias", action="store_true", help="biases and free first kernels (flat fields not exact)")
     parser.add_argument("--no-fuse", action="store_true", help="no skip from the first features to the last layer")
     parser.add_argument(
@@ -79,8 +76,6 @@ def build_from(config: dict[str, Any]) -> nn.Module:
     if config["task"].startswith("photo-"):
         scale, blocks = SCALES[config["task"]], tuple(config["blocks"])
         return PhotoEnlarger(scale, config["width"], config["depth"], config["block"], blocks)
-    if config["task"] == "scunet-s":
-        return SCUNet(config["width"], tuple(config["blocks"]))
     return Enlarger(
         SCALES[config["task"]], config["width"], config["depth"], config["block"], config["bias"], not config["no_fuse"]
     )
@@ -110,8 +105,6 @@ def load_fitting(network: nn.Module, path: Path) -> None:
         if path.suffix == ".onnx" and isinstance(layer, (DifferenceConv, FoldedConv, HalvingHead)):
             value = own[name].detach() + value - layer.folded().detach()
         own[name].data.copy_(value)
-    if isinstance(network, SCUNet):
-        network.constrain()
     print(f"took {len(names)} of {len(own)} tensors from {path.name}")
 
 
@@ -206,8 +199,6 @@ class Trainer:
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 0.5)
         self.optimizer.step()
-        if isinstance(self.network, SCUNet):
-            self.network.constrain()
         decay = min(options.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(self.average.parameters()), list(self.network.parameters()), 1 - decay)
         self.step += 1
