@@ -12,7 +12,10 @@ if TYPE_CHECKING:
 
 
 def export_onnx(
-    checkpoint: Annotated[Path, typer.Argument(help="Checkpoint (.pth, .pt, .ckpt, .safetensors), or an .onnx file.")],
+    checkpoint: Annotated[
+        Path,
+        typer.Argument(help="Checkpoint (.pth, .pt, .ckpt, .safetensors), ncnn network (.param), or an .onnx file."),
+    ],
     output: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The model to write.")],
     precision: Annotated[
         str, typer.Option(help="fp32, fp16, fp16-storage (half the file, same speed), int8.")
@@ -29,7 +32,8 @@ def export_onnx(
 ) -> None:
     """Write a checkpoint as an ONNX model with dynamic batch, height and width, and verify it.
 
-    SCUNet and NAFNet get graphs written for speed; other architectures are recognised by spandrel.
+    SCUNet and NAFNet get graphs written for speed; other architectures are recognised by spandrel; ncnn networks
+    (`.param` with `.bin`) need neither PyTorch nor ncnn.
     """
     from sr_tile.export.export import ExportOptions, export_as
 
@@ -49,7 +53,8 @@ def _show(output: Path, exported: Any, converted: "PrecisionReport | None") -> N
             f"{facts['architecture']}: scale {facts['scale']}, channels {facts['channels']}, multiple {facts['multiple']}, "
             f"halo {facts['halo']}, receptive field {facts['receptive_field']}, tile {facts['tile']}"
         )
-        typer.echo(f"against PyTorch: worst relative error {exported.worst_error:.1e} of {len(exported.errors)} cases")
+        against, cases = facts["verification"]["against"], len(exported.errors)
+        typer.echo(f"against {against}: worst relative error {exported.worst_error:.1e} of {cases} cases")
     if converted is not None:
         typer.echo(str(converted))
     typer.echo(f"{output}: {output.stat().st_size / 1e6:.1f} MB")

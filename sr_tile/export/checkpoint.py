@@ -16,6 +16,7 @@ from sr_tile.engines.providers import Device
 from sr_tile.errors import ArgumentError, ModelOutputError, SrTileError
 from sr_tile.export.architectures import Network, Pooling, detect
 from sr_tile.export.graph_writer import Array
+from sr_tile.export.ncnn import is_ncnn, load_ncnn
 from sr_tile.export.receptive_field import Locality, Picture, Run, measure, natural_like
 from sr_tile.export.state_dict import load_state, sha256
 from sr_tile.models.spec import METADATA_KEY
@@ -34,7 +35,7 @@ class ExportReport:
         path: the file written.
         metadata: what was stored under the key `sr_tile` in the file.
         size: bytes of the file.
-        worst_error: largest relative error of the graph against Torch.
+        worst_error: largest relative error of the graph against its reference.
         errors: the error of each case, by its name.
     """
 
@@ -58,13 +59,13 @@ def export(
     """Write a checkpoint as an ONNX graph with dynamic batch, height and width.
 
     Args:
-        checkpoint: `.pth`, `.pt`, `.ckpt` or `.safetensors`.
+        checkpoint: `.pth`, `.pt`, `.ckpt` or `.safetensors`; or the `.param` of an ncnn network, beside its `.bin`.
         output: the `.onnx` file; appears complete or not at all.
         pooling: "local" gives NAFNet the windows of TLC, for inputs beyond 384 pixels.
         opset: version of the standard ONNX operators, 18 to 20.
         name: how the model is called; None for the checkpoint's file name.
         licence: licence of the weights, stored as it is.
-        tolerance: largest relative error against Torch that is accepted.
+        tolerance: largest relative error against Torch (ncnn: against the layers without their frame) that is accepted.
 
     Raises:
         ModelLoadError: the checkpoint can't be read or is not understood.
@@ -76,9 +77,13 @@ def export(
         raise ArgumentError(f"opset {opset} is not supported; use {OPSETS[0]} to {OPSETS[-1]}")
     if target.suffix.lower() != ".onnx" or not target.parent.is_dir():
         raise ArgumentError(f"output {target}: must end in .onnx and lie in a folder that exists")
-    _require_torch()
-    state = load_state(source)
-    network, forward = _recognise(state, pooling)
+    if is_ncnn(source):
+        network, forward = load_ncnn(source)
+        against, weights = "its layers one by one", source.with_suffix(".bin")
+    else:
+        _require_torch()
+        network, forward = _recognise(load_state(source), pooling)
+        against, weights = "PyTorch", source
     model = network.graph(opset)
     with atomic_write(target) as temporary:
         onnx.save(model, temporary)
@@ -87,15 +92,15 @@ def export(
         worst = max(errors, key=lambda case: errors[case])
         if not errors[worst] <= tolerance:
             raise ModelOutputError(
-                f"{source}: the exported graph differs from Torch by {errors[worst]:.1e} on {worst}, "
+                f"{source}: the exported graph differs from {against} by {errors[worst]:.1e} on {worst}, "
                 f"allowed {tolerance:.0e}; nothing was written"
             )
         metadata = _describe(network, measure(run, network.channels, network.scale, network.multiple))
         metadata |= {
             "name": name or source.stem,
-            "checkpoint_sha256": sha256(source),
+            "checkpoint_sha256": sha256(weights),
             "licence": licence,
-            "verification": {"against": "torch", "tolerance": tolerance, "worst": errors[worst], "errors": errors},
+            "verification": {"against": against, "tolerance": tolerance, "worst": errors[worst], "errors": errors},
         }
         onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
         onnx.save(model, temporary)
@@ -117,7 +122,7 @@ def verify(run: Run, forward: Run, channels: int, scale: int, multiple: int) -> 
             got = run(picture)
             if got.shape != wanted.shape or got.shape[2:] != (height * scale, width * scale):
                 raise ModelOutputError(
-                    f"the exported graph gives {got.shape} for {picture.shape}, Torch {wanted.shape}"
+                    f"the exported graph gives {got.shape} for {picture.shape}, the checkpoint {wanted.shape}"
                 )
             peak = max(float(np.abs(wanted).max()), 1e-12)
             errors[f"{kind} {batch}x{channels}x{height}x{width}"] = float(np.abs(got - wanted).max()) / peak

@@ -34,6 +34,12 @@ class GraphWriter:
         self._nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
 
+    def ops(self, kind: str, *inputs: str, outputs: int, **attributes: object) -> list[str]:
+        """Append a node with several outputs and return their names."""
+        names = [f"{kind.lower()}_{len(self._nodes)}_{number}" for number in range(outputs)]
+        self._nodes.append(helper.make_node(kind, list(inputs), names, name=names[0], **attributes))
+        return names
+
     def constant(self, array: NDArray[np.generic]) -> str:
         """Store a constant and return its name; an equal one is stored once."""
         array = np.ascontiguousarray(array)

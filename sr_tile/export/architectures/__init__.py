@@ -27,7 +27,7 @@ class Network:
         multiple: tiles should start and end at multiples of it.
         tile: recommended side of a tile.
         graph: writes the ONNX graph for an operator-set version.
-        family: "scunet", "nafnet", or "spandrel" for what comes from there.
+        family: "scunet", "nafnet", "ncnn", or "spandrel" for what comes from there.
         pooling: "global" or "local" for NAFNet, None for the others.
     """
 
