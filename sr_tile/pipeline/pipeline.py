@@ -4,8 +4,8 @@ Images go through in order, and so do their tiles; several images are decoded an
 share batches. Every queue is bounded, so memory follows the width of a band, not the number or the size of the images.
 
 An image that fails is dropped and reported, and the others go on. A device that runs out of memory gets the same tiles in
-smaller batches (see `infer`); when one tile is too large, everything under way stops, and the images that are not finished
-start again from their first row with smaller tiles, so that no picture is ever made of two sizes.
+smaller batches (see `device_runner`); when one tile is too large, everything under way stops, and the images that are not
+finished start again from their first row with smaller tiles, so that no picture is ever made of two sizes.
 """
 
 import itertools
@@ -17,17 +17,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from sr_tile.engines.base import Cancellable, Engine
-from sr_tile.engines.device_runner import device_slots
+from sr_tile.engines.device_runner import DeviceRunner, TileTooLargeError, device_slots
 from sr_tile.errors import ImageReadError, SrTileError
 from sr_tile.images import ImageInfo
 from sr_tile.images.rows import Sink, Source
 from sr_tile.pipeline.clock import StageClock
-from sr_tile.pipeline.inference import Inference, Numbered, Piece, TileTooLargeError
+from sr_tile.pipeline.inference import Inference, Numbered, Tiles
 from sr_tile.pipeline.job import ImageJob, Outcome, Stats
 from sr_tile.pipeline.plan_image import grid_of
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled, OrderedQueue, start_thread
@@ -163,7 +163,7 @@ class Pipeline:
                     self.plan = self.plan.smaller()
                     again = attempt.unfinished()
                     log.warning(
-                        "%s has no room for a tile: starting %d images again with tiles of %d x %d pixels",
+                        "%s: starting %d images again with tiles of %d x %d pixels",
                         error,
                         len(again),
                         *self.plan.tile,
@@ -172,10 +172,10 @@ class Pipeline:
         finally:
             self._end = time.perf_counter()
 
-    def learn(self, inference: Inference[Any]) -> None:
+    def learn(self, runner: DeviceRunner) -> None:
         """Keep what an attempt found out for the next one."""
-        self.plan = replace(self.plan, batch=inference.batch)
-        self.redone += inference.redone
+        self.plan = replace(self.plan, batch=runner.limit)
+        self.redone += runner.redone
 
     def count(self, grid: TileGrid, pixels: int) -> None:
         """Add a finished image to the figures."""
@@ -218,10 +218,9 @@ class _Attempt:
         self._to_encode: BoundedQueue[_ImageState] = BoundedQueue(pipeline.decoders + pipeline.plan.batch)
         self._batches: BoundedQueue[Numbered[_Key]] = BoundedQueue(2)
         # Each thread that infers may be one batch ahead of the slowest.
-        self._outputs: OrderedQueue[list[Piece[_Key]]] = OrderedQueue(self._clocks["infer"].workers + 1)
-        self._inference = Inference(
-            pipeline.slots, pipeline.plan.batch, self._clocks["infer"], self._batches, self._outputs
-        )
+        self._outputs: OrderedQueue[list[Tiles[_Key]]] = OrderedQueue(self._clocks["infer"].workers + 1)
+        self._runner = DeviceRunner(pipeline.slots, pipeline.plan.batch)
+        self._inference = Inference(self._runner, self._clocks["infer"], self._batches, self._outputs)
         self._done: queue.SimpleQueue[Outcome | BaseException | None] = queue.SimpleQueue()
         self._encoders_left = pipeline.encoders
 
@@ -246,7 +245,7 @@ class _Attempt:
                 yield item
         finally:
             self._stop(threads)
-            self._pipeline.learn(self._inference)
+            self._pipeline.learn(self._runner)
         if failure:
             while not self._done.empty():
                 if isinstance(item := self._done.get(), Outcome):

@@ -7,7 +7,6 @@ for it in any batch.
 
 import contextlib
 import functools
-import logging
 import math
 import threading
 import time
@@ -18,105 +17,36 @@ from typing import Any
 
 import numpy as np
 
-from sr_tile.engines.base import Engine, ExactEngine
-from sr_tile.engines.device_runner import DeviceSlot, device_slots
-from sr_tile.errors import ArgumentError, DeadlineError, DeviceError, OutOfMemoryError, Overloaded, StoppedError
+from sr_tile.engines.base import Engine
+from sr_tile.engines.device_runner import DeviceRunner, DeviceSlot, TileTooLargeError, device_slots
+from sr_tile.errors import ArgumentError, DeadlineError, OutOfMemoryError, Overloaded, StoppedError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner import Plan
 from sr_tile.serving.dynamic_batching.batcher import Call, DynamicBatcher
 from sr_tile.serving.dynamic_batching.collate import Request
 
-log = logging.getLogger("sr_tile")
-
 RECOVERY = 64  # calls without a failure after which a device that ran out of memory is given more again
 
 
 class TileBatcher:
-    """Tiles of one shape to NCHW; a request is (tile_chw, whether in exact arithmetic)."""
+    """Tiles of one shape to NCHW; a request is (tile_chw,)."""
 
     def key(self, request: Request) -> Hashable:
-        """Tiles of equal shape and arithmetic meet."""
-        tile, exact = request
-        return tile.shape, exact
+        """Tiles of equal shape meet."""
+        return request[0].shape
 
     def rows(self, request: Request) -> int:
         """One."""
         return 1
 
     def batch(self, requests: Sequence[Request]) -> tuple[tuple[Any, ...], Any]:
-        """((n, c, h, w), exact) for `_Device.predict`."""
-        tiles = [tile for tile, _ in requests]
-        return (tiles[0][None] if len(tiles) == 1 else np.stack(tiles), requests[0][1]), len(tiles)
+        """((n, c, h, w),) for `SharedEngine._predict`."""
+        tiles = [tile for (tile,) in requests]
+        return (tiles[0][None] if len(tiles) == 1 else np.stack(tiles),), None
 
     def unbatch(self, outputs: Any, context: Any) -> list[Any]:
-        """(c, h * scale, w * scale) for each; None for each where there is no exact arithmetic."""
-        return [None] * context if outputs is None else list(outputs)
-
-
-class _Device:
-    """One engine and how much it takes at a time; called by as many threads as `max_concurrency` says.
-
-    Args:
-        slot: the engine, and who may call it when.
-        limit: pixels a call at most.
-        on_tile_too_large: told the (height, width) of which not even one tile fits.
-    """
-
-    def __init__(self, slot: DeviceSlot, limit: int, on_tile_too_large: Callable[[tuple[int, int]], None]) -> None:
-        self.slot, self._limit, self._full = slot, limit, limit
-        self._on_tile_too_large = on_tile_too_large
-        self._good = 0
-
-    def predict(self, batch_nchw: np.ndarray, exact: bool) -> np.ndarray | None:
-        """Run a batch, in pieces where the device runs out of memory.
-
-        Raises:
-            OutOfMemoryError: not even one tile fits.
-            DeviceError: the device is gone.
-            ModelOutputError: as `Engine.run`.
-        """
-        pixels = math.prod(batch_nchw.shape[2:])
-        outputs: list[np.ndarray] = []
-        first, exclusive = 0, False
-        while first < len(batch_nchw):
-            count = max(1, min(len(batch_nchw) - first, self._limit // pixels))
-            try:
-                output = self._call(batch_nchw[first : first + count], exact, exclusive)
-            except OutOfMemoryError:
-                # One row may fail for what the arena or another thread's call still holds: it gets a second try, alone.
-                if exclusive:
-                    self._on_tile_too_large(batch_nchw.shape[2:])
-                    raise
-                exclusive = count == 1
-                self._shrink(max(1, count // 2) * pixels, exclusive)
-                continue
-            if output is None:
-                return None
-            outputs.append(output)
-            first, exclusive = first + count, False
-            self._recover()
-        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
-
-    def _call(self, batch_nchw: np.ndarray, exact: bool, exclusive: bool) -> np.ndarray | None:
-        with self.slot.use(exclusive=exclusive or exact) as engine:
-            if not exact:
-                return engine.run(batch_nchw)
-            return engine.run_exact(batch_nchw) if isinstance(engine, ExactEngine) else None
-
-    def _shrink(self, limit: int, single: bool) -> None:
-        """Less a call, and the memory of the arena given back."""
-        self._limit, self._good = limit, 0
-        if single:
-            self.slot.max_concurrency = 1
-        log.warning("%s ran out of memory: going on with %d pixels a call", self.slot.engine.device, limit)
-        with self.slot.use(exclusive=True) as engine:
-            engine.rebuild()
-
-    def _recover(self) -> None:
-        """Memory that another process took comes back: a service must not stay small for ever."""
-        self._good += 1
-        if self._limit < self._full and self._good >= RECOVERY:
-            self._limit, self._good = min(self._full, 2 * self._limit), 0
+        """(c, h * scale, w * scale) for each."""
+        return list(outputs)
 
 
 class SharedEngine:
@@ -151,14 +81,14 @@ class SharedEngine:
             raise ArgumentError(f"max_clients {max_clients} must be 1 or more")
         self.plan, self.max_clients = plan, max_clients
         limit = plan.batch * math.prod(plan.tile)
-        self._devices = [_Device(slot, limit, self._shrink) for slot in device_slots(self.engines)]
+        self._runner = DeviceRunner(device_slots(self.engines), limit, in_pixels=True, recovery=RECOVERY)
         rows = self.engines[0].spec.fixed_batch
 
         def weigh(request: Request) -> int:
             return min(limit, math.prod(request[0].shape[1:]))
 
         self.batcher = DynamicBatcher(
-            [functools.partial(self._predict, device) for device in self._devices for _ in range(device.slot.threads)],
+            [functools.partial(self._predict, slot) for slot in self._runner.threads],
             TileBatcher(),
             max_batch_size=rows or limit,
             max_wait_ms=max_wait_ms,
@@ -229,16 +159,20 @@ class SharedEngine:
             self._clients.add(client)
         return client
 
-    def _predict(self, preferred: _Device, batch_nchw: np.ndarray, exact: bool) -> np.ndarray | None:
-        """Run a batch on a worker's own device, or on another where that is gone."""
-        for device in (preferred, *(other for other in self._devices if other is not preferred)):
-            if not device.slot.lost:
-                try:
-                    return device.predict(batch_nchw, exact)
-                except DeviceError as error:
-                    device.slot.lost = error
-                    log.warning("%s; it is not used any more", error)
-        raise DeviceError(f"no device is left; {preferred.slot.lost}")
+    def _predict(self, own: DeviceSlot, batch_nchw: np.ndarray) -> np.ndarray:
+        """Run a batch on a worker's own device, or on another where that is gone; rows that overflow in float32."""
+        outputs = []
+        try:
+            for piece in self._runner.run(own, batch_nchw):
+                if piece.error:
+                    raise piece.error
+                outputs.append(piece.output_nchw)
+        except TileTooLargeError:
+            self._shrink(batch_nchw.shape[2:])
+            raise
+        finally:
+            piece = None  # type: ignore[assignment]  # an error knows this frame: no reference cycle may keep tiles until the collector comes
+        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
 
     def _release(self, client: "TileClient") -> None:
         with self._changed:
@@ -267,7 +201,7 @@ class TileClient:
         self._caller = object()  # the queue remembers it for a while, and must not hold on to tiles
         self._lock = threading.Lock()
         self._futures: set[Future[Any]] = set()
-        self.max_concurrency = sum(device.slot.threads for device in shared._devices)
+        self.max_concurrency = len(shared._runner.threads)
         self._closed = False
 
     @property
@@ -297,21 +231,16 @@ class TileClient:
             DeadlineError: the client's time ran out.
             StoppedError: the engine was stopped, or the client cancelled or closed.
         """
-        return np.stack(self._answers(batch_nchw, exact=False))
+        return np.stack(self._answers(batch_nchw))
 
-    def run_exact(self, batch_nchw: np.ndarray) -> np.ndarray | None:
-        """See `ExactEngine.run_exact`."""
-        answers = self._answers(batch_nchw, exact=True)
-        return None if any(answer is None for answer in answers) else np.stack(answers)
-
-    def _answers(self, batch_nchw: np.ndarray, exact: bool) -> list[Any]:
+    def _answers(self, batch_nchw: np.ndarray) -> list[Any]:
         left = None if self._end is None else self._end - time.monotonic()
         with self._lock:
             if self._closed:
                 raise StoppedError(f"{self.name}: was cancelled")
             # Row by row, so that rows of others come between them.
             futures = self._shared.batcher.submit_all(
-                [(tile, exact) for tile in batch_nchw], timeout=left, caller=self._caller, share=self._share
+                [(tile,) for tile in batch_nchw], timeout=left, caller=self._caller, share=self._share
             )
             self._futures.update(futures)
         try:
