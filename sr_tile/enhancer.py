@@ -36,7 +36,7 @@ class Enhancer:
     Args:
         model: path of an ONNX file, name of a bundled model, an `Engine`, or several engines of one model, which work
             side by side; None is the bundled model for `scale`.
-        scale: chooses the bundled model where `model` is None.
+        scale: chooses the bundled model where `model` is None; beside a model it must be the model's.
         device: `auto`, `cpu`, `openvino`, `cuda`, `cuda:1`, `tensorrt`, `directml`, `coreml`; several work side by
             side, as in `cuda:0,cuda:1`, and should be about as fast as each other. Only `auto` falls back.
         settings: tile, overlap, halo, batch and memory; `auto` where nothing is said.
@@ -87,6 +87,11 @@ class Enhancer:
             self.engines = list(model)
         else:
             self.engines = [model]
+        try:
+            zoo.check_scale(self.engine.spec.name, self.scale, scale)
+        except ArgumentError:
+            self.close()
+            raise
         # Tiles and batches are the same for all, so they must fit into the smallest.
         smallest = min(self.engines, key=lambda engine: engine.memory_free())
         workers = sum(max_concurrency_of(engine) for engine in self.engines)

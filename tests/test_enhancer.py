@@ -282,3 +282,10 @@ def test_a_list_of_devices_is_opened_as_a_whole_or_not_at_all(tmp_path, monkeypa
         Enhancer(path, device="cpu,auto")
     with pytest.raises(ArgumentError, match="not known"):
         Enhancer(path, device="cpu,")
+
+
+def test_a_scale_beside_a_model_or_an_engine_is_its_own():
+    assert Enhancer(ToyEngine(), scale=ToyEngine().spec.scale).scale == ToyEngine().spec.scale
+    for model in ("x2", ToyEngine()):
+        with pytest.raises(ArgumentError, match="leave out the scale"):
+            Enhancer(model, scale=7)

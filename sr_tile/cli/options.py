@@ -19,7 +19,10 @@ def number_or_auto(text: str) -> str:
 
 
 Model = Annotated[str | None, typer.Option(help="Path of an ONNX file, or name of a bundled model.")]
-Scale = Annotated[int | None, typer.Option(min=1, help="Choose the bundled model that enlarges this much.")]
+Scale = Annotated[
+    int | None,
+    typer.Option(min=1, help="Choose the bundled model that enlarges this much; beside --model: must be its scale."),
+]
 Device = Annotated[
     str,
     typer.Option(help="auto, cpu, openvino, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1."),

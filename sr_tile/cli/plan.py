@@ -68,6 +68,7 @@ def plan(  # the options of `enhance` that decide how it cuts
         engines = open_engines(zoo.find(model, scale), device, sum(height * width for height, width in sizes))
         for engine in engines:
             opened.callback(engine.close)
+        zoo.check_scale(engines[0].spec.name, engines[0].spec.scale or 1, scale)
         found = _weighed(engines, settings, sizes, fresh)
     print(json.dumps(found, indent=2) if as_json else _text(found))
 

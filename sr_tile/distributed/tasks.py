@@ -70,8 +70,7 @@ class EnhanceConfig:
 
     def enhancer(self) -> Enhancer:
         """The engine of one actor."""
-        scale = None if self.model else self.scale
-        enhancer = Enhancer(self.model, scale=scale, device=self.device, settings=self.settings, alpha=self.alpha)
+        enhancer = Enhancer(self.model, scale=self.scale, device=self.device, settings=self.settings, alpha=self.alpha)
         if self.plan:
             enhancer.use_plan(self.plan)
         return enhancer

@@ -2,7 +2,7 @@
 
 A TIFF is a header with the position of directory 0 (IFD0), whose entries describe the pixels, or hold what EXIF says of the
 picture, or point to the directories of Exif and GPS. An EXIF block, as the other formats embed it, is a small TIFF without
-pixels. Written by hand, because Pillow refuses TIFFs whose pixels it does not know and cannot add to a file in place.
+pixels. Written by hand: the block goes behind a finished file, of which nothing but the header is changed, at last.
 Layout: TIFF 6.0, section 2; the BigTIFF design of libtiff; EXIF 2.32, section 4.6.
 """
 

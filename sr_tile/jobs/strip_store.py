@@ -37,11 +37,6 @@ class StripStore:
         """The file of rows `first` to before `end`."""
         return self.folder / f"{first}-{end}"
 
-    def has(self, first: int, end: int) -> bool:
-        """Whether these rows are there, all of them."""
-        path = self.path(first, end)
-        return path.is_file() and path.stat().st_size == (end - first) * self._row_bytes
-
     def read(self, first: int, end: int) -> Iterator[np.ndarray]:
         """Rows of a block in pieces, (n, width, channels).
 

@@ -1,13 +1,26 @@
 """Models by name: those bundled with the package, official ones that were pulled, and files."""
 
+import stat
 from pathlib import Path
 
 from sr_tile.errors import ArgumentError, ModelLoadError
 from sr_tile.models.official import OFFICIAL, Official
 
-__all__ = ["DEFAULT", "OFFICIAL", "Official", "bundled", "bundled_folder", "find", "named", "pulled", "pulled_folder"]
+__all__ = [
+    "DEFAULT",
+    "OFFICIAL",
+    "Official",
+    "bundled",
+    "bundled_folder",
+    "check_scale",
+    "find",
+    "named",
+    "pulled",
+    "pulled_folder",
+]
 
 DEFAULT = {2: "x2", 4: "x4"}
+_CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors")
 _PACKAGE = Path(__file__).parent.parent
 
 
@@ -54,9 +67,56 @@ def find(model: str | Path | None = None, scale: int | None = None) -> Path:
             )
         return bundled()[name]
     path = Path(model)
-    if path.is_file():
-        return path
-    return named(str(model))
+    try:
+        found = stat.S_ISREG(path.stat().st_mode)
+        if found:
+            _refuse_checkpoint(path)
+    except FileNotFoundError:
+        found = False
+    except OSError as error:
+        raise ModelLoadError(f"model {model}: cannot be opened: {error.strerror}") from None
+    return path if found else named(str(model))
+
+
+def check_scale(model: str, scale: int, wanted: int | None) -> None:
+    """Refuse a scale that is asked for beside a model, and is not the model's.
+
+    Args:
+        model: its name, for the message.
+        scale: of the model.
+        wanted: what was asked for; None is any.
+
+    Raises:
+        ArgumentError: it is another.
+    """
+    if wanted not in (None, scale):
+        way_out = f"leave out the model (models by scale: {_scales()})" if wanted in DEFAULT else "choose another model"
+        raise ArgumentError(
+            f"model {model} enlarges by {scale}, not by {wanted}, which is asked for as well: leave out the scale, or "
+            f"{way_out}"
+        )
+
+
+def _scales() -> str:
+    return ", ".join(f"{scale} is {name}" for scale, name in DEFAULT.items())
+
+
+def _refuse_checkpoint(path: Path) -> None:
+    """Name a file of weights as such: to a runtime it would be damage.
+
+    Raises:
+        ModelLoadError: it holds weights for PyTorch.
+        OSError: it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(10)
+    known = path.suffix.lower() in _CHECKPOINTS or head.startswith((b"PK\x03\x04", b"\x80\x02"))
+    if known or (head[8:9] == b"{" and head[7:8] == b"\0"):  # the last is safetensors: a size, then JSON
+        name = path.with_suffix(".onnx").name
+        raise ModelLoadError(
+            f"model {path}: is a checkpoint of PyTorch, not an ONNX file; make one with `sr-tile export-onnx {path} "
+            f"{name}`, then --model {name}"
+        )
 
 
 def named(model: str) -> Path:

@@ -220,7 +220,12 @@ class ModelPool:
                 raise HttpError(
                     422, "unknown_model", f"model {options.model!r} is not served here; choose from {names}"
                 )
-            return self.models[options.model]
+            model = self.models[options.model]
+            try:
+                zoo.check_scale(options.model, model.scale, options.scale)
+            except ArgumentError as error:
+                raise HttpError(422, "bad_option", str(error)) from None
+            return model
         if options.scale is None:
             return self.models[self.default]
         preferred = zoo.DEFAULT.get(options.scale)

@@ -209,6 +209,32 @@ def test_wrong_arguments_say_what_to_do(run, tmp_path, arguments, code, words):
     assert (got, words in err) == (code, True), err
 
 
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--model", "denoise", "--scale", 2), "denoise enlarges by 1, not by 2"),
+        (("--model", "x2", "--scale", 4), "x2 enlarges by 2, not by 4"),
+        (("--model", "model.onnx", "--scale", 3), "enlarges by 2, not by 3"),
+    ],
+)
+def test_a_scale_that_is_not_the_models_is_refused(run, model, tmp_path, options, words):
+    save(tmp_path / "in.png", noise_image(8, 8))
+    code, _, err = run("enhance", "in.png", "out.png", *options)
+    assert (code, words in err, len(err.splitlines())) == (1, True, 1), err
+    code, _, err = run("plan", "in.png", *options)
+    assert (code, words in err, len(err.splitlines())) == (1, True, 1), err
+    assert run("enhance", "in.png", "out.png", "--model", "x2", "--scale", 2)[0] == 0
+
+
+def test_two_models_are_refused(run, model, tmp_path):
+    save(tmp_path / "in.png", noise_image(8, 8))
+    code, _, err = run("enhance", "in.png", "out.png", "--model", "denoise", "--model", "x2")
+    assert code == 2
+    assert "--model" in err
+    assert "more than once" in err
+    assert not (tmp_path / "out.png").exists()
+
+
 def test_the_bar_survives_a_terminal(run, model, tmp_path, monkeypatch):
     save(tmp_path / "in.png", noise_image(200, 300))
     monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)

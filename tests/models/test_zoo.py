@@ -21,3 +21,41 @@ def test_what_is_not_there_is_said_with_what_is(tmp_path):
             zoo.find(model)
     with pytest.raises(ArgumentError, match="enlarges by 7"):
         zoo.find(scale=7)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("4x.pth", b"whatever"),
+        ("net.safetensors", b"whatever"),
+        ("renamed.onnx", b"PK\x03\x04 as torch.save writes"),
+        ("older.onnx", b"\x80\x02}q\0 as torch.save once wrote"),
+        ("safe.onnx", (58).to_bytes(8, "little") + b'{"a": {}}'),
+    ],
+)
+def test_a_checkpoint_is_named_as_one_by_name_and_by_content(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelLoadError, match=r"checkpoint of PyTorch.*sr-tile export-onnx"):
+        zoo.find(tmp_path / name)
+
+
+def test_bundled_models_are_no_checkpoints():
+    for name, path in zoo.bundled().items():
+        assert zoo.find(path) == zoo.find(name) == path
+
+
+def test_names_that_no_file_system_has_are_one_line(tmp_path):
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    for name in (tmp_path / ("b" * 300), tmp_path / "loop"):
+        with pytest.raises(ModelLoadError) as caught:
+            zoo.find(name)
+        assert "cannot be opened" in str(caught.value)
+
+
+def test_a_scale_beside_a_model_is_the_models():
+    zoo.check_scale("x2", 2, None)
+    zoo.check_scale("x2", 2, 2)
+    with pytest.raises(ArgumentError, match=r"denoise enlarges by 1, not by 2.*leave out the scale.*2 is x2"):
+        zoo.check_scale("denoise", 1, 2)
+    with pytest.raises(ArgumentError, match="choose another model"):
+        zoo.check_scale("x2", 2, 7)

@@ -18,7 +18,9 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, max_length=200, description="Name of a model, see /v1/models.")
-    scale: int | None = Field(None, ge=1, le=64, description="Choose a model that enlarges this much.")
+    scale: int | None = Field(
+        None, ge=1, le=64, description="Choose a model that enlarges this much; beside a model: must be its scale."
+    )
     format: FormatName | None = Field(None, description="Format of the result; the upload's where nothing is said.")
     quality: int = Field(95, ge=1, le=100, description="Quality of JPEG, WebP and AVIF.")
     lossless: bool = Field(False, description="Write WebP and AVIF without loss.")

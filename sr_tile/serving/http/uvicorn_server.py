@@ -27,15 +27,16 @@ class Server(uvicorn.Server):
         super().__init__(config)
         self.app, self.failed = app, failed
         self._patience, self._since = patience, 0.0
+        self._address = ""  # to be said once the models are there
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say where."""
+        """Listen; while the models are loaded, requests are told to come back."""
         await super().startup(sockets)
         if self.started and sockets:
             scheme = "https" if self.config.is_ssl else "http"
             name, port = sockets[0].getsockname()[:2]
             place = f"[{name}]" if ":" in name else name
-            print(f"sr-tile: serving on {scheme}://{place}:{port}/", file=sys.stderr, flush=True)
+            self._address = f"{scheme}://{place}:{port}/"
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """At a signal."""
@@ -51,6 +52,9 @@ class Server(uvicorn.Server):
         """Whether to end."""
         if await super().on_tick(counter):
             return True
+        if self._address and self.app.state.server.host.models:
+            print(f"sr-tile: serving on {self._address}", file=sys.stderr, flush=True)
+            self._address = ""
         if not self._since:
             return False
         if time.monotonic() - self._since > self._patience:

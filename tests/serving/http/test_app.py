@@ -117,6 +117,7 @@ def test_many_in_one_request(client, reference):
         (encoded(), {"model": "nobody"}, 422, "unknown_model"),
         (encoded(), {"model": "/etc/passwd"}, 422, "unknown_model"),
         (encoded(), {"scale": 3}, 422, "unknown_model"),
+        (encoded(), {"model": "toy", "scale": 4}, 422, "bad_option"),
         (encoded(channels=4), {"format": "jpeg"}, 422, "cannot_store"),
     ],
 )

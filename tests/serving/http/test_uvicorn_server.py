@@ -240,6 +240,18 @@ def start(model, *arguments):
     return process, port
 
 
+@pytest.mark.parametrize("name", ["nope", "damaged.onnx", "net.pth"])
+def test_a_model_that_cannot_be_served_is_all_that_is_said(tmp_path, name):
+    for file in ("damaged.onnx", "net.pth"):
+        (tmp_path / file).write_bytes(b"no model")
+    command = [sys.executable, "-m", "sr_tile", "serve", "--port", "0", "--model", name]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("sr-tile: error: model ")
+    assert name in line
+
+
 @pytest.mark.slow
 def test_the_end_waits_for_what_is_under_way(model, reference):
     process, port = start(model, "--tile-size", 64, "--overlap", 16)
