@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import psutil
 from common import machine
 from random_networks import random_network
@@ -31,7 +30,7 @@ from sr_tile.system.cpu import allowed_threads
 ONNX: dict[str, dict[str, Any]] = {
     "ONNX Runtime, as in sr-tile": {},
     "1 thread": {"intra_op_num_threads": 1},
-    "2 operators at a time": {"execution_mode": onnxruntime.ExecutionMode.ORT_PARALLEL, "inter_op_num_threads": 2},
+    "2 operators at a time": {"execution_mode": "ORT_PARALLEL", "inter_op_num_threads": 2},
     "no memory pattern": {"enable_mem_pattern": False},
     "no arena": {"enable_cpu_mem_arena": False},
     "threads do not spin": {"session.intra_op.allow_spinning": "0"},
@@ -46,6 +45,8 @@ OPENVINO: dict[str, dict[str, Any]] = {
 
 def onnx_call(path: Path, options: dict[str, Any]) -> Callable[[np.ndarray], np.ndarray]:
     """A function that runs the model with these session options."""
+    import onnxruntime  # not above sr_tile, which switches its telemetry off
+
     settings = onnxruntime.SessionOptions()
     settings.log_severity_level = 4
     settings.intra_op_num_threads = allowed_threads() or 0
@@ -53,7 +54,8 @@ def onnx_call(path: Path, options: dict[str, Any]) -> Callable[[np.ndarray], np.
         if "." in key:
             settings.add_session_config_entry(key, value)
         else:
-            setattr(settings, key, value)
+            kind = type(getattr(settings, key))  # an enumeration of ONNX Runtime where the value is its name
+            setattr(settings, key, getattr(kind, value) if isinstance(value, str) else value)
     session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda batch: session.run(None, {name: batch})[0]

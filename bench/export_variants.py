@@ -16,7 +16,6 @@ import warnings
 from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import torch
 from onnx import TensorProto, helper
 
@@ -73,6 +72,8 @@ def main() -> None:
     tokens.FEW_CHANNELS = few
     picture = np.random.default_rng(0).random((options.batch, 3, 256, 256), dtype=np.float32)
     square = np.random.default_rng(0).random((2048, 2048), dtype=np.float32)
+    import onnxruntime  # not above sr_tile, which switches its telemetry off
+
     runs = {name: (onnxruntime.InferenceSession(graph), {"input": picture}) for name, graph in graphs.items()}
     runs["product"] = onnxruntime.InferenceSession(_product()), {"a": square, "b": square}
     results = {name: session.run(None, feed)[0] for name, (session, feed) in runs.items()}

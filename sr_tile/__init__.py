@@ -5,9 +5,14 @@
 ...     large = enhancer.enhance(image)
 """
 
+import os
 from typing import TYPE_CHECKING, Any
 
-from sr_tile.errors import SrTileError
+# Before any runtime can be imported, and for the processes that this one starts: nothing about a run leaves the machine.
+# ONNX Runtime from 1.31 on reads its variable when it is loaded and never again; OpenVINO's is in `engines.openvino`.
+os.environ.update(ORT_DISABLE_TELEMETRY="1", RAY_USAGE_STATS_ENABLED="0")
+
+from sr_tile.errors import SrTileError  # see above
 
 if TYPE_CHECKING:
     from sr_tile.enhancer import Enhancer

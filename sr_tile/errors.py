@@ -23,9 +23,14 @@
 A message is one line: what happened, where, the bound that was broken, what to do next.
 """
 
+import unicodedata
+
 
 class SrTileError(Exception):
     """Base of all errors of this package; the command line prints it as one line and exits with 1."""
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ArgumentError(SrTileError, ValueError):
@@ -100,7 +105,38 @@ class CoverageError(SrTileError):
     """A pixel was finished without full weight: a defect of sr-tile, never of the input."""
 
 
+def printable(text: str) -> str:
+    r"""The text on one line, without what a terminal would obey: file names and models' metadata come from anyone.
+
+    >>> print(printable("a\x1b]0;b\nc"))
+    a\x1b]0;b\nc
+
+    Control characters, lone surrogates (bytes of a file name that are no text) and marks that turn the direction of
+    writing become escapes, as Python writes them.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or unicodedata.category(char) == "Zs" else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
 def one_line(error: Exception, most: int = 300) -> str:
     """What a library's error says, without line breaks, and cut behind `most` characters."""
-    text = " ".join(str(error).split())
+    text = printable(" ".join(str(error).split()))
     return text if len(text) <= most else f"{text[:most]}..."
+
+
+def unexpected(error: BaseException) -> str:
+    """What to say of an error that is not ours: the machine's, or a defect, which is to be reported.
+
+    >>> unexpected(FileNotFoundError(2, "No such file or directory", "a.png"))
+    'a.png: No such file or directory'
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return printable(": ".join(str(part) for part in (error.filename, error.strerror) if part))
+    return (
+        f"{type(error).__name__}: {one_line(Exception(error))}; sr-tile did not expect this: please report it with your "
+        "command, and with the traceback that --debug shows, where you have sr-tile from"
+    )

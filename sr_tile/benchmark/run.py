@@ -1,7 +1,6 @@
 """From a options to figures: open every model in every precision on every device, measure, close."""
 
 import logging
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -11,6 +10,7 @@ from sr_tile.benchmark.cells import Measurement, Progress, Subject, lay_out, mea
 from sr_tile.benchmark.seams import Seam, measure_seams
 from sr_tile.errors import ArgumentError, GeometryError, OutOfMemoryError, PrecisionLossError
 from sr_tile.models import zoo
+from sr_tile.system.stopping import temporary_folder
 
 log = logging.getLogger("sr_tile")
 
@@ -70,7 +70,7 @@ def run(
         ArgumentError: a model cannot run one of the tiles.
     """
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder = stack.enter_context(temporary_folder())
         subjects: list[Subject] = []
         for model in options.models:
             source = zoo.find(model)

@@ -20,6 +20,8 @@ from sr_tile.cli.enhance_options import (
 )
 from sr_tile.cli.figures import table
 from sr_tile.cli.options import ModelOptions, TileOptions
+from sr_tile.errors import printable
+from sr_tile.system import stopping
 
 if TYPE_CHECKING:
     from sr_tile.jobs.report import Report
@@ -60,7 +62,7 @@ def run(options: EnhanceOptions, backend: Backend) -> "Report":
         log.warning("%s", line)
     report = Report(left_out=selection.left_out)
     try:
-        with contextlib.closing(backend.run(selection.pairs)) as results:
+        with stopping.unwinding(), contextlib.closing(backend.run(selection.pairs)) as results:
             for result in results:
                 report.files.append(result)
     finally:
@@ -74,11 +76,11 @@ def _tell(report: "Report", backend: Backend, options: EnhanceOptions) -> None:
     _write(report, backend, options.report.report, options.report.stats)
     if len(report.files) > 1:
         for file in report.failed:
-            print(f"sr-tile: failed: {file.error}", file=sys.stderr)
+            print(f"sr-tile: failed: {printable(str(file.error))}", file=sys.stderr)
         if report.failed:
             print(f"sr-tile: error: {len(report.failed)} of {len(report.files)} images failed", file=sys.stderr)
     elif report.failed:
-        print(f"sr-tile: error: {report.failed[0].error}", file=sys.stderr)
+        print(f"sr-tile: error: {printable(str(report.failed[0].error))}", file=sys.stderr)
 
 
 def _write(report: "Report", backend: Backend, report_file: Path | None, stats: str | None) -> None:

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from typing import Annotated
 
 import typer
@@ -9,7 +10,8 @@ import typer
 from sr_tile import __version__
 from sr_tile.cli import bench, enhance, export_onnx, inspect, job, models, plan, rebatch, serve
 from sr_tile.cli.grouped import StrictCommand, grouped
-from sr_tile.errors import SrTileError
+from sr_tile.errors import SrTileError, printable, unexpected
+from sr_tile.system import stopping
 
 app = typer.Typer(
     name="sr-tile",
@@ -42,17 +44,22 @@ def _root(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error that sr-tile did not expect.")
+    ] = (False),
 ) -> None:
     """Restore or enlarge images of any size with an ONNX network."""
 
 
 def _normalise(arguments: list[str]) -> list[str]:
-    """Give `--stats` its value where it stands alone: it takes a file only if that ends in .json."""
+    """Give `--stats` its value where it stands alone: it takes a file only if that ends in .json. `--debug` goes first."""
     following = [*arguments, ""][1:]
-    return [
+    found = [
         "--stats=-" if argument == "--stats" and not after.endswith(".json") else argument
         for argument, after in zip(arguments, following, strict=True)
+        if argument != "--debug"
     ]
+    return ["--debug", *found] if "--debug" in arguments else found
 
 
 class _Handler(logging.Handler):
@@ -61,20 +68,30 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(f"sr-tile: {record.levelname.lower()}: {record.getMessage()}", file=sys.stderr)
+        tqdm.write(f"sr-tile: {record.levelname.lower()}: {printable(record.getMessage())}", file=sys.stderr)
 
 
 def main() -> None:
-    """Run the command line: exit code 0 done, 1 an error in one line, 2 wrong usage."""
+    """Run the command line: exit code 0 done, 1 an error in one line, 2 wrong usage, 128 + N stopped by signal N."""
     logger = logging.getLogger("sr_tile")
     logger.addHandler(_Handler())
     logger.propagate = False
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries' warnings; ours go through the logger
     try:
         app(_normalise(sys.argv[1:]), prog_name="sr-tile")
     except SrTileError as error:
         _fail(str(error))
     except MemoryError:
         _fail("this machine has no memory left; use a smaller --tile-size, or --mem-limit")
+    except stopping.Stopped:
+        stopping.end()
+    except Exception as error:
+        if stopping.received():  # raised in the middle of an import, `Stopped` may come back as anything
+            stopping.end()
+        if "--debug" in sys.argv:
+            raise
+        _fail(unexpected(error))
 
 
 def _fail(message: str) -> None:

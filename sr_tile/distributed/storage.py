@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, one_line
 from sr_tile.images import READABLE_SUFFIXES
 from sr_tile.jobs.selection import FilePair, Selection, check_name, is_url, select_files
+from sr_tile.system.stopping import temporary_folder
 
 
 def _open_system(url: str) -> tuple[Any, str]:
@@ -36,8 +36,8 @@ def reading(name: str) -> Iterator[Path]:
     if not is_url(name):
         yield Path(name)
         return
-    with tempfile.TemporaryDirectory(prefix="sr-tile-") as folder:
-        copy = Path(folder) / PurePosixPath(name).name
+    with temporary_folder() as folder:
+        copy = folder / PurePosixPath(name).name
         system, path = _open_system(name)
         try:
             system.get_file(path, str(copy))
@@ -57,8 +57,8 @@ def writing(name: str) -> Iterator[Path]:
         Path(name).parent.mkdir(parents=True, exist_ok=True)
         yield Path(name)
         return
-    with tempfile.TemporaryDirectory(prefix="sr-tile-") as folder:
-        copy = Path(folder) / PurePosixPath(name).name
+    with temporary_folder() as folder:
+        copy = folder / PurePosixPath(name).name
         yield copy
         system, path = _open_system(name)
         # Object stores show an object when it is whole; other systems get it aside and renamed.

@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import sys
 from collections import OrderedDict
 from contextlib import closing
 from pathlib import Path
@@ -49,7 +50,7 @@ class OpenVinoEngine:
 
     def __init__(self, path: Path | str, reader: OnnxEngine | None = None) -> None:
         try:
-            import openvino  # noqa: F401  # known before anything is read
+            _runtime()  # known before anything is read
         except (ImportError, OSError) as error:
             raise DeviceError(
                 f"device openvino: {one_line(error)}; install sr-tile[openvino], or use --device cpu"
@@ -151,11 +152,20 @@ class OpenVinoEngine:
         )
 
 
-def _read(path: Path) -> Any:
+def _runtime() -> Any:
+    """OpenVINO without its telemetry, which would write an identity into the user's home as soon as it is imported.
+
+    It has no switch but a file in the home; where its package cannot be imported, OpenVINO uses a stub of its own.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # Python's form of "not to be had"
     import openvino
 
+    return openvino
+
+
+def _read(path: Path) -> Any:
     try:
-        return openvino.Core().read_model(path)
+        return _runtime().Core().read_model(path)
     except Exception as error:
         raise ModelLoadError(f"model {path}: OpenVINO cannot read it: {one_line(error)}; try --device cpu") from error
 
@@ -176,8 +186,6 @@ def _settings() -> dict[str, Any]:
 
 def _compile(model: Any, shape: list[int], settings: dict[str, Any]) -> Any:
     """An infer request for a copy of the model with its input fixed to `shape`."""
-    import openvino
-
     fixed = model.clone()
     fixed.reshape({fixed.inputs[0]: shape})
-    return openvino.Core().compile_model(fixed, "CPU", settings).create_infer_request()
+    return _runtime().Core().compile_model(fixed, "CPU", settings).create_infer_request()

@@ -1,13 +1,12 @@
 """From a checkpoint, or an ONNX file, to the precision that is wanted: export first, then fewer bits."""
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from sr_tile.errors import ArgumentError
 from sr_tile.export.precision import PRECISIONS, PrecisionReport, convert
+from sr_tile.system.stopping import temporary_folder
 
 
 @dataclass(frozen=True)
@@ -66,8 +65,8 @@ def export_as(source: Path, target: Path, options: ExportOptions) -> tuple[Any, 
     name = options.name or source.stem
     if options.precision == "fp32":
         return export(source, target, name=name, **keywords), None
-    with tempfile.TemporaryDirectory(prefix=f".{target.stem}.{os.getpid()}.", dir=target.parent) as folder:
-        between = Path(folder) / "float32.onnx"
+    with temporary_folder(".sr-tile-", target.parent) as folder:
+        between = folder / "float32.onnx"
         report = export(source, between, name=name, **keywords)
         return report, _convert(between, target, options)
 

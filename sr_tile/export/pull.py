@@ -2,7 +2,6 @@
 
 import importlib
 import re
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from sr_tile.errors import ArgumentError, DownloadError, ModelError
 from sr_tile.models import zoo
 from sr_tile.models.download import OnBytes, download, file_hash
 from sr_tile.models.spec import write_spec
+from sr_tile.system.stopping import temporary_folder
 
 Exporter = Callable[..., Any]
 
@@ -58,8 +58,8 @@ def pull(
             folder.mkdir(parents=True, exist_ok=True)
         if not (checkpoint.is_file() and file_hash(checkpoint) == expected):
             download(item.url, checkpoint, expected, on_bytes=on_bytes)
-        with tempfile.TemporaryDirectory(prefix=".sr-tile-", dir=target.parent) as temporary:
-            model = Path(temporary) / target.name
+        with temporary_folder(".sr-tile-", target.parent) as temporary:
+            model = temporary / target.name
             _export(item, checkpoint, model, pooling or "global", exporter)
             _describe(item, model, expected)
             model.replace(target)

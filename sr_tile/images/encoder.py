@@ -48,7 +48,12 @@ class Encoder:
         self._killed = False
         self._deflate = zlib.compressobj(0)
         self._thread = threading.Thread(target=self._run, name="sr-tile-encoder", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError:
+            for descriptor in (self._read_end, self._write_end):
+                os.close(descriptor)
+            raise
         colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[self.info.channels]
         size = (self.info.width, self.info.height, self.dtype.itemsize * 8, colour_type)
         self._send(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 0, 0, 0)))

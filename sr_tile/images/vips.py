@@ -1,7 +1,6 @@
 """The little of libvips that reader and encoder share."""
 
 import functools
-import logging
 from typing import Any
 
 
@@ -10,11 +9,23 @@ def vips() -> Any:
     """Pyvips, imported when the first file is opened."""
     import pyvips
 
-    logging.getLogger("pyvips").addHandler(logging.NullHandler())  # what matters comes as an error
-    logging.getLogger("pyvips").propagate = False
+    _silence(pyvips)
     # The cache would keep files open, and serve the old pixels of a file that was written again.
     pyvips.cache_set_max(0)
     return pyvips
+
+
+def _silence(pyvips: Any) -> None:
+    """Let libvips' log messages end in C: what matters comes as an error.
+
+    pyvips passes them on to `logging`, in Python. There the cyclic collector may run and free a half-read decoder, whose
+    destructor warns again, and GLib aborts the process when a message comes while one is being handled. GLib asks the
+    handler that was set last, so this one takes the place of pyvips', whoever imported pyvips before, and runs no
+    Python. It may be any function that touches none of its arguments; `vips_cache_get_max` takes none.
+    """
+    nothing = pyvips.ffi.cast("GLogFunc", pyvips.ffi.addressof(pyvips.vips_lib, "vips_cache_get_max"))
+    every_level = 2**8 - 1  # with fatal and recursive ones
+    pyvips.glib_lib.g_log_set_handler(b"VIPS", every_level, nothing, pyvips.ffi.NULL)
 
 
 def reason_of(error: Exception) -> str:

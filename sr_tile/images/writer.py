@@ -16,6 +16,7 @@ from sr_tile.images.encoder import Encoder
 from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions, format_of
 from sr_tile.images.tiff_exif import append_exif
 from sr_tile.images.vips import reason_of
+from sr_tile.system import stopping
 
 
 class ImageWriter:
@@ -43,13 +44,19 @@ class ImageWriter:
         self._check_target()
         hidden = f".{self.path.name[:80]}.{os.getpid()}.{secrets.token_hex(4)}.part"
         self._part = self._target.parent / hidden
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         try:
-            self._descriptor = os.open(
-                self._part, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666
-            )
+            with stopping.making() as unfinished:
+                self._descriptor = os.open(self._part, flags, 0o666)
+                unfinished.add(self._part)
         except OSError as error:
             raise ImageWriteError(f"{self.path}: cannot be written: {reason_of(error)}") from None
-        self._encoder = Encoder(name, info, self.dtype, options, self._descriptor)
+        try:
+            self._encoder = Encoder(name, info, self.dtype, options, self._descriptor)
+        except (OSError, RuntimeError) as error:  # no descriptor, or no thread, left for it
+            os.close(self._descriptor)
+            _remove(self._part)
+            raise ImageWriteError(f"{self.path}: cannot be written: {reason_of(error)}") from None
         # Also runs at exit: a writer that was forgotten leaves no file and no thread behind.
         self._cleanup = weakref.finalize(self, _discard, self._encoder, self._descriptor, self._part)
         self._lock = threading.RLock()
@@ -178,5 +185,10 @@ def _discard(saver: Encoder, descriptor: int, part: Path) -> None:
     saver.stop()
     if descriptor >= 0:
         os.close(descriptor)
+    _remove(part)
+
+
+def _remove(part: Path) -> None:
     with contextlib.suppress(OSError):
         part.unlink(missing_ok=True)
+    stopping.keep(part)

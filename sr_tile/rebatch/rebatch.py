@@ -3,7 +3,6 @@
 import copy
 import os
 import re
-import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from sr_tile.models.spec import METADATA_KEY, ModelSpec, write_spec
 from sr_tile.rebatch.dynamic_shapes import make_dynamic
 from sr_tile.rebatch.graph import Dim, Graph
 from sr_tile.rebatch.verify import Size, compare, other_sizes, tolerance
+from sr_tile.system.stopping import temporary_folder
 
 _NODE = re.compile(r"running (?P<op>\w+) node\. Name:'(?P<name>[^']*)'|Node \((?P<name2>[^)]*)\) Op \((?P<op2>\w+)\)")
 
@@ -70,8 +70,8 @@ def rebatch(source: Path, target: Path, options: RebatchOptions | None = None, *
     _check_target(target, overwrite)
     model = load_model(source)
     try:
-        with tempfile.TemporaryDirectory(prefix=".sr-tile-", dir=target.parent) as folder:
-            first, second = Path(folder) / "original" / source.name, Path(folder) / target.name
+        with temporary_folder(".sr-tile-", target.parent) as folder:
+            first, second = folder / "original" / source.name, folder / target.name
             first.parent.mkdir()
             changes = _edit(model, options, first, second, target.stem)
             report = _prove(first, second, options, changes, Graph(onnx.load(second)).batch_axis_nodes())

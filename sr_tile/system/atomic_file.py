@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sr_tile.system import stopping
+
 
 @contextmanager
 def atomic_write(target: Path) -> Iterator[Path]:
@@ -19,12 +21,15 @@ def atomic_write(target: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder is missing, full or may not be written.
     """
-    handle, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".part", dir=target.parent)
+    with stopping.making() as unfinished:
+        handle, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".part", dir=target.parent)
+        temporary = Path(name)
+        unfinished.add(temporary)
     os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
         temporary.chmod(0o644)  # mkstemp's files are for the owner alone
         temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
+        stopping.keep(temporary)

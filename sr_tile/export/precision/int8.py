@@ -9,7 +9,6 @@ arithmetic reads it, and the picture would be rounded to 8 bits within the range
 """
 
 import copy
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +27,7 @@ from sr_tile.export.precision.compare import (
 )
 from sr_tile.export.precision.onnx_passes import load_float, tidy
 from sr_tile.export.precision.pictures import Pictures, pictures_for
+from sr_tile.system.stopping import temporary_folder
 
 if TYPE_CHECKING:
     import onnx
@@ -158,11 +158,11 @@ def _ranges(model: "onnx.ModelProto", batches: Sequence[np.ndarray]) -> Any:
             batch = next(self._batches, None)
             return None if batch is None else {name: batch}
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
+    with temporary_folder() as folder:
+        path = folder / "model.onnx"
         onnx.save(model, path)
         calibrator = create_calibrator(
-            path, [*WEIGHTED, *BETWEEN], str(Path(folder) / "ranges.onnx"), providers=["CPUExecutionProvider"]
+            path, [*WEIGHTED, *BETWEEN], str(folder / "ranges.onnx"), providers=["CPUExecutionProvider"]
         )
         calibrator.collect_data(Reader())
         return calibrator.compute_data()

@@ -1,0 +1,132 @@
+"""SIGTERM, SIGHUP and Ctrl-C at any moment: one line, exit code 128 + the signal's number, and nothing left behind.
+
+Python runs its handlers in the main thread, between two of its own instructions. That is too late while that thread waits
+inside a library, and too early in the middle of an import, where an exception is lost or becomes another one. So a thread
+of its own hears of signals through `signal.set_wakeup_fd`, removes what is unfinished, and ends the process. Only inside of
+`unwinding` it leaves `GRACE` seconds to the main thread, where `Stopped` is raised as `KeyboardInterrupt` would be.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from types import FrameType
+
+GRACE = 5.0
+"""Seconds to end in an orderly way; a second signal ends at once."""
+
+_unfinished: set[Path] = set()
+_making = threading.Lock()  # held while something unfinished comes into being: none does once the process ends
+_state = {"unwinding": 0, "received": 0}
+
+
+class Stopped(BaseException):
+    """A signal asks the process to end."""
+
+
+def install() -> None:
+    """Handle signals for the rest of the process; those that whoever started it ignores (nohup) stay ignored."""
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    numbers = [number for name in names if signal.getsignal(number := getattr(signal, name)) is not signal.SIG_IGN]
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    for number in numbers:
+        signal.signal(number, _handle)
+    threading.Thread(target=_watch, args=(read_end,), name="sr-tile signals", daemon=True).start()
+    if hasattr(os, "register_at_fork"):  # a copy of the process must not end this one
+        os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+
+
+def received() -> int:
+    """The signal that asks the process to end; 0 as long as none did."""
+    return _state["received"]
+
+
+@contextlib.contextmanager
+def unwinding() -> Iterator[None]:
+    """Where the main thread has more to do at its end than to remove files: a signal raises `Stopped` inside."""
+    _state["unwinding"] += 1
+    try:
+        yield
+    finally:
+        _state["unwinding"] -= 1
+
+
+@contextlib.contextmanager
+def making() -> Iterator[set[Path]]:
+    """Make a file or folder that goes when the process is stopped, and add it to the set; to be kept, it is discarded."""
+    with _making:
+        yield _unfinished
+
+
+def keep(path: Path) -> None:
+    """What `making` added is finished, or gone."""
+    _unfinished.discard(path)
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str = "sr-tile-", parent: Path | None = None) -> Iterator[Path]:
+    """A folder that is removed at the end of the block, and when a signal ends the process inside of it.
+
+    Raises:
+        OSError: the parent is missing, full, or may not be written.
+    """
+    with making() as unfinished:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        unfinished.add(folder)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        keep(folder)
+
+
+def end() -> None:
+    """End the process as the signal that came asks for, after one line."""
+    number = _state["received"]
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    with contextlib.suppress(OSError):
+        os.write(2, f"{chr(10) if os.isatty(2) else ''}sr-tile: stopped by {signal.Signals(number).name}\n".encode())
+    _remove_unfinished()
+    os._exit(128 + number)
+
+
+def _remove_unfinished() -> None:
+    _making.acquire(timeout=2.0)  # not for ever: whoever has it may wait for a dead file server
+    for path in list(_unfinished):
+        with contextlib.suppress(OSError):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _handle(number: int, frame: FrameType | None) -> None:
+    if _state["unwinding"]:
+        _state["received"] = _state["received"] or number
+        raise Stopped
+
+
+def _watch(read_end: int) -> None:
+    heard_before = False
+    while heard := os.read(read_end, 1):
+        if signal.getsignal(heard[0]) is not _handle:  # a server, or a library, has handlers of its own
+            continue
+        _state["received"] = _state["received"] or heard[0]
+        heard_before, again = True, heard_before
+        if _state["unwinding"] and not again:
+            threading.Thread(target=_wait, name="sr-tile grace", daemon=True).start()
+        else:
+            end()
+
+
+def _wait() -> None:
+    threading.Event().wait(GRACE)
+    end()

@@ -1,0 +1,43 @@
+import subprocess
+import sys
+
+import pytest
+
+# A decoder that stopped midway, in a cycle with its error, is freed inside of whatever allocates next: here on purpose,
+# while a warning of libvips is being handled.
+HALF_READ = """
+import gc, logging, sys
+{first}
+from sr_tile.errors import SrTileError
+from sr_tile.images import ImageReader
+{second}
+class Collect(logging.Handler):
+    def emit(self, record):
+        gc.collect()
+logging.getLogger("pyvips").addHandler(Collect())
+logging.getLogger("pyvips").setLevel(logging.DEBUG)
+for count in range(50):
+    kept = []
+    try:
+        kept += [reader := ImageReader(sys.argv[1]), kept]
+        reader.read_rows(8)
+    except SrTileError as error:
+        message = str(error)
+    del kept
+    reader = None
+print(message)
+"""
+
+
+@pytest.mark.parametrize(("first", "second"), [("", "import pyvips"), ("import pyvips", ""), ("import PIL.Image", "")])
+def test_damaged_files_never_end_the_process_and_print_nothing_in_any_order_of_imports(tmp_path, first, second):
+    from support.encoded_images import encoded
+
+    good = encoded("jpeg")
+    path = tmp_path / "a.jpg"
+    path.write_bytes(good.replace(b"\xff\xdb", b"\0" * 33 + b"\xff\xdb", 1))  # bytes before a marker: a warning
+    code = HALF_READ.format(first=first, second=second)
+    done = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "extraneous bytes" in done.stdout
+    assert done.stderr == ""

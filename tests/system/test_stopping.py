@@ -1,0 +1,94 @@
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from sr_tile.system import stopping
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+
+# "busy" waits where Python runs no handlers: inside one call of a library that keeps the main thread.
+HOLDING = """
+import contextlib, hashlib, sys, time
+from pathlib import Path
+from sr_tile.system import stopping
+stopping.install()
+stopping.GRACE = 0.5
+def wait(kind):
+    print("ready", flush=True)
+    if kind == "busy":
+        hashlib.pbkdf2_hmac("sha256", b"a", b"b", 10**9)
+    time.sleep(30)
+kind, unwinding, parent = sys.argv[1:]
+with stopping.temporary_folder(parent=Path(parent)) as folder:
+    (folder / "inside").write_text("x")
+    with stopping.unwinding() if unwinding == "unwinding" else contextlib.nullcontext():
+        try:
+            wait(kind)
+        except stopping.Stopped:
+            print("unwound", flush=True)
+            stopping.end()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("kind", ["idle", "busy"])
+@pytest.mark.parametrize("unwinding", ["plain", "unwinding"])
+def test_a_signal_ends_the_process_in_one_line_and_leaves_nothing(tmp_path, number, kind, unwinding):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDING, kind, unwinding, tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    assert len(list(tmp_path.iterdir())) == 1
+    time.sleep(0.2)  # for "busy" to begin
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert process.returncode == 128 + number
+    assert err == f"sr-tile: stopped by {number.name}\n"
+    assert list(tmp_path.iterdir()) == []
+    assert ("unwound" in out) == (unwinding == "unwinding" and kind == "idle")
+
+
+def test_what_was_started_with_nohup_stays_deaf_to_sighup(tmp_path):
+    code = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + HOLDING
+    process = subprocess.Popen([sys.executable, "-c", code, "idle", "plain", tmp_path], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    process.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.kill()
+    process.wait()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_at_any_moment_of_a_command(tmp_path, number):
+    """From the first import to the last: a line and the code, or the command was done already, or Python was not up."""
+    from support.image_files import noise, write
+
+    (tmp_path / "in").mkdir()
+    for index in range(30):
+        write(tmp_path / "in" / f"{index}.png", noise(150, 150, 3))
+    for delay in (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1.2, 1.6, 2.2):
+        command = [sys.executable, "-m", "sr_tile", "enhance", "in", "out", "--device", "cpu", "--overwrite"]
+        process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+        time.sleep(delay)
+        process.send_signal(number)
+        _, err = process.communicate(timeout=60)
+        if number == signal.SIGINT and "Traceback" in err and "sr_tile/__main__" not in err:
+            continue  # Python itself was not up yet
+        assert process.returncode in (128 + number, 0, -number), err
+        assert err == (f"sr-tile: stopped by {number.name}\n" if process.returncode == 128 + number else "")
+        folders = [tmp_path, tmp_path / "out"] if (tmp_path / "out").is_dir() else [tmp_path]
+        assert [path for folder in folders for path in folder.glob(".*")] == []
+
+
+def test_a_temporary_folder_goes_with_its_block(tmp_path):
+    with stopping.temporary_folder("x-", tmp_path) as folder:
+        (folder / "a").write_text("b")
+    assert list(tmp_path.iterdir()) == []
