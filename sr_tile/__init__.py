@@ -1,7 +1,7 @@
 """Restore or enlarge images of any size with an ONNX network.
 
 >>> from sr_tile import Enhancer
->>> with Enhancer("x2") as enhancer:  # doctest: +SKIP
+>>> with Enhancer("clean-x2") as enhancer:  # doctest: +SKIP
 ...     large = enhancer.enhance(image)
 """
 

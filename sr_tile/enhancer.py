@@ -30,7 +30,7 @@ log = logging.getLogger("sr_tile")
 class Enhancer:
     """A model on a device, ready to enhance any number of images of any size.
 
-    >>> with Enhancer("x2") as enhancer:  # doctest: +SKIP
+    >>> with Enhancer("clean-x2") as enhancer:  # doctest: +SKIP
     ...     large = enhancer.enhance(image)
 
     Args:

@@ -33,7 +33,7 @@ class BenchmarkOptions:
         overlaps: of the comparison with the whole picture, in pixels; None leaves it out.
     """
 
-    models: Sequence[str] = ("x2",)
+    models: Sequence[str] = ("clean-x2",)
     precisions: Sequence[str] = (AS_IT_IS,)
     devices: Sequence[str] = ("auto",)
     tiles: Sequence[int] = (128, 256, 512)

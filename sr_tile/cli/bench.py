@@ -12,7 +12,7 @@ from sr_tile.cli.options import numbers, words
 
 def bench(
     model: Annotated[list[str], typer.Option(help="Path of an ONNX file, or name of a model; may be repeated.")] = [  # noqa: B006
-        "x2"
+        "clean-x2"
     ],
     precision: Annotated[
         str, typer.Option(help="file (as it is), fp16, int8: the latter two are made for the run.")

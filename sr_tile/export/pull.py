@@ -71,7 +71,7 @@ def pull(
 def _official(name: str) -> zoo.Official:
     if name in zoo.OFFICIAL:
         return zoo.OFFICIAL[name]
-    if name in zoo.bundled():
+    if name in (*zoo.bundled(), *zoo.OLD_NAMES):
         raise ArgumentError(f"model {name!r} is bundled; there is nothing to pull")
     raise ArgumentError(f"model {name!r} is not known; choose one of {', '.join(zoo.OFFICIAL)}")
 

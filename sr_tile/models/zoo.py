@@ -9,6 +9,7 @@ from sr_tile.models.official import OFFICIAL, Official
 __all__ = [
     "DEFAULT",
     "OFFICIAL",
+    "OLD_NAMES",
     "Official",
     "bundled",
     "bundled_folder",
@@ -19,7 +20,10 @@ __all__ = [
     "pulled_folder",
 ]
 
-DEFAULT = {2: "x2", 4: "x4"}
+DEFAULT = {2: "clean-x2", 4: "clean-x4"}
+OLD_NAMES = {"x2": "clean-x2", "x4": "clean-x4"}
+"""Names that bundled models had once, and are still known by."""
+
 _CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors")
 _PACKAGE = Path(__file__).parent.parent
 
@@ -125,6 +129,7 @@ def named(model: str) -> Path:
     Raises:
         ModelLoadError: there is no such model, or it was not pulled yet.
     """
+    model = OLD_NAMES.get(model, model)
     known = {**bundled(), **pulled()}
     if model in known:
         return known[model]

@@ -128,7 +128,7 @@ class ModelPool:
     """Owns the models; runs images in threads of its own.
 
     Args:
-        models: names or paths, or engines by name; the first is the default unless `x2` is among them.
+        models: names or paths, or engines by name; the first is the default unless the bundled default is among them.
         device: as for `Enhancer`.
         settings: of tiles and memory, where a request says nothing.
         limits: of sizes, and of images at a time.
@@ -204,7 +204,7 @@ class ModelPool:
     @property
     def default(self) -> str:
         """The model of a request that names none."""
-        return "x2" if "x2" in self.models else next(iter(self.models))
+        return zoo.DEFAULT[2] if zoo.DEFAULT[2] in self.models else next(iter(self.models))
 
     def find(self, options: Options) -> Model:
         """The model that a request means.
@@ -216,11 +216,11 @@ class ModelPool:
             raise HttpError(503, "loading", "the models are being loaded; try again", retry_after=2)
         names = ", ".join(self.models)
         if options.model is not None:
-            if options.model not in self.models:
+            model = self.models.get(options.model) or self.models.get(zoo.OLD_NAMES.get(options.model, ""))
+            if model is None:
                 raise HttpError(
                     422, "unknown_model", f"model {options.model!r} is not served here; choose from {names}"
                 )
-            model = self.models[options.model]
             try:
                 zoo.check_scale(options.model, model.scale, options.scale)
             except ArgumentError as error:

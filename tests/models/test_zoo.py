@@ -5,8 +5,15 @@ from sr_tile.models import zoo
 
 
 def test_bundled_models_are_found_by_name_scale_and_default():
-    assert zoo.find() == zoo.find("x2") == zoo.find(scale=2)
-    assert set(zoo.DEFAULT.values()) <= set(zoo.bundled())
+    for scale, name in zoo.DEFAULT.items():
+        assert zoo.find(scale=scale) == zoo.find(name) == zoo.bundled()[name]
+    assert zoo.find() == zoo.find(scale=2)
+
+
+def test_names_that_models_had_once_are_still_known():
+    assert zoo.find("x2") == zoo.find("clean-x2")
+    assert zoo.find("x4") == zoo.find("clean-x4")
+    assert not set(zoo.OLD_NAMES) & set(zoo.bundled())
 
 
 def test_a_path_is_taken_as_it_is(tmp_path):
