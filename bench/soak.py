@@ -25,6 +25,7 @@ import numpy as np
 import psutil
 from common import machine
 
+from sr_tile.engines.base import BaseEngine
 from sr_tile.errors import DeadlineError, Overloaded, SrTileError, StoppedError
 from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.models.spec import ModelSpec
@@ -147,7 +148,7 @@ def soak_batcher(soak: Soak) -> None:
     host.stop()
 
 
-class SlowIdentity:
+class SlowIdentity(BaseEngine):
     """An engine that takes the same time for any batch, and fails where a tile is all white."""
 
     spec, device, identity = ModelSpec("stand-in", scale=1, multiple=1), "cpu", "stand-in"
@@ -158,11 +159,6 @@ class SlowIdentity:
         if (batch_nchw == 1).all(axis=(1, 2, 3)).any():
             raise ValueError("poison")
         return batch_nchw.copy()
-
-    def rebuild(self) -> None:
-        """Nothing."""
-
-    close = rebuild
 
     def memory_free(self) -> int:
         """Plenty."""

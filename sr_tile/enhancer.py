@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from sr_tile.engines.base import Engine, max_concurrency_of, warm_up
+from sr_tile.engines.base import Engine, warm_up
 from sr_tile.engines.factory import open_engines
 from sr_tile.errors import ArgumentError, OutOfMemoryError
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
@@ -94,7 +94,7 @@ class Enhancer:
             raise
         # Tiles and batches are the same for all, so they must fit into the smallest.
         smallest = min(self.engines, key=lambda engine: engine.memory_free())
-        workers = sum(max_concurrency_of(engine) for engine in self.engines)
+        workers = sum(engine.max_concurrency for engine in self.engines)
         plan = make_plan(
             smallest, settings, images_under_way=decoders + 1, workers=workers, expected_pixels=expected_pixels
         )

@@ -22,6 +22,7 @@ from model import Costs, RayConfig
 
 from sr_tile.distributed import ray_data as engine
 from sr_tile.distributed.tasks import EnhanceConfig, decode, encode
+from sr_tile.engines.base import BaseEngine
 from sr_tile.enhancer import Enhancer
 from sr_tile.jobs.selection import FilePair
 from sr_tile.models.spec import ModelSpec
@@ -30,7 +31,7 @@ from sr_tile.planner import Settings
 SIDE = 256
 
 
-class WaitingEngine:
+class WaitingEngine(BaseEngine):
     """Enlarges by repetition, and takes as long as it is told, without a processor."""
 
     device = "cpu"
@@ -44,9 +45,6 @@ class WaitingEngine:
         time.sleep(self._seconds * len(batch_nchw))
         return batch_nchw.repeat(2, axis=2).repeat(2, axis=3)
 
-    def rebuild(self) -> None:
-        """Nothing is held."""
-
     def memory_free(self) -> int:
         """Enough."""
         return 2**30
@@ -54,9 +52,6 @@ class WaitingEngine:
     def memory_used(self) -> int:
         """Nothing."""
         return 0
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 @dataclass(frozen=True)

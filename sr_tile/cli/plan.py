@@ -77,13 +77,12 @@ def _weighed(
     engines: "list[Engine]", settings: "Settings", sizes: list[tuple[int, int]], fresh: bool
 ) -> dict[str, Any]:
     """The choice, its alternatives and the reasons, ready for JSON."""
-    from sr_tile.engines.base import max_concurrency_of
     from sr_tile.planner import make_plan
     from sr_tile.planner.explain import alternatives, reasons, weigh
 
     # As `Enhancer` does it: the smallest engine counts, and two images are read and one more written at a time.
     engine = min(engines, key=lambda engine: engine.memory_free())
-    workers = sum(max_concurrency_of(engine) for engine in engines)
+    workers = sum(engine.max_concurrency for engine in engines)
     chosen = make_plan(engine, settings, 3, workers, expected_pixels=EVERYTHING, remeasure=fresh)
     others = alternatives(engine, chosen, settings, sizes)
     return {

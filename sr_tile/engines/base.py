@@ -17,6 +17,10 @@ class Engine(Protocol):
         spec: the model's facts, complete: scale and multiple are known.
         device: where it runs, as a user would name it: `cpu`, `cuda:0`.
         identity: tells this model, runtime and device from all others, for caches on disk.
+        max_concurrency: threads that may be inside `run` at a time; with several, one batch is computed while the pixels
+            of others are moved. All that is not `run` is called while no thread is inside.
+        uses_host_memory: whether it computes on the processor, in the memory of this process.
+        prefers_few_shapes: whether each new shape of tiles costs it minutes.
     """
 
     @property
@@ -27,6 +31,15 @@ class Engine(Protocol):
 
     @property
     def identity(self) -> str: ...
+
+    @property
+    def max_concurrency(self) -> int: ...
+
+    @property
+    def uses_host_memory(self) -> bool: ...
+
+    @property
+    def prefers_few_shapes(self) -> bool: ...
 
     def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:
         """Run the network once.
@@ -41,6 +54,15 @@ class Engine(Protocol):
         Raises:
             OutOfMemoryError: the device has no room for it; a smaller batch may fit after `rebuild`.
             ModelOutputError: the model failed, or returned another shape than its scale promises.
+        """
+        ...
+
+    def run_exact(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
+        """As `run`, in float32 throughout, slower, for tiles whose numbers overflowed; None where `run` is no narrower.
+
+        Raises:
+            OutOfMemoryError: the device has no room for both; a smaller batch may fit after `rebuild`.
+            ModelOutputError: as `run`.
         """
         ...
 
@@ -60,42 +82,30 @@ class Engine(Protocol):
         """Give back the session and its memory."""
         ...
 
+    def cancel(self) -> None:
+        """End a call that waits for those of others, from another thread: it raises a `ServingError`. Later calls run."""
+        ...
 
-@runtime_checkable
-class ExactEngine(Engine, Protocol):
-    """An engine that may have a second, wider arithmetic for tiles whose numbers overflowed."""
+
+class BaseEngine:
+    """What most engines answer; a runtime's own class inherits it and says where it differs."""
+
+    max_concurrency: int = 1
+    uses_host_memory: bool = True
+    prefers_few_shapes: bool = False
 
     def run_exact(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
-        """As `run`, in float32 throughout, slower; None where `run` is no narrower than that.
+        """See `Engine.run_exact`: `run` computes in float32."""
+        return None
 
-        Raises:
-            OutOfMemoryError: the device has no room for both; a smaller batch may fit after `rebuild`.
-            ModelOutputError: as `run`.
-        """
-        ...
+    def rebuild(self) -> None:
+        """See `Engine.rebuild`: nothing is held between calls."""
 
-
-@runtime_checkable
-class Cancellable(Protocol):
-    """What an engine has beside its protocol where its calls wait for those of others."""
+    def close(self) -> None:
+        """See `Engine.close`: nothing is held."""
 
     def cancel(self) -> None:
-        """End the call under way, from another thread: it raises a `ServingError`. Later calls run as ever."""
-        ...
-
-
-def max_concurrency_of(engine: Engine) -> int:
-    """Threads that may be inside `run` at a time, 1 where the engine has no attribute `max_concurrency` that says more.
-
-    An engine with several computes one batch while it moves the pixels of others. All that is not `run` is called while
-    no thread is inside.
-    """
-    return getattr(engine, "max_concurrency", 1)
-
-
-def on_host(engine: Engine) -> bool:
-    """True where the engine computes on the processor, in the memory of this process."""
-    return engine.device in ("cpu", "openvino")
+        """See `Engine.cancel`: no call waits for others."""
 
 
 def warm_up(engine: Engine, kind: str, batch: int, tile: tuple[int, int]) -> None:

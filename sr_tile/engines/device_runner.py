@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sr_tile.engines.base import Engine, ExactEngine, max_concurrency_of
+from sr_tile.engines.base import Engine
 from sr_tile.errors import ArgumentError, DeviceError, ModelError, ModelOutputError, OutOfMemoryError
 from sr_tile.types import Array, Float32
 
@@ -35,7 +35,7 @@ class DeviceSlot:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.threads = self.max_concurrency = max_concurrency_of(engine)
+        self.threads = self.max_concurrency = engine.max_concurrency
         self.lost: DeviceError | None = None
         self._calling = self._wanting_exclusive = 0
         self._changed = threading.Condition()
@@ -209,11 +209,9 @@ class DeviceRunner:
         self, slot: DeviceSlot, tile_nchw: np.ndarray, watch: Callable[[int], AbstractContextManager[object]]
     ) -> np.ndarray | None:
         """One tile in float32 throughout, None where the engine cannot do that."""
-        if not isinstance(slot.engine, ExactEngine):
-            return None
         try:
-            with slot.use(exclusive=True), watch(0):
-                return slot.engine.run_exact(tile_nchw)
+            with slot.use(exclusive=True) as engine, watch(0):
+                return engine.run_exact(tile_nchw)
         except (ModelError, DeviceError):
             return None  # what went wrong first is what counts
 

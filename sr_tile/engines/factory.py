@@ -1,15 +1,20 @@
 """A `--device` to an engine: the one place that chooses a runtime."""
 
 import logging
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
 from sr_tile.engines import autoselect, openvino
 from sr_tile.engines.base import Engine
 from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.engines.providers import PROVIDERS
 from sr_tile.errors import ArgumentError, SrTileError
 
 log = logging.getLogger("sr_tile")
+
+# Runtimes beside ONNX Runtime, which knows several devices: a new one is a file like `openvino.py` and a line here.
+RUNTIMES: dict[str, Callable[[Path | str], Engine]] = {"openvino": openvino.OpenVinoEngine}
 
 
 def open_engine(path: Path | str, device: str = "auto", expected_pixels: int | None = None) -> Engine:
@@ -28,10 +33,14 @@ def open_engine(path: Path | str, device: str = "auto", expected_pixels: int | N
         DeviceError: a device named explicitly cannot be had.
         ArgumentError: there is no such device.
     """
-    if device.strip().lower() == "openvino":
-        return openvino.OpenVinoEngine(path)
+    device = device.strip().lower()
+    if device in RUNTIMES:
+        return RUNTIMES[device](path)
+    if device.partition(":")[0] not in ("auto", *PROVIDERS):
+        kinds = ", ".join(["auto", *PROVIDERS, *RUNTIMES])
+        raise ArgumentError(f"device {device!r} is not known; choose one of {kinds}, with a number as in cuda:1")
     engine = OnnxEngine(path, device)
-    if device.strip().lower() != "auto" or engine.device != "cpu" or not openvino.version():
+    if device != "auto" or engine.device != "cpu" or not openvino.version():
         return engine
     key = autoselect.key_of(engine)
     chosen = autoselect.recall(key)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from sr_tile.engines.base import BaseEngine
 from sr_tile.engines.cuda_graphs import GRAPH_ID, GraphCalls
 from sr_tile.engines.fp32_fallback import as_float32
 from sr_tile.engines.providers import Device
@@ -39,7 +40,7 @@ _DEVICE_LOST = re.compile(
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 
 
-class OnnxEngine:
+class OnnxEngine(BaseEngine):
     """One ONNX model in one ONNX Runtime session.
 
     Args:
@@ -66,6 +67,8 @@ class OnnxEngine:
         self.device = str(self._device)
         # Calls of two threads run on two streams of CUDA, so one computes while the other's pixels come or go.
         self.max_concurrency = 2 if self._device.nvidia and not self._device.graphs else 1
+        self.uses_host_memory = self._device.kind == "cpu"
+        self.prefers_few_shapes = self._device.kind == "tensorrt"  # it builds for minutes
         self._graphs: GraphCalls | None = None  # made when first needed
         self._full: dict[tuple[int, int], int] = {}  # the most rows that each shape of tiles came in
         self._dtype, self.spec = self._read_spec()
@@ -90,7 +93,7 @@ class OnnxEngine:
         return self._run(batch_nchw, self._session, self._dtype)
 
     def run_exact(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
-        """See `ExactEngine.run_exact`: a model in float16 gets a twin in float32, made the first time."""
+        """See `Engine.run_exact`: a model in float16 gets a twin in float32, made the first time."""
         if self._twin is None:
             twin = as_float32(self._path)
             self._twin = open_session(twin, self._device, self._path.name) if twin else False

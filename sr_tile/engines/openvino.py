@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sr_tile.engines.base import BaseEngine
 from sr_tile.engines.onnx_runtime import OUT_OF_MEMORY, OnnxEngine, too_large
 from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, one_line
 from sr_tile.system import memory
@@ -27,8 +28,8 @@ def version() -> str | None:
         return None
 
 
-class OpenVinoEngine:
-    """One ONNX model on the processor, run by OpenVINO in float32.
+class OpenVinoEngine(BaseEngine):
+    """One ONNX model on the processor, run by OpenVINO in float32 whatever the file says.
 
     Networks are compiled for one tile shape at a time. OpenVINO 2026.4 can also compile them for any shape, but NAFNet is
     slower then, and SCUNet returns an empty picture. It goes through a batch row by row: on a CPU larger calls are not
@@ -89,10 +90,6 @@ class OpenVinoEngine:
         except MemoryError as error:
             raise OutOfMemoryError(too_large(self.device, batch_nchw.shape)) from error
         return output
-
-    def run_exact(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
-        """None: whatever the file says, everything is computed in float32."""
-        return None
 
     def rebuild(self) -> None:
         """See `Engine.rebuild`."""

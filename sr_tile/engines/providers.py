@@ -41,7 +41,7 @@ class Device:
         """
         match = re.fullmatch(r"([a-z]+)(?::(\d+))?", text.strip().lower())
         if not match or match[1] not in PROVIDERS or (match[2] and match[1] in ("cpu", "coreml")):
-            kinds = ", ".join(["auto", *PROVIDERS, "openvino"])
+            kinds = ", ".join(["auto", *PROVIDERS])
             raise ArgumentError(f"device {text!r} is not known; choose one of {kinds}, with a number as in cuda:1")
         return cls(match[1], int(match[2] or 0))
 

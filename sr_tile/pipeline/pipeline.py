@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from sr_tile.engines.base import Cancellable, Engine
+from sr_tile.engines.base import Engine
 from sr_tile.engines.device_runner import DeviceRunner, TileTooLargeError, device_slots
 from sr_tile.errors import ImageReadError, SrTileError
 from sr_tile.images import ImageInfo
@@ -265,8 +265,7 @@ class _Attempt:
         for shared in (self._slots, self._to_decode, self._to_tile, self._to_encode, self._batches, self._outputs):
             shared.cancel()
         for slot in self._pipeline.slots:
-            if isinstance(slot.engine, Cancellable):
-                slot.engine.cancel()
+            slot.engine.cancel()
         with self._lock:
             tasks = list(self._tasks)
         for task in tasks:

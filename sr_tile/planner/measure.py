@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import platformdirs
 
-from sr_tile.engines.base import Engine, on_host
+from sr_tile.engines.base import Engine
 from sr_tile.errors import OutOfMemoryError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner.costs import Costs, Point
@@ -44,7 +44,7 @@ def shapes_to_measure(engine: Engine, largest: tuple[int, int]) -> list[Shape]:
         return [(spec.fixed_batch or 1, *spec.fixed_tile)]
     multiple = spec.multiple or 1
     shapes: dict[Shape, None] = {}
-    for rows, side in SHAPES["cpu" if on_host(engine) else "gpu"]:
+    for rows, side in SHAPES["cpu" if engine.uses_host_memory else "gpu"]:
         height, width = (min(-(-side // multiple) * multiple, most) for most in largest)
         rows = spec.fixed_batch or max(1, round(rows * side * side / (height * width)))
         shapes[rows, height, width] = None

@@ -4,7 +4,7 @@ import logging
 import math
 from dataclasses import dataclass, replace
 
-from sr_tile.engines.base import Engine, max_concurrency_of, on_host
+from sr_tile.engines.base import Engine
 from sr_tile.errors import OutOfMemoryError
 from sr_tile.planner.costs import Costs
 from sr_tile.planner.measure import measure, pixels_to_measure, remembered, shapes_to_measure, values_per_pixel
@@ -46,12 +46,12 @@ class MemoryBudget:
     @classmethod
     def of(cls, engine: Engine, settings: Settings, workers: int = 1) -> "MemoryBudget":
         """What is free now, or the limit leaves."""
-        on_cpu = on_host(engine)
+        on_cpu = engine.uses_host_memory
         budget = HEADROOM * memory.free_ram()
         if settings.mem_limit is not None:
             budget = min(budget, HEADROOM * settings.mem_limit - memory.process_ram())
         # On a CPU half of the budget is for the session, half for rows of pixels.
-        call = budget / 2 if on_cpu else HEADROOM * engine.memory_free() / max_concurrency_of(engine)
+        call = budget / 2 if on_cpu else HEADROOM * engine.memory_free() / engine.max_concurrency
         waiting = 4.0 * (WAITING_BATCHES + 2 * (workers - 1)) * values_per_pixel(engine.spec)
         return cls(budget, call, settings.mem_limit is not None and on_cpu, on_cpu, waiting)
 
@@ -87,7 +87,7 @@ def make_plan(
     budget = MemoryBudget.of(engine, settings, workers)
     if not budget.on_cpu:
         plan = replace(plan, equalised=False)  # a GPU pays for each new shape
-    if engine.device.startswith("tensorrt"):
+    if engine.prefers_few_shapes:
         plan, expected_pixels = replace(plan, sides=()), None  # each new shape is built for minutes
     costs = find_costs(engine, plan, settings, budget, expected_pixels=expected_pixels, remeasure=remeasure)
     if costs or budget.bounded:

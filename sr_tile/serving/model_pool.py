@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from sr_tile.engines.base import Engine, max_concurrency_of, on_host
+from sr_tile.engines.base import Engine
 from sr_tile.engines.factory import open_engines
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, SrTileError
@@ -173,7 +173,7 @@ class ModelPool:
 
     def _load(self, name: str, engines: list[Engine]) -> Model:
         smallest = min(engines, key=lambda engine: engine.memory_free())
-        workers = sum(max_concurrency_of(engine) for engine in engines)
+        workers = sum(engine.max_concurrency for engine in engines)
         plan = make_plan(smallest, self._settings, images_under_way=self.limits.running + 1, workers=workers)
         shared = SharedEngine(engines, plan, max_clients=self.limits.running, on_call=self.metrics.call)
         return Model(name, shared.start())
@@ -260,7 +260,7 @@ class ModelPool:
             sides = tuple(side for side in plan.sides if side in own.sides)
             return replace(plan, tile=own.tile, batch=own.batch, equalised=own.equalised, sides=sides)
         batch = engine.spec.fixed_batch or max(1, own.batch * math.prod(own.tile) // math.prod(plan.tile))
-        return replace(plan, batch=batch, equalised=plan.equalised and on_host(engine), sides=())
+        return replace(plan, batch=batch, equalised=plan.equalised and engine.uses_host_memory, sides=())
 
     def check(self, task: ImageRequest) -> tuple[str, ImageInfo]:
         """(format of the upload, its header), refused where they break a limit; nothing is decoded.

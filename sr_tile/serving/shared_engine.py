@@ -223,6 +223,16 @@ class TileClient:
         """See `Engine`."""
         return self._engine.identity
 
+    @property
+    def uses_host_memory(self) -> bool:
+        """See `Engine`."""
+        return self._engine.uses_host_memory
+
+    @property
+    def prefers_few_shapes(self) -> bool:
+        """See `Engine`."""
+        return self._engine.prefers_few_shapes
+
     def run(self, batch_nchw: np.ndarray) -> np.ndarray:
         """See `Engine.run`; its rows may run in several batches.
 
@@ -232,6 +242,9 @@ class TileClient:
             StoppedError: the engine was stopped, or the client cancelled or closed.
         """
         return np.stack(self._answers(batch_nchw))
+
+    def run_exact(self, batch_nchw: np.ndarray) -> None:
+        """None: what owns the devices runs tiles that overflow again, and `run` answers with those."""
 
     def _answers(self, batch_nchw: np.ndarray) -> list[Any]:
         left = None if self._end is None else self._end - time.monotonic()
@@ -265,7 +278,7 @@ class TileClient:
             done = waiting = future = None  # type: ignore[assignment]
 
     def cancel(self) -> None:
-        """See `Cancellable.cancel`: what waits leaves the queue at once."""
+        """See `Engine.cancel`: what waits leaves the queue at once."""
         with self._lock:
             futures = list(self._futures)
         for future in futures:

@@ -25,6 +25,7 @@ class HungryEngine(ToyEngine):
     def __init__(self, per_pixel=1000, free=8 * GIB, device="cuda:0", **keywords):
         super().__init__(**keywords)
         self.device, self.per_pixel, self.free, self.used = device, per_pixel, free, 0
+        self.uses_host_memory = device == "cpu"
 
     def answer(self, batch_nchw):
         rows, _, height, width = batch_nchw.shape

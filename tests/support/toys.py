@@ -7,11 +7,12 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from sr_tile.engines.base import BaseEngine
 from sr_tile.errors import OutOfMemoryError
 from sr_tile.models.spec import METADATA_KEY, ModelSpec
 
 
-class ToyEngine:
+class ToyEngine(BaseEngine):
     """An engine that repeats each pixel `scale` times in both directions: the identity, at any scale."""
 
     device = "cpu"
@@ -43,9 +44,6 @@ class ToyEngine:
 
     def memory_used(self) -> int:
         return 0
-
-    def close(self) -> None:
-        pass
 
 
 class BoxBlurEngine(ToyEngine):
