@@ -12,9 +12,9 @@ import numpy as np
 from sr_tile.engines.base import Engine, warm_up
 from sr_tile.engines.factory import open_engines
 from sr_tile.errors import ArgumentError, OutOfMemoryError
+from sr_tile.export.find_model import find_model
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
 from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil
-from sr_tile.models import zoo
 from sr_tile.pipeline.job import ImageJob, Outcome, Stats
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Auto, Plan, Settings, make_plan
@@ -82,7 +82,7 @@ class Enhancer:
         self._owned = isinstance(model, str | Path | None)
         self.engines: list[Engine]
         if isinstance(model, str | Path | None):
-            self.engines = open_engines(zoo.find(model, scale), device, expected_pixels)
+            self.engines = open_engines(find_model(model, scale), device, expected_pixels)
         elif isinstance(model, list | tuple):
             self.engines = list(model)
         else:

@@ -2,13 +2,13 @@
 
 import importlib.metadata
 import platform
-from pathlib import Path
 from typing import Any
 
 import psutil
 
 import sr_tile
 from sr_tile.system import memory
+from sr_tile.system.cpu import processor_name
 
 _LIBRARIES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "monai")
 
@@ -20,7 +20,7 @@ def describe() -> dict[str, Any]:
         `cpu`, `cores` (physical), `threads` (logical), `memory_bytes`, `gpus` (names), `system`, `versions` by name.
     """
     return {
-        "cpu": _processor(),
+        "cpu": processor_name(),
         "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
         "threads": psutil.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
@@ -38,15 +38,6 @@ def sentence(machine: dict[str, Any]) -> str:
         f"{machine['cpu']}, {machine['cores']} cores ({machine['threads']} threads), "
         f"{machine['memory_bytes'] / 2**30:.0f} GiB{gpus}, {machine['system']}; {versions}"
     )
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:  # no Linux
-        lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 def _versions() -> dict[str, str]:

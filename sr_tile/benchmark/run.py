@@ -9,7 +9,7 @@ from pathlib import Path
 from sr_tile.benchmark.cells import Measurement, Progress, Subject, lay_out, measure, open_subject
 from sr_tile.benchmark.seams import Seam, measure_seams
 from sr_tile.errors import ArgumentError, GeometryError, OutOfMemoryError, PrecisionLossError
-from sr_tile.models import zoo
+from sr_tile.export.find_model import find_model
 from sr_tile.system.stopping import temporary_folder
 
 log = logging.getLogger("sr_tile")
@@ -73,7 +73,7 @@ def run(
         folder = stack.enter_context(temporary_folder())
         subjects: list[Subject] = []
         for model in options.models:
-            source = zoo.find(model)
+            source = find_model(model)
             for precision in options.precisions:
                 path = _variant(source, precision, folder)
                 for device in options.devices if path else ():

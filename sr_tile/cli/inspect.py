@@ -12,10 +12,10 @@ def inspect(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print inputs, outputs, scale, metadata and size of a model, and the tiles and batch that `enhance` will use."""
+    from sr_tile.export.find_model import find_model
     from sr_tile.export.inspect import inspect
-    from sr_tile.models import zoo
 
-    found = inspect(zoo.find(model), device)
+    found = inspect(find_model(model), device)
     print(json.dumps(found, indent=2) if as_json else _text(found))
 
 

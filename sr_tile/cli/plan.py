@@ -56,8 +56,8 @@ def plan(  # the options of `enhance` that decide how it cuts
 
     from sr_tile.engines.factory import open_engines
     from sr_tile.errors import ImageReadError
+    from sr_tile.export.find_model import find_model
     from sr_tile.jobs.selection import find_images
-    from sr_tile.models import zoo
 
     if paths:
         sizes += image_sizes(find_images(paths, recursive))
@@ -65,7 +65,7 @@ def plan(  # the options of `enhance` that decide how it cuts
         raise ImageReadError(f"{', '.join(paths or ())}: none of the files can be read as an image")
     settings = settings_of(tile_size, overlap, halo, batch_size, mem_limit)
     with ExitStack() as opened:
-        engines = open_engines(zoo.find(model, scale), device, sum(height * width for height, width in sizes))
+        engines = open_engines(find_model(model, scale), device, sum(height * width for height, width in sizes))
         for engine in engines:
             opened.callback(engine.close)
         zoo.check_scale(engines[0].spec.name, engines[0].spec.scale or 1, scale)

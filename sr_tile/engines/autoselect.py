@@ -7,20 +7,19 @@ import contextlib
 import hashlib
 import json
 import logging
-import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
 from sr_tile.engines import openvino
 from sr_tile.engines.base import Engine
 from sr_tile.errors import SrTileError
 from sr_tile.system.atomic_file import atomic_write
-from sr_tile.system.cpu import allowed_threads
+from sr_tile.system.cache import cache_folder
+from sr_tile.system.cpu import allowed_threads, processor_name
 
 log = logging.getLogger("sr_tile")
 
@@ -48,7 +47,7 @@ class Choice:
 
 def key_of(engine: Engine) -> str:
     """Tells model, versions, processor and threads from others."""
-    facts = [engine.identity, str(openvino.version()), _processor(), str(allowed_threads())]
+    facts = [engine.identity, str(openvino.version()), processor_name(), str(allowed_threads())]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:32]
 
 
@@ -137,14 +136,5 @@ def _batch(engine: Engine) -> np.ndarray:
 
 
 def _file(key: str, folder: Path | None) -> Path:
-    folder = folder or Path(platformdirs.user_cache_dir("sr-tile", appauthor=False)) / "choices"
+    folder = folder or cache_folder("choices")
     return folder / f"{key}.json"
-
-
-def _processor() -> str:
-    """The processor's name, as far as the system tells it."""
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

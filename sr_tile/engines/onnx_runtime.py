@@ -1,6 +1,5 @@
 """ONNX Runtime behind the engine protocol; the only module that opens its sessions."""
 
-import hashlib
 import logging
 import re
 from dataclasses import replace
@@ -19,6 +18,7 @@ from sr_tile.models.onnx_files import check_references
 from sr_tile.models.spec import METADATA_KEY, ModelSpec
 from sr_tile.system import memory
 from sr_tile.system.cpu import allowed_threads
+from sr_tile.system.hashes import sha256_of
 from sr_tile.types import Array, Float32
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class OnnxEngine(BaseEngine):
         """Hash of the model with runtime, device and number type, for caches on disk."""
         import onnxruntime
 
-        digest = hashlib.sha256(self._path.read_bytes()).hexdigest()
+        digest = sha256_of(self._path)
         name = memory.gpu_name(self._device.index) if self._device.nvidia else ""
         return f"{digest}-ort{onnxruntime.__version__}-{self.device}-{name}-{np.dtype(self._dtype)}"
 

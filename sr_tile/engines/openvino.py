@@ -1,6 +1,5 @@
 """OpenVINO behind the engine protocol; the only module that imports it."""
 
-import hashlib
 import importlib.metadata
 import sys
 from collections import OrderedDict
@@ -15,6 +14,7 @@ from sr_tile.engines.onnx_runtime import OUT_OF_MEMORY, OnnxEngine, too_large
 from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, one_line
 from sr_tile.system import memory
 from sr_tile.system.cpu import allowed_threads
+from sr_tile.system.hashes import sha256_of
 from sr_tile.types import Array, Float32
 
 SHAPES_KEPT = 4  # compiled networks, each with weights of its own: several images under way have several tiles
@@ -70,7 +70,7 @@ class OpenVinoEngine(BaseEngine):
     @property
     def identity(self) -> str:
         """Hash of the model with runtime, device and number type, for caches on disk."""
-        digest = hashlib.sha256(self._path.read_bytes()).hexdigest()
+        digest = sha256_of(self._path)
         return f"{digest}-openvino{version()}-{self.device}-{np.dtype(self._dtype)}"
 
     def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:

@@ -4,9 +4,8 @@ import hashlib
 from importlib import metadata
 from pathlib import Path
 
-import platformdirs
-
 from sr_tile.models.onnx_files import tensors
+from sr_tile.system.cache import cache_folder
 
 _PACKAGES = ("tensorrt", "tensorrt-cu12", "tensorrt-cu13")
 
@@ -33,7 +32,7 @@ def tensorrt_options(model: Path | bytes, versions: str) -> dict[str, str]:
         return options
     digest = hashlib.sha256(content)
     digest.update(f"{versions}-{_version()}".encode())
-    folder = Path(platformdirs.user_cache_dir("sr-tile", appauthor=False)) / "tensorrt" / digest.hexdigest()[:32]
+    folder = cache_folder("tensorrt", digest.hexdigest()[:32])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError:

@@ -18,9 +18,10 @@ from sr_tile.export.architectures import Network, Pooling, detect
 from sr_tile.export.graph_writer import Array
 from sr_tile.export.ncnn import is_ncnn, load_ncnn
 from sr_tile.export.receptive_field import Locality, Picture, Run, measure, natural_like
-from sr_tile.export.state_dict import load_state, sha256
+from sr_tile.export.state_dict import load_state
 from sr_tile.models.spec import METADATA_KEY
 from sr_tile.system.atomic_file import atomic_write
+from sr_tile.system.hashes import sha256_of
 
 TOLERANCE = 1e-5
 OPSETS = range(18, 21)
@@ -98,7 +99,7 @@ def export(
         metadata = _describe(network, measure(run, network.channels, network.scale, network.multiple))
         metadata |= {
             "name": name or source.stem,
-            "checkpoint_sha256": sha256(weights),
+            "checkpoint_sha256": sha256_of(weights),
             "licence": licence,
             "verification": {"against": against, "tolerance": tolerance, "worst": errors[worst], "errors": errors},
         }

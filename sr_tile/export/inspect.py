@@ -1,6 +1,5 @@
 """What a model file is, and what `enhance` would do with it."""
 
-import hashlib
 import json
 import math
 from collections import Counter
@@ -14,6 +13,7 @@ from sr_tile.engines.factory import open_engine
 from sr_tile.errors import SrTileError
 from sr_tile.models.onnx_files import load_model, tensors
 from sr_tile.planner import Settings, make_plan
+from sr_tile.system.hashes import sha256_of
 
 
 def inspect(path: Path, device: str = "auto") -> dict[str, Any]:
@@ -39,7 +39,7 @@ def inspect(path: Path, device: str = "auto") -> dict[str, Any]:
     found: dict[str, Any] = {
         "file": str(path),
         "bytes": path.stat().st_size,
-        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "sha256": sha256_of(path),
         "opset": {item.domain or "ai.onnx": item.version for item in model.opset_import},
         "producer": f"{model.producer_name} {model.producer_version}".strip(),
         "nodes": len(model.graph.node),

@@ -10,8 +10,9 @@ from typing import Any
 from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.errors import ArgumentError, DownloadError, ModelError
 from sr_tile.models import zoo
-from sr_tile.models.download import OnBytes, download, file_hash
+from sr_tile.models.download import OnBytes, download
 from sr_tile.models.spec import write_spec
+from sr_tile.system.hashes import sha256_of
 from sr_tile.system.stopping import temporary_folder
 
 Exporter = Callable[..., Any]
@@ -56,7 +57,7 @@ def pull(
     try:
         for folder in (target.parent, checkpoint.parent):
             folder.mkdir(parents=True, exist_ok=True)
-        if not (checkpoint.is_file() and file_hash(checkpoint) == expected):
+        if not (checkpoint.is_file() and sha256_of(checkpoint) == expected):
             download(item.url, checkpoint, expected, on_bytes=on_bytes)
         with temporary_folder(".sr-tile-", target.parent) as temporary:
             model = temporary / target.name

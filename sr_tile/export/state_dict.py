@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -41,12 +40,6 @@ def load_state(path: Path) -> dict[str, Array]:
         kinds = ", ".join((*PICKLES, ".safetensors"))
         raise ModelLoadError(f"checkpoint {path}: {path.suffix or 'no suffix'} is not supported; use one of {kinds}")
     return _as_arrays(path, _unwrap(content))
-
-
-def sha256(path: Path) -> str:
-    """Hash of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:

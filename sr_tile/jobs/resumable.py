@@ -21,17 +21,18 @@ import numpy as np
 
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ImageReadError, SrTileError
+from sr_tile.export.find_model import find_model
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
 from sr_tile.images.rows import CroppingSink, Sink, SkippingSource
 from sr_tile.jobs.journal import Journal
 from sr_tile.jobs.report import FileResult
 from sr_tile.jobs.selection import Existing, FilePair, make_folder, screen
 from sr_tile.jobs.strip_store import CheckpointingSink, StripStore
-from sr_tile.models import zoo
 from sr_tile.pipeline.job import ImageJob
 from sr_tile.pipeline.queues import Cancelled
 from sr_tile.planner import Plan
 from sr_tile.planner.costs import Costs, Point
+from sr_tile.system.hashes import sha256_of
 from sr_tile.tiling.grid import TileGrid
 from sr_tile.tiling.strips import Strip, edge, split
 
@@ -61,8 +62,7 @@ class FileFingerprint:
         """
         try:
             status = path.stat()
-            with path.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = sha256_of(path)
         except OSError as error:
             raise ImageReadError(f"{path}: cannot be opened: {error.strerror}") from None
         return cls(status.st_size, status.st_mtime_ns, digest)
@@ -76,7 +76,7 @@ def describe(model: str | Path | None, scale: int | None, **settings: Any) -> di
         scale: as for `Enhancer`.
         settings: whatever the user chose, as plain values.
     """
-    return {"model": hashlib.sha256(zoo.find(model, scale).read_bytes()).hexdigest(), **settings}
+    return {"model": sha256_of(find_model(model, scale)), **settings}
 
 
 class ResumableJob:

@@ -1,7 +1,6 @@
 """Files over HTTP: resumed where they stopped, and named only when their hash is right."""
 
 import contextlib
-import hashlib
 import http.client
 import time
 import urllib.error
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sr_tile.errors import DownloadError
+from sr_tile.system.hashes import sha256_of
 
 LARGEST = 4 * 2**30  # no checkpoint is larger: a server that never stops does not fill the disk
 _CHUNK = 2**17
@@ -74,7 +74,7 @@ def download(
             resumed = _size(part) > 0
             time.sleep(pause * 2 ** (failures - 1))
             continue
-        found = file_hash(part)
+        found = sha256_of(part)
         if found == sha256.lower():
             part.replace(target)
             return
@@ -85,12 +85,6 @@ def download(
                 "was deleted; look whether the authors replaced it"
             )
         resumed = False  # the parts may stem from different files: once more from the start
-
-
-def file_hash(path: Path) -> str:
-    """The sha256 of a file in hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _size(path: Path) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from sr_tile.errors import ArgumentError, ModelLoadError
 from sr_tile.models.official import OFFICIAL, Official
+from sr_tile.system.cache import cache_folder
 
 __all__ = [
     "DEFAULT",
@@ -41,9 +42,7 @@ def bundled() -> dict[str, Path]:
 
 def pulled_folder() -> Path:
     """Where pulled models lie, in the user's cache."""
-    import platformdirs
-
-    return Path(platformdirs.user_cache_dir("sr-tile", appauthor=False)) / "models"
+    return cache_folder("models")
 
 
 def pulled() -> dict[str, Path]:

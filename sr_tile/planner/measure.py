@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import platformdirs
 
 from sr_tile.engines.base import Engine
 from sr_tile.errors import OutOfMemoryError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner.costs import Costs, Point
 from sr_tile.system.atomic_file import atomic_write
+from sr_tile.system.cache import cache_folder
 
 log = logging.getLogger("sr_tile")
 
@@ -148,7 +148,7 @@ def _times(engine: Engine, shapes: Sequence[Shape]) -> dict[Shape, float]:
 
 
 def _path(engine: Engine, folder: Path | None) -> Path:
-    folder = folder or Path(platformdirs.user_cache_dir("sr-tile", appauthor=False)) / "costs"
+    folder = folder or cache_folder("costs")
     return folder / f"{hashlib.sha256(f'{FORMAT}-{engine.identity}'.encode()).hexdigest()[:32]}.json"
 
 

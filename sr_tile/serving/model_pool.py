@@ -12,6 +12,7 @@ from sr_tile.engines.base import Engine
 from sr_tile.engines.factory import open_engines
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, SrTileError
+from sr_tile.export.find_model import find_model
 from sr_tile.images import ImageInfo, ImageReader, format_by_content
 from sr_tile.models import zoo
 from sr_tile.pipeline.job import ImageJob, Stats
@@ -168,7 +169,7 @@ class ModelPool:
                     name = Path(wanted).stem if Path(wanted).is_file() else str(wanted)
                     if name in loaded:
                         raise ArgumentError(f"two models are called {name}; rename one of the files")
-                    loaded[name] = self._load(name, open_engines(zoo.find(wanted), self._device))
+                    loaded[name] = self._load(name, open_engines(find_model(wanted), self._device))
             self.models = loaded
 
     def _load(self, name: str, engines: list[Engine]) -> Model:

@@ -1,11 +1,13 @@
-"""How many threads a runtime may start: what affinity and containers leave of the machine's cores.
+"""The processor's name, and how many threads a runtime may start: what affinity and containers leave of the machine's cores.
 
 ONNX Runtime counts the cores of the machine, whatever share of them the process has. In a container with 2 of 64 cores
 it would start 64 threads, which wait for each other at every operator.
 """
 
+import contextlib
 import math
 import os
+import platform
 from pathlib import Path
 
 from sr_tile.system.memory import cgroup_folders
@@ -52,3 +54,12 @@ def cpu_share(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/
         except (OSError, ValueError, ZeroDivisionError):  # not there, or the word "max"
             continue
     return share
+
+
+def processor_name() -> str:
+    """The processor's name, as far as the system tells it."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()

@@ -91,7 +91,7 @@ def test_a_damaged_memory_is_none(tmp_path, text):
 def test_keys_tell_models_versions_and_threads_apart(tmp_path, monkeypatch):
     first, second = (OnnxEngine(conv_model(tmp_path / f"{seed}.onnx", seed=seed), "cpu") for seed in range(2))
     keys = {key_of(first), key_of(second)}
-    for name, value in (("allowed_threads", 3), ("_processor", "another")):
+    for name, value in (("allowed_threads", 3), ("processor_name", "another")):
         monkeypatch.setattr(autoselect, name, lambda value=value: value)
         keys.add(key_of(first))
     monkeypatch.setattr(openvino, "version", lambda: "0.1")
