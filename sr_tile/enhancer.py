@@ -15,6 +15,7 @@ from sr_tile.errors import ArgumentError, OutOfMemoryError
 from sr_tile.export.find_model import find_model
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
 from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil
+from sr_tile.models import zoo
 from sr_tile.pipeline.job import ImageJob, Outcome, Stats
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Auto, Plan, Settings, make_plan

@@ -58,6 +58,7 @@ def plan(  # the options of `enhance` that decide how it cuts
     from sr_tile.errors import ImageReadError
     from sr_tile.export.find_model import find_model
     from sr_tile.jobs.selection import find_images
+    from sr_tile.models import zoo
 
     if paths:
         sizes += image_sizes(find_images(paths, recursive))
