@@ -1,5 +1,6 @@
 """The options of `sr-tile enhance`, in groups of what they decide."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -173,9 +174,9 @@ class EnhanceOptions:
         """What is written when all is done must be possible: that is to be known before hours of work, not after."""
         files = [file for file in (self.report.report, self.report.stats_file) if file]
         for file in files:
-            if not file.parent.is_dir():
+            if not os.path.isdir(file.parent):
                 raise ArgumentError(f"{file}: the folder {file.parent} does not exist; create it first")
-            if file.is_dir():
+            if os.path.isdir(file):
                 raise ArgumentError(f"{file}: is a folder; give the name of a file")
         if len({file.absolute() for file in files}) < len(files):
             raise ArgumentError(f"--report and --stats would both write {files[0]}; give two names")

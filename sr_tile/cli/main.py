@@ -71,10 +71,13 @@ class _Handler(logging.Handler):
         tqdm.write(f"sr-tile: {record.levelname.lower()}: {printable(record.getMessage())}", file=sys.stderr)
 
 
+_HANDLER = _Handler()  # one, however often `main` is called
+
+
 def main() -> None:
     """Run the command line: exit code 0 done, 1 an error in one line, 2 wrong usage, 128 + N stopped by signal N."""
     logger = logging.getLogger("sr_tile")
-    logger.addHandler(_Handler())
+    logger.addHandler(_HANDLER)
     logger.propagate = False
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries' warnings; ours go through the logger

@@ -1,5 +1,6 @@
 """`sr-tile serve`: a server with a web page."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -38,7 +39,7 @@ class ListenOptions:
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ArgumentError("--tls-cert and --tls-key belong together; give both or neither")
         for file in (self.tls_cert, self.tls_key):
-            if file and not file.is_file():
+            if file and not os.path.isfile(file):
                 raise ArgumentError(f"{file}: there is no such file")
         if self.token is not None and len(self.token) < 16:
             raise ArgumentError(

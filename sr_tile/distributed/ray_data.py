@@ -152,7 +152,7 @@ def run_ray(
     if job and remote:
         raise ArgumentError("--job keeps a journal of local files; for URLs, --skip-existing goes on where a run ended")
     fleet = fleet.connect()
-    if config.model and Path(config.model).is_file():  # other processes may be in another folder
+    if config.model and os.path.isfile(config.model):  # other processes may be in another folder
         config = replace(config, model=os.path.abspath(config.model))  # noqa: PTH100  # as the journal names files
     config = plan_on_fleet(replace(config, plan=job.plan) if job and job.plan else config, fleet)
     # Every machine that writes results sees their folder; the journal's folder is to be such a one.

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -75,7 +76,7 @@ def writing(name: str) -> Iterator[Path]:
 def exists(name: str) -> bool:
     """Whether there is such a file."""
     if not is_url(name):
-        return Path(name).exists()
+        return os.path.exists(name)
     system, path = _open_system(name)
     return bool(system.exists(path))
 

@@ -72,11 +72,11 @@ class ImageWriter:
             raise ImageWriteError(f"{self.path}: {bound}: choose {'PNG or ' if name != 'png' else ''}TIFF")
 
     def _check_target(self) -> None:
-        if self._target.is_dir():
+        if os.path.isdir(self._target):
             raise ImageWriteError(f"{self.path}: is a folder: give the name of a file")
-        if not self._target.parent.is_dir():
+        if not os.path.isdir(self._target.parent):
             raise ImageWriteError(f"{self.path}: the folder {self._target.parent} does not exist: create it first")
-        if self._target.exists() and not self._overwrite:
+        if os.path.exists(self._target) and not self._overwrite:
             raise ImageWriteError(
                 f"{self.path}: exists already: choose another name, or give --overwrite (overwrite=True)"
             )

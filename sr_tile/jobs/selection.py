@@ -124,8 +124,8 @@ def select_files(
 
     Raises:
         ImageReadError: nothing was found.
-        ArgumentError: two inputs would become one file, several inputs one file, output and suffix contradict, or a name
-            cannot be one of a file.
+        ArgumentError: two inputs would become one file, or one another's place; several inputs one file; output and
+            suffix contradict; or a name cannot be one of a file.
     """
     for name in (*inputs, output):
         check_name(name, "output" if name is output else "input")
@@ -141,6 +141,7 @@ def select_files(
         _add(found, sources, item, target, recursive=recursive, suffix=suffix)
     if not found.pairs:
         raise ImageReadError(_nothing(inputs, recursive, found))
+    _check_no_input_is_replaced(found.pairs)
     return found
 
 
@@ -204,6 +205,21 @@ def _check_folder(target: Path, output: str, inputs: Sequence[str]) -> None:
         return  # that it cannot be made is said when it is
     if not stat.S_ISDIR(kind):
         raise ArgumentError(f"output {output} is a file, but {several} need a folder; name a folder")
+
+
+def _check_no_input_is_replaced(pairs: Sequence[FilePair]) -> None:
+    """Refuse a result in the place of an input of another one, which may have been read by then or not.
+
+    Raises:
+        ArgumentError: there is one.
+    """
+    inputs = {os.path.realpath(pair.source): pair for pair in pairs}
+    for pair in pairs:
+        other = inputs.get(os.path.realpath(pair.target), pair)
+        if other is not pair:
+            raise ArgumentError(
+                f"{pair.source} would become {pair.target}, which is an input as well; choose another output folder"
+            )
 
 
 def _names_one_file(target: Path) -> bool:
@@ -297,7 +313,7 @@ def _scan(folder: Path, recursive: bool, selection: Selection) -> Iterator[_Foun
     for place, folders, files in os.walk(folder, onerror=problems.append):
         if not recursive:
             folders.clear()
-        for name in files:
+        for name in sorted(files):
             path = Path(place, name)
             if Path(name).suffix.lower() not in READABLE_SUFFIXES:
                 selection.leave_out(str(path), "no image by the suffix")

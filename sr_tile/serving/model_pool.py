@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -166,7 +167,7 @@ class ModelPool:
             else:
                 loaded = {}
                 for wanted in self._wanted:
-                    name = Path(wanted).stem if Path(wanted).is_file() else str(wanted)
+                    name = Path(wanted).stem if os.path.isfile(wanted) else str(wanted)
                     if name in loaded:
                         raise ArgumentError(f"two models are called {name}; rename one of the files")
                     loaded[name] = self._load(name, open_engines(find_model(wanted), self._device))

@@ -79,6 +79,34 @@ def test_one_bad_file_never_stops_the_rest(run, model, tmp_path):
     assert failed["error"]
 
 
+def test_what_is_left_out_is_said_counted_and_named_on_request(run, model, tmp_path):
+    (tmp_path / "in").mkdir()
+    save(tmp_path / "in" / "a.png", noise_image(8, 8))
+    for name in ("1.txt", "2.txt", "3.txt", "4.txt"):
+        (tmp_path / "in" / name).write_text("no image")
+    code, _, err = run("enhance", "in", "out", "--model", model, "--report", "report.json")
+    assert (code, len(err.splitlines()), "4 files" in err, "4.txt" in err) == (0, 1, True, False), err
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["counts"] == {"done": 1, "left_out": 4}
+    assert sorted(name for names in report["left_out"].values() for name in names) == [
+        f"in/{index}.txt" for index in range(1, 5)
+    ]
+    _, _, err = run("enhance", "in", "out", "--model", model, "--overwrite", "-v")
+    assert all(f"{index}.txt" in err for index in range(1, 5))
+
+
+def test_a_named_file_in_the_output_folder_is_done(run, model, tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    for name in ("b.png", "here/a.png"):
+        save(tmp_path / name, noise_image(8, 8))
+    monkeypatch.chdir(tmp_path / "here")
+    code, _, err = run("enhance", "a.png", "../b.png", ".", "--model", model, "--overwrite", "--report", "r.json")
+    assert (code, err) == (0, "")
+    assert {Image.open(tmp_path / "here" / name).size for name in ("a.png", "b.png")} == {(16, 16)}
+    code, _, err = run("enhance", "a.png", "../b.png", ".", "--model", model)
+    assert (code, "2 of 2 images failed" in err) == (1, True)
+
+
 def test_existing_results_need_a_word(run, model, tmp_path):
     save(tmp_path / "in.png", noise_image(8, 8))
     (tmp_path / "out.png").write_bytes(b"precious")
@@ -199,6 +227,17 @@ def test_unusable_models_are_one_clear_line_and_nothing_is_written(run, tmp_path
         (("enhance", "in.png", "out.xyz"), 1, "suffix"),
         (("enhance", "in.png", "nowhere/deep/out.png", "--scale", "3"), 1, "enlarges by 3"),
         (("enhance", "empty", "out"), 1, "holds no image"),
+        (("enhance", "", "o.png"), 1, "empty"),
+        (("enhance", "in.png", "-"), 1, "pipes"),
+        (("enhance", "in.png", "in.tif", "single.png"), 1, "need a folder"),
+        (("enhance", "empty", "out1.png"), 1, "need a folder"),
+        (("enhance", "s3://b/in.png", "out.png"), 1, "--engine ray"),
+        (("enhance", "b" * 300, "out.png"), 1, "cannot be opened"),
+        (("enhance", "in.png", "b" * 300 + ".png"), 1, "too long"),
+        (("enhance", "in.png", "out.png", "--report", "empty"), 1, "is a folder"),
+        (("enhance", "in.png", "out.png", "--report", "r.json", "--stats", "r.json"), 1, "two names"),
+        (("plan", "s3://b/in.png"), 1, "--engine ray"),
+        (("plan", ""), 1, "empty"),
         (("fly",), 2, "No such command"),
     ],
 )
@@ -207,6 +246,7 @@ def test_wrong_arguments_say_what_to_do(run, tmp_path, arguments, code, words):
     (tmp_path / "empty").mkdir()
     got, _, err = run(*arguments)
     assert (got, words in err) == (code, True), err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "in.png"]
 
 
 @pytest.mark.parametrize(
