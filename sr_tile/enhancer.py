@@ -1,6 +1,7 @@
 """The public Python face: `Enhancer` restores or enlarges arrays, lists of arrays, and files."""
 
 import logging
+import os
 import types
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ import numpy as np
 
 from sr_tile.engines.base import Engine, warm_up
 from sr_tile.engines.factory import open_engines
-from sr_tile.errors import ArgumentError, OutOfMemoryError
+from sr_tile.errors import ArgumentError, DeviceError, OutOfMemoryError
 from sr_tile.export.find_model import find_model
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
 from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil
@@ -80,6 +81,7 @@ class Enhancer:
         settings = settings or Settings()
         if batch_size is not None:
             settings = replace(settings, batch=batch_size)
+        self._process = os.getpid()
         self._owned = isinstance(model, str | Path | None)
         self.engines: list[Engine]
         if isinstance(model, str | Path | None):
@@ -233,7 +235,7 @@ class Enhancer:
             ImageWriteError: the target exists, its folder has no room, or its format cannot hold the image.
         """
         job = self.file_job(source, target, overwrite=overwrite, options=options)
-        for outcome in self._pipeline.run([job]):
+        for outcome in self.run([job]):
             if outcome.error:
                 raise outcome.error
 
@@ -241,7 +243,15 @@ class Enhancer:
         """Do many jobs; outcomes come as they are ready, and a failed job never stops the others.
 
         See `Pipeline.run`; `file_job` makes jobs.
+
+        Raises:
+            DeviceError: this process was forked from the one in which the enhancer was made.
         """
+        if os.getpid() != self._process:
+            raise DeviceError(
+                "this Enhancer was made in another process: the threads of its runtime do not exist after a fork, and a call "
+                "would wait for them for ever; make an Enhancer in each process, or start processes by `spawn`"
+            )
         return self._pipeline.run(jobs)
 
     @staticmethod
@@ -265,7 +275,7 @@ class Enhancer:
             for array, name in zip(arrays, names, strict=True)
         ]
         results: dict[int, np.ndarray] = {}
-        for outcome in self._pipeline.run(jobs):
+        for outcome in self.run(jobs):
             if outcome.error:
                 raise outcome.error
             assert isinstance(outcome.sink, ArraySink)

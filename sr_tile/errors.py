@@ -9,6 +9,7 @@
     ├── ModelError           a model file
     │   ├── ModelLoadError   not ONNX, wrong inputs or layout
     │   ├── ModelOutputError another scale than claimed, NaN, wrong shape
+    │   │   └── ModelTimeoutError  a call that does not end  (also a TimeoutError)
     │   └── PrecisionLossError  fewer bits lose more than they may
     ├── DownloadError        a file of the zoo could not be had, or is not the one that was published
     ├── DeviceError          the device asked for cannot be had
@@ -63,6 +64,10 @@ class ModelLoadError(ModelError):
 
 class ModelOutputError(ModelError):
     """A model returned something else than its scale and shape promise, or a value that is no number."""
+
+
+class ModelTimeoutError(ModelOutputError, TimeoutError):
+    """A call of a model did not end in any time that is sound."""
 
 
 class PrecisionLossError(ModelError):

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -289,3 +293,22 @@ def test_a_scale_beside_a_model_or_an_engine_is_its_own():
     for model in ("x2", ToyEngine()):
         with pytest.raises(ArgumentError, match="leave out the scale"):
             Enhancer(model, scale=7)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_an_enhancer_that_was_used_and_forked_says_so_and_does_not_hang():
+    code = (
+        "import os, sys, warnings, numpy as np, sr_tile\n"
+        "warnings.simplefilter('ignore')\n"
+        "enhancer = sr_tile.Enhancer('x2', device='cpu')\n"
+        "image = np.zeros((20, 20, 3), np.uint8)\n"
+        "enhancer.enhance(image)\n"
+        "if os.fork() == 0:\n"
+        "    try: enhancer.enhance(image)\n"
+        "    except sr_tile.SrTileError as error: print(error, flush=True)\n"
+        "    os._exit(0)\n"
+        "os.wait()\n"
+        "enhancer.enhance(image)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    assert "after a fork" in done.stdout

@@ -13,7 +13,16 @@ from sr_tile.engines.cuda_graphs import GRAPH_ID, GraphCalls
 from sr_tile.engines.fp32_fallback import as_float32
 from sr_tile.engines.providers import Device
 from sr_tile.engines.tensorrt import tensorrt_options
-from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, SrTileError, one_line
+from sr_tile.engines.time_limit import TimedCalls
+from sr_tile.errors import (
+    DeviceError,
+    ModelLoadError,
+    ModelOutputError,
+    ModelTimeoutError,
+    OutOfMemoryError,
+    SrTileError,
+    one_line,
+)
 from sr_tile.models.onnx_files import check_references
 from sr_tile.models.spec import METADATA_KEY, ModelSpec
 from sr_tile.system import memory
@@ -61,6 +70,7 @@ class OnnxEngine(BaseEngine):
                 f"model {self._path}: there is no such file; `sr-tile models list` names bundled models"
             )
         check_references(self._path)
+        self._calls = TimedCalls(self._path.name)
         self._device, self._session = _open(self._path, device, tuple((options or {}).items()))
         # Of a model in float16; made when first needed, False where the model has none.
         self._twin: Any = None
@@ -140,6 +150,10 @@ class OnnxEngine(BaseEngine):
         """See `Engine.memory_used`."""
         return memory.used_vram(self._device.index) if self._device.nvidia else memory.process_ram()
 
+    def cancel(self) -> None:
+        """See `Cancellable.cancel`."""
+        self._calls.cancel()
+
     def close(self) -> None:
         """See `Engine.close`."""
         if self._graphs:
@@ -150,13 +164,14 @@ class OnnxEngine(BaseEngine):
         """One call of a session, whatever shape it returns."""
         if session is None:
             raise ModelLoadError(f"model {self._path.name}: its engine was closed; make a new one")
-        name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
         try:
             # No I/O binding on a GPU: its copies happen outside of the call, on whatever device the thread used last, and
             # hold the interpreter. Inside they are ordered with the computation, and other threads go on.
             if not self._device.graphs:
-                return np.asarray(session.run([output], {name: batch})[0])
+                return self._calls.run(session, _runtime().RunOptions(), batch)
             return self._call_graph(batch, session)
+        except SrTileError:
+            raise
         except MemoryError as error:
             raise OutOfMemoryError(too_large(self.device, batch.shape)) from error
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
@@ -180,7 +195,7 @@ class OnnxEngine(BaseEngine):
             return self._graphs.run(batch, (rows, channels, height * scale, width * scale))
         options = _runtime().RunOptions()
         options.add_run_config_entry(GRAPH_ID, "-1")
-        return np.asarray(session.run(None, {session.get_inputs()[0].name: batch}, options)[0])
+        return self._calls.run(session, options, batch)
 
     def _read_spec(self) -> tuple[type, ModelSpec]:
         """Number type and spec by what the file and its graph say."""
@@ -227,6 +242,8 @@ class OnnxEngine(BaseEngine):
             try:
                 output = self._call(batch, self._session)
                 return replace(spec, scale=self._scale_of(batch.shape, output.shape), multiple=multiple)
+            except ModelTimeoutError:
+                raise  # no other size would end
             except (ModelOutputError, ModelLoadError) as error:
                 failure = failure or error
         raise failure or AssertionError("no multiple was tried")

@@ -1,7 +1,10 @@
 """OpenVINO behind the engine protocol; the only module that imports it."""
 
+import contextlib
 import importlib.metadata
 import sys
+import threading
+import time
 from collections import OrderedDict
 from contextlib import closing
 from pathlib import Path
@@ -11,12 +14,22 @@ import numpy as np
 
 from sr_tile.engines.base import BaseEngine
 from sr_tile.engines.onnx_runtime import OUT_OF_MEMORY, OnnxEngine, too_large
-from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, one_line
+from sr_tile.engines.time_limit import time_limit, too_slow
+from sr_tile.errors import (
+    DeviceError,
+    ModelLoadError,
+    ModelOutputError,
+    OutOfMemoryError,
+    SrTileError,
+    StoppedError,
+    one_line,
+)
 from sr_tile.system import memory
 from sr_tile.system.cpu import allowed_threads
 from sr_tile.system.hashes import sha256_of
 from sr_tile.types import Array, Float32
 
+_STEP_MS = 200  # between looks at whether a call is still wanted; one that ends is heard of at once
 SHAPES_KEPT = 4  # compiled networks, each with weights of its own: several images under way have several tiles
 
 
@@ -63,6 +76,7 @@ class OpenVinoEngine(BaseEngine):
             with closing(OnnxEngine(path, "cpu")) as opened:
                 self.spec, self._dtype = opened.spec, opened.number_type
         self.settings = _settings()
+        self._cancelled = threading.Event()
         self._requests: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._model: Any = None
         self.rebuild()
@@ -104,6 +118,11 @@ class OpenVinoEngine(BaseEngine):
         """See `Engine.memory_used`."""
         return memory.process_ram()
 
+    def cancel(self) -> None:
+        """See `Cancellable.cancel`."""
+        self._cancelled.set()
+        self._cancelled = threading.Event()  # for later calls
+
     def close(self) -> None:
         """See `Engine.close`."""
         self._requests.clear()
@@ -128,7 +147,9 @@ class OpenVinoEngine(BaseEngine):
     def _call(self, request: Any, piece_nchw: np.ndarray) -> np.ndarray:
         """One call; what it returns is overwritten by the next."""
         try:
-            output = np.asarray(request.infer([piece_nchw], share_inputs=True, share_outputs=True)[0])
+            output = self._finished(request, piece_nchw)
+        except SrTileError:
+            raise
         except Exception as error:
             raise self._failure(error, piece_nchw.shape) from error
         rows, channels, height, width = piece_nchw.shape
@@ -139,6 +160,22 @@ class OpenVinoEngine(BaseEngine):
                 "its metadata or its graph is wrong, or OpenVINO is: try --device cpu"
             )
         return output
+
+    def _finished(self, request: Any, piece_nchw: np.ndarray) -> np.ndarray:
+        """The first output, waited for in steps: one call of the library could not be ended."""
+        limit = time_limit(piece_nchw)
+        deadline, cancelled = time.monotonic() + limit, self._cancelled
+        request.start_async([piece_nchw], share_inputs=True)
+        while not request.wait_for(_STEP_MS):
+            if cancelled.is_set() or time.monotonic() > deadline:
+                request.cancel()
+                with contextlib.suppress(RuntimeError):  # that it was cancelled
+                    request.wait()
+                if cancelled.is_set():
+                    raise StoppedError(f"model {self._path.name}: a call was cancelled")
+                raise too_slow(self._path.name, limit)
+        request.wait()  # raises what went wrong
+        return np.asarray(request.get_output_tensor(0).data)
 
     def _failure(self, error: Exception, shape: Any) -> Exception:
         if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):

@@ -1,0 +1,96 @@
+"""Calls of a session that end: when they take too long, and when someone else wants them to.
+
+A model may hold a loop that never ends, and a call is one function of a library, which no signal interrupts. ONNX Runtime
+looks at `RunOptions.terminate` before every operator, those of a loop's body too.
+"""
+
+import threading
+import time
+from typing import Any
+
+import numpy as np
+
+from sr_tile.errors import ModelTimeoutError, StoppedError
+
+LEAST_SECONDS = 120.0
+SECONDS_PER_PIXEL = 0.01  # the slowest networks take a hundredth of this on two cores
+
+
+def time_limit(batch_nchw: np.ndarray) -> float:
+    """Seconds that a call with this input may take: no sound model comes near."""
+    rows, _, height, width = batch_nchw.shape
+    return LEAST_SECONDS + SECONDS_PER_PIXEL * rows * height * width
+
+
+def too_slow(model: str, limit: float) -> ModelTimeoutError:
+    """What to say of a call that was ended."""
+    return ModelTimeoutError(
+        f"model {model}: one call did not end within {limit:.0f} s, and was stopped; its graph may hold an endless loop, "
+        "or this machine is too slow for it: use a smaller --tile-size or --batch-size"
+    )
+
+
+class TimedCalls:
+    """The calls of one engine; any thread may make them, or cancel those under way.
+
+    Args:
+        model: what messages call it.
+    """
+
+    def __init__(self, model: str) -> None:
+        self._model = model
+        self._active: dict[Any, float] = {}  # options of a call to its deadline
+        self._cancelled: set[Any] = set()
+        self._changed = threading.Condition()
+        self._watcher: threading.Thread | None = None
+
+    def run(self, session: Any, options: Any, batch_nchw: np.ndarray) -> np.ndarray:
+        """The first output of a session with one input.
+
+        Args:
+            session: of ONNX Runtime.
+            options: `RunOptions` of this call alone.
+            batch_nchw: the input.
+
+        Raises:
+            ModelTimeoutError: it took too long.
+            StoppedError: `cancel` was called.
+        """
+        name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
+        limit = time_limit(batch_nchw)
+        deadline = time.monotonic() + limit
+        with self._changed:
+            self._active[options] = deadline
+            if self._watcher is None:
+                self._watcher = threading.Thread(target=self._watch, name="sr-tile time limit", daemon=True)
+                self._watcher.start()
+            elif len(self._active) == 1:
+                self._changed.notify()
+        try:
+            return np.asarray(session.run([output], {name: batch_nchw}, options)[0])
+        except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+            if not options.terminate:
+                raise
+            if options in self._cancelled:
+                raise StoppedError(f"model {self._model}: a call was cancelled") from error
+            raise too_slow(self._model, limit) from error
+        finally:
+            with self._changed:
+                del self._active[options]
+                self._cancelled.discard(options)
+
+    def cancel(self) -> None:
+        """End the calls under way, from another thread: they raise `StoppedError`."""
+        with self._changed:
+            for options in self._active:
+                self._cancelled.add(options)
+                options.terminate = True
+
+    def _watch(self) -> None:
+        with self._changed:
+            while True:
+                now = time.monotonic()
+                for options, deadline in self._active.items():
+                    options.terminate = options.terminate or deadline <= now
+                coming = [deadline for options, deadline in self._active.items() if not options.terminate]
+                self._changed.wait(min(coming) - now if coming else None)

@@ -1,0 +1,86 @@
+import threading
+import time
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from sr_tile.engines import time_limit
+from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.errors import ModelTimeoutError, StoppedError
+
+
+def endless_model(path, metadata=None):
+    """The input, after a loop that ends when a constant becomes false."""
+    picture = helper.make_tensor_value_info("body_out", TensorProto.FLOAT, None)
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go_on"], ["goes_on"]),
+            helper.make_node("Identity", ["before"], ["body_out"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, None),
+        ],
+        [helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []), picture],
+    )
+    true = helper.make_tensor("true", TensorProto.BOOL, [], [True])
+    faces = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, "h", "w"]) for name in ("x", "y")]
+    loop = helper.make_node("Loop", ["", "true", "x"], ["y"], body=body)
+    model = helper.make_model(
+        helper.make_graph([loop], "endless", faces[:1], faces[1:], [true]),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    if metadata:
+        helper.set_model_props(model, {"sr_tile": metadata})
+    onnx.save(model, path)
+    return path
+
+
+def test_a_model_that_never_ends_is_named_when_it_is_loaded(tmp_path, monkeypatch):
+    monkeypatch.setattr(time_limit, "LEAST_SECONDS", 0.3)
+    monkeypatch.setattr(time_limit, "SECONDS_PER_PIXEL", 0.0)
+    with pytest.raises(ModelTimeoutError, match=r"endless\.onnx: one call did not end"):
+        OnnxEngine(endless_model(tmp_path / "endless.onnx"), "cpu")
+
+
+def test_a_call_is_cancelled_from_another_thread_and_later_ones_run(tmp_path, monkeypatch):
+    path = endless_model(tmp_path / "endless.onnx", '{"scale": 1, "multiple": 1}')
+    engine = OnnxEngine(path, "cpu")
+    batch = np.zeros((1, 3, 8, 8), np.float32)
+
+    def cancel():
+        time.sleep(0.3)
+        engine.cancel()
+
+    thread = threading.Thread(target=cancel)
+    thread.start()
+    with pytest.raises(StoppedError):
+        engine.run(batch)
+    thread.join()
+    monkeypatch.setattr(time_limit, "LEAST_SECONDS", 0.3)
+    with pytest.raises(ModelTimeoutError):
+        engine.run(batch)
+
+
+def test_ctrl_c_ends_a_command_inside_of_a_call_that_never_ends(tmp_path):
+    import signal
+    import subprocess
+    import sys
+
+    from support.image_files import noise, write
+
+    write(tmp_path / "in.png", noise(20, 20, 3))
+    model = endless_model(tmp_path / "endless.onnx")
+    command = [sys.executable, "-m", "sr_tile", "enhance", "in.png", "out.png", "--model", model, "--device", "cpu"]
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    time.sleep(3.0)
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (130, "sr-tile: stopped by SIGINT\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["endless.onnx", "in.png"]
