@@ -249,8 +249,8 @@ class Enhancer:
         """
         if os.getpid() != self._process:
             raise DeviceError(
-                "this Enhancer was made in another process: the threads of its runtime do not exist after a fork, and a call "
-                "would wait for them for ever; make an Enhancer in each process, or start processes by `spawn`"
+                "this Enhancer was made in another process: after a fork the threads of its runtime do not exist, and a "
+                "call would wait for them for ever; make an Enhancer in each process, or start processes by `spawn`"
             )
         return self._pipeline.run(jobs)
 

@@ -124,7 +124,7 @@ def test_out_of_memory_is_told_from_other_failures(tmp_path, monkeypatch):
         def __init__(self, error):
             self.error = error
 
-        def infer(self, *_, **__):
+        def start_async(self, *_, **__):
             raise self.error
 
     for error, kind in (
