@@ -30,7 +30,7 @@ def main() -> None:
     size = height, height * 4 // 3
     with tempfile.TemporaryDirectory() as folder, Enhancer(arguments.model) as enhancer:
         source, target = photograph(Path(folder) / "in.png", *size), Path(folder) / "out.png"
-        chosen = make_plan(enhancer.engine, Settings(), fresh=True)
+        chosen = make_plan(enhancer.engine, Settings(), remeasure=True)
         side = enhancer.engine.spec.tile or 256
         recommended = replace(chosen, tile=(side, side), sides=(), batch=1)
         plans = {

@@ -95,12 +95,7 @@ class Enhancer:
         except ArgumentError:
             self.close()
             raise
-        # Tiles and batches are the same for all, so they must fit into the smallest.
-        smallest = min(self.engines, key=lambda engine: engine.memory_free())
-        workers = sum(engine.max_concurrency for engine in self.engines)
-        plan = make_plan(
-            smallest, settings, images_under_way=decoders + 1, workers=workers, expected_pixels=expected_pixels
-        )
+        plan = make_plan(self.engines, settings, images_under_way=decoders + 1, expected_pixels=expected_pixels)
         self._pipeline = Pipeline(
             self.engines,
             plan,

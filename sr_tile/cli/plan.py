@@ -81,21 +81,18 @@ def _weighed(
     from sr_tile.planner import make_plan
     from sr_tile.planner.explain import alternatives, reasons, weigh
 
-    # As `Enhancer` does it: the smallest engine counts, and two images are read and one more written at a time.
-    engine = min(engines, key=lambda engine: engine.memory_free())
-    workers = sum(engine.max_concurrency for engine in engines)
-    chosen = make_plan(engine, settings, 3, workers, expected_pixels=EVERYTHING, remeasure=fresh)
-    others = alternatives(engine, chosen, settings, sizes)
+    chosen = make_plan(engines, settings, expected_pixels=EVERYTHING, remeasure=fresh)
+    others = alternatives(engines, chosen, settings, sizes)
     return {
-        "model": engine.spec.name,
-        "device": engine.device,
+        "model": engines[0].spec.name,
+        "device": ",".join(engine.device for engine in engines),
         "images": len(sizes),
         "megapixels": sum(height * width for height, width in sizes) / 1e6,
         "choice": asdict(weigh(chosen, sizes, chosen.costs)),
         "overlap": chosen.overlap,
         "halo": chosen.halo,
         "multiple": chosen.multiple,
-        "why": reasons(engine, chosen, settings),
+        "why": reasons(engines[0].spec, chosen, settings),
         "alternatives": [asdict(option) for option in others],
         "measured": [point._asdict() for point in chosen.costs.points] if chosen.costs else [],
     }

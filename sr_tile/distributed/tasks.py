@@ -25,7 +25,7 @@ from sr_tile.images.rows import CroppingSink, Sink
 from sr_tile.jobs.resumable import GIANT_PIXELS, FileFingerprint, strips_name
 from sr_tile.jobs.strip_store import StripFile, StripStore
 from sr_tile.pipeline.job import ImageJob
-from sr_tile.pipeline.plan_image import grid_of
+from sr_tile.pipeline.plan_image import tile_grid_for
 from sr_tile.planner import Plan, Settings
 from sr_tile.tiling.channels import Alpha
 from sr_tile.tiling.grid import TileGrid
@@ -84,7 +84,7 @@ class EnhanceConfig:
         """The tiles of one image."""
         assert self.plan
         assert self.scale
-        return grid_of(self.plan, info, self.scale, self.alpha)
+        return tile_grid_for(self.plan, info, self.scale, self.alpha)
 
 
 def decode(row: Row, config: EnhanceConfig) -> Row:

@@ -29,7 +29,7 @@ from sr_tile.images.rows import Sink, Source
 from sr_tile.pipeline.clock import StageClock
 from sr_tile.pipeline.inference import Inference, Numbered, Tiles
 from sr_tile.pipeline.job import ImageJob, Outcome, Stats
-from sr_tile.pipeline.plan_image import grid_of
+from sr_tile.pipeline.plan_image import tile_grid_for
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled, OrderedQueue, start_thread
 from sr_tile.pipeline.tile_batches import Batch, BatchBuilder
 from sr_tile.planner import Plan
@@ -310,9 +310,11 @@ class _Attempt:
         """Lay out the tiles and open the output, so that what cannot work fails before it costs anything."""
         spec, scale = self._spec, self._spec.scale or 1
         separate_alpha = info.has_alpha and self._pipeline.alpha == "bicubic"
-        task.info, task.grid = info, grid_of(self._plan, info, scale, self._pipeline.alpha)
+        task.info, task.grid = info, tile_grid_for(self._plan, info, scale, self._pipeline.alpha)
         if task.job.band:
             task.grid = replace(task.grid, band=task.job.band(task.grid))
+        if task.job.on_grid:
+            task.job.on_grid(task.grid)
         task.parts = parts_of(info.channels, spec.channels, self._pipeline.alpha)
         task.accumulator = TileBlender(task.grid, scale, info.channels, len(task.parts) + separate_alpha)
         task.sink = task.job.open_sink(replace(info, height=info.height * scale, width=info.width * scale))

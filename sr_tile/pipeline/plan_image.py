@@ -6,7 +6,7 @@ from sr_tile.tiling.channels import Alpha
 from sr_tile.tiling.grid import TileGrid
 
 
-def grid_of(plan: Plan, info: ImageInfo, scale: int, alpha: Alpha) -> TileGrid:
+def tile_grid_for(plan: Plan, info: ImageInfo, scale: int, alpha: Alpha) -> TileGrid:
     """The tiles of one image.
 
     Raises:

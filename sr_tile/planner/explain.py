@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sr_tile.engines.base import Engine
+from sr_tile.models.spec import ModelSpec
 from sr_tile.planner.costs import Costs
 from sr_tile.planner.plan import Plan
 from sr_tile.planner.search import MemoryBudget, candidates
@@ -48,24 +49,25 @@ def weigh(plan: Plan, sizes: Sequence[tuple[int, int]], costs: Costs | None) -> 
     )
 
 
-def alternatives(engine: Engine, plan: Plan, settings: Settings, sizes: Sequence[tuple[int, int]]) -> list[Option]:
+def alternatives(
+    engines: Sequence[Engine], plan: Plan, settings: Settings, sizes: Sequence[tuple[int, int]]
+) -> list[Option]:
     """Each square tile with each batch that `make_plan` weighed, fastest first.
 
     Args:
-        engine: the model on its device.
+        engines: those of `plan`.
         plan: by `make_plan`.
         settings: those of `plan`.
         sizes: (height, width) of the images.
     """
-    start = replace(plan_tiles(engine.spec, settings), equalised=plan.equalised)
-    found = candidates(start, settings, MemoryBudget.of(engine, settings), plan.costs)
+    start = replace(plan_tiles(engines[0].spec, settings), equalised=plan.equalised)
+    found = candidates(start, settings, MemoryBudget.of(engines, settings), plan.costs)
     weighed = [weigh(replace(option, sides=()), sizes, plan.costs) for option in found]
     return sorted(weighed, key=lambda option: option.seconds or 0.0)
 
 
-def reasons(engine: Engine, plan: Plan, settings: Settings) -> list[str]:
+def reasons(spec: ModelSpec, plan: Plan, settings: Settings) -> list[str]:
     """Why tile, overlap and batch are what they are, a line each."""
-    spec = engine.spec
     if spec.fixed_tile:
         tile = "the graph takes no other size"
     elif settings.tile != "auto":

@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from sr_tile.engines.base import Engine
@@ -44,8 +45,12 @@ class MemoryBudget:
     waiting: float
 
     @classmethod
-    def of(cls, engine: Engine, settings: Settings, workers: int = 1) -> "MemoryBudget":
+    def of(cls, engines: Sequence[Engine], settings: Settings) -> "MemoryBudget":
         """What is free now, or the limit leaves."""
+        engine = smallest(engines)
+        workers = sum(
+            engine.max_concurrency for engine in engines
+        )  # each has a batch in hand, and an output that waits
         on_cpu = engine.uses_host_memory
         budget = HEADROOM * memory.free_ram()
         if settings.mem_limit is not None:
@@ -60,22 +65,25 @@ class MemoryBudget:
         return (costs.bytes_per_pixel if costs else ASSUMED_PRICE) + (self.waiting if self.on_cpu else 0.0)
 
 
+def smallest(engines: Sequence[Engine]) -> Engine:
+    """The one with the least memory: tiles and batches are the same for all, so they must fit into it."""
+    return min(engines, key=lambda engine: engine.memory_free())
+
+
 def make_plan(
-    engine: Engine,
+    engines: Engine | Sequence[Engine],
     settings: Settings,
-    images_under_way: int = 2,
-    workers: int = 1,
     *,
+    images_under_way: int = 3,
     expected_pixels: int | None = None,
     remeasure: bool = False,
 ) -> Plan:
     """Tiles by wish and model, tile and batch by memory and measured costs, and what is left for rows under way.
 
     Args:
-        engine: the model on its device.
+        engines: the model on its device, or on several that work side by side.
         settings: what the user asks for.
-        images_under_way: images whose rows are in memory at the same time.
-        workers: threads that call engines; each has a batch in hand, and an output that waits for its turn.
+        images_under_way: images whose rows are in memory at the same time; `Enhancer` reads two and writes a third.
         expected_pixels: pixels of all images to come, as far as is known: what pays for measuring, if nothing is remembered.
         remeasure: measure again, whatever is remembered and however little there is to do.
 
@@ -83,8 +91,10 @@ def make_plan(
         GeometryError: tile, overlap and halo do not fit together.
         OutOfMemoryError: there is no budget for one tile, however small.
     """
+    engines = list(engines) if isinstance(engines, Sequence) else [engines]
+    engine = smallest(engines)
     plan = plan_tiles(engine.spec, settings)
-    budget = MemoryBudget.of(engine, settings, workers)
+    budget = MemoryBudget.of(engines, settings)
     if not budget.on_cpu:
         plan = replace(plan, equalised=False)  # a GPU pays for each new shape
     if engine.prefers_few_shapes:

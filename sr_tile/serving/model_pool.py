@@ -25,6 +25,7 @@ from sr_tile.serving.http.limits import Limits
 from sr_tile.serving.http.metrics import Metrics
 from sr_tile.serving.http.options import Options
 from sr_tile.serving.shared_engine import SharedEngine, TileClient
+from sr_tile.tiling.grid import TileGrid
 
 log = logging.getLogger("sr_tile")
 
@@ -42,7 +43,7 @@ class ImageRequest:
         folder: where the result goes.
         name: how the client calls the image.
         options: what the client asks for.
-        tiles: of the image, once its header was read.
+        tiles: that will be done, once the image's header was read; 0 until then.
         tiles_done: of these.
         on_tile: called from a thread of the pipeline after each tile.
     """
@@ -76,6 +77,10 @@ class ImageRequest:
     def names(self) -> dict[str, str]:
         """What messages say in place of paths."""
         return {str(self.source): self.name, str(self.folder): "the server's disk"}
+
+    def announce(self, grid: TileGrid) -> None:
+        """Say how many tiles there will be."""
+        self.tiles = len(grid)
 
     def count(self, job: ImageJob, pixels: int) -> None:
         """Count a tile; pixels below 0 say that the image starts again.
@@ -174,9 +179,7 @@ class ModelPool:
             self.models = loaded
 
     def _load(self, name: str, engines: list[Engine]) -> Model:
-        smallest = min(engines, key=lambda engine: engine.memory_free())
-        workers = sum(engine.max_concurrency for engine in engines)
-        plan = make_plan(smallest, self._settings, images_under_way=self.limits.running + 1, workers=workers)
+        plan = make_plan(engines, self._settings, images_under_way=self.limits.running + 1)
         shared = SharedEngine(engines, plan, max_clients=self.limits.running, on_call=self.metrics.call)
         return Model(name, shared.start())
 
@@ -295,9 +298,9 @@ class ModelPool:
             kind, info = self.check(task)
             kind = task.options.format or kind
             plan = self.plan(model, task.options)
-            task.tiles = len(plan.grid_for(info.height, info.width, info.channels, model.scale))
             target = task.folder / f"result.{kind}"
             job = Enhancer.file_job(task.source, target, overwrite=True, options=task.options.write_options(kind))
+            job = replace(job, on_grid=task.announce)
             with model.shared.client(task.name) as engine:
                 task.begin(engine)
                 pipeline = Pipeline(
