@@ -24,7 +24,7 @@ from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import SrTileError
 from sr_tile.models import zoo
-from sr_tile.system import memory
+from sr_tile.system import nvidia
 
 CALLS = 6  # of one measurement, for each thread
 
@@ -138,15 +138,15 @@ def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="x2")
-    parser.add_argument("--device", default="cuda:0" if memory.gpu_count() else "cpu")
+    parser.add_argument("--device", default="cuda:0" if nvidia.gpu_count() else "cpu")
     parser.add_argument("--tile", type=int, default=256)
     parser.add_argument("--batches", default="1,4,16")
     parser.add_argument("--repeat", type=int, default=5)
     parser.add_argument("--megapixels", type=float, default=12.0)
     options = parser.parse_args(arguments)
     model = zoo.find(options.model, None)
-    gpus = memory.gpu_count() if options.device != "cpu" else 0
-    print(machine() + "".join(f", {memory.gpu_name(index)}" for index in range(gpus)))
+    gpus = nvidia.gpu_count() if options.device != "cpu" else 0
+    print(machine() + "".join(f", {nvidia.gpu_name(index)}" for index in range(gpus)))
     sizes = [int(size) for size in options.batches.split(",")]
     with tempfile.TemporaryDirectory() as folder:
         models = {"float32": model}

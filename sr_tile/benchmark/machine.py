@@ -7,7 +7,7 @@ from typing import Any
 import psutil
 
 import sr_tile
-from sr_tile.system import memory
+from sr_tile.system import nvidia
 from sr_tile.system.cpu import processor_name
 
 _LIBRARIES = ("numpy", "onnxruntime", "onnxruntime-gpu", "openvino", "torch", "monai")
@@ -24,7 +24,7 @@ def describe() -> dict[str, Any]:
         "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
         "threads": psutil.cpu_count(),
         "memory_bytes": psutil.virtual_memory().total,
-        "gpus": [memory.gpu_name(index) for index in range(memory.gpu_count())],
+        "gpus": [nvidia.gpu_name(index) for index in range(nvidia.gpu_count())],
         "system": f"{platform.system()} {platform.release()}",
         "versions": {"sr-tile": sr_tile.__version__, "python": platform.python_version(), **_versions()},
     }

@@ -4,11 +4,13 @@ A recording reads and writes the same addresses each time, so each shape has its
 keeps recordings by thread, so one thread of our own makes all calls. Worth a try where a network has many small layers.
 """
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 
+MAX_RECORDINGS = 4  # each holds the buffers of a whole batch
 GRAPH_ID = "gpu_graph_id"  # a run option: which recording; -1 for none
 
 
@@ -33,6 +35,7 @@ class GraphCalls:
     def __init__(self, runtime: Any, session: Any, index: int) -> None:
         self._runtime, self._session, self._index = runtime, session, index
         self._recordings: dict[tuple[int, ...], _Recording] = {}
+        self._ids = itertools.count(1)  # never given twice: the session keeps what was recorded under each
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sr-tile cuda graphs")
 
     def run(self, batch: np.ndarray, target_shape: tuple[int, ...]) -> np.ndarray:
@@ -45,9 +48,12 @@ class GraphCalls:
         self._thread.shutdown()
 
     def _run(self, batch: np.ndarray, target_shape: tuple[int, ...]) -> np.ndarray:
-        recording = self._recordings.get(batch.shape)
+        recording = self._recordings.pop(batch.shape, None)
         if not recording:
-            recording = self._recordings[batch.shape] = self._prepare(batch, target_shape)
+            while len(self._recordings) >= MAX_RECORDINGS:
+                del self._recordings[next(iter(self._recordings))]
+            recording = self._prepare(batch, target_shape)
+        self._recordings[batch.shape] = recording  # the last one used is the last to go
         recording.source.update_inplace(batch)
         self._session.run_with_iobinding(recording.binding, recording.options)
         return np.array(recording.target.numpy())
@@ -64,6 +70,6 @@ class GraphCalls:
         binding.bind_ortvalue_input(self._session.get_inputs()[0].name, source)
         binding.bind_ortvalue_output(self._session.get_outputs()[0].name, target)
         options = self._runtime.RunOptions()
-        options.add_run_config_entry(GRAPH_ID, str(len(self._recordings) + 1))
+        options.add_run_config_entry(GRAPH_ID, str(next(self._ids)))
         self._session.run_with_iobinding(binding, options)
         return _Recording(source, target, binding, options)

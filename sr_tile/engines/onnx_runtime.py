@@ -1,7 +1,11 @@
 """ONNX Runtime behind the engine protocol; the only module that opens its sessions."""
 
+import contextlib
+import functools
+import io
 import logging
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +14,7 @@ import numpy as np
 
 from sr_tile.engines.base import BaseEngine
 from sr_tile.engines.cuda_graphs import GRAPH_ID, GraphCalls
+from sr_tile.engines.device_errors import Failure, failure_of
 from sr_tile.engines.fp32_fallback import as_float32
 from sr_tile.engines.providers import Device
 from sr_tile.engines.tensorrt import tensorrt_options
@@ -25,7 +30,7 @@ from sr_tile.errors import (
 )
 from sr_tile.models.onnx_files import check_references
 from sr_tile.models.spec import METADATA_KEY, ModelSpec
-from sr_tile.system import memory
+from sr_tile.system import memory, nvidia
 from sr_tile.system.cpu import allowed_threads
 from sr_tile.system.hashes import sha256_of
 from sr_tile.types import Array, Float32
@@ -36,16 +41,8 @@ if TYPE_CHECKING:
 log = logging.getLogger("sr_tile")
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-OUT_OF_MEMORY = re.compile(
-    r"failed to allocate|out of memory|bad.?alloc|BFCArena|ALLOC_FAILED|OUT_OF_MEMORY|8007000E|insufficient memory",
-    re.I,
-)
-# What CUDA and DirectML say once and then for ever: no later call of this process can use the device.
-_DEVICE_LOST = re.compile(
-    r"CUDA failure (?:46|214|700|702|709|71[04-9]|720|999)\b|unspecified launch failure"
-    r"|device (?:was |is )?(?:lost|removed|hung)|887A000[567]",
-    re.I,
-)
+_OPTION_ERROR = re.compile(r"Unknown provider option.*|Failed to parse provider option.*", re.S)
+_REBUILD_WAITS = (0.0, 0.1, 0.5, 2.0)  # seconds before each try to rebuild: other programs give memory back
 _MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -81,6 +78,7 @@ class OnnxEngine(BaseEngine):
         self.prefers_few_shapes = self._device.kind == "tensorrt"  # it builds for minutes
         self._graphs: GraphCalls | None = None  # made when first needed
         self._full: dict[tuple[int, int], int] = {}  # the most rows that each shape of tiles came in
+        self._doubts = 0  # ambiguous failures since the last call that was none
         self._dtype, self.spec = self._read_spec()
         self.spec = self._measure(self.spec)
 
@@ -90,7 +88,7 @@ class OnnxEngine(BaseEngine):
         import onnxruntime
 
         digest = sha256_of(self._path)
-        name = memory.gpu_name(self._device.index) if self._device.nvidia else ""
+        name = nvidia.gpu_name(self._device.index) if self._device.nvidia else ""
         return f"{digest}-ort{onnxruntime.__version__}-{self.device}-{name}-{np.dtype(self._dtype)}"
 
     @property
@@ -105,8 +103,9 @@ class OnnxEngine(BaseEngine):
     def run_exact(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
         """See `Engine.run_exact`: a model in float16 gets a twin in float32, made the first time."""
         if self._twin is None:
-            twin = as_float32(self._path)
-            self._twin = open_session(twin, self._device, self._path.name) if twin else False
+            # TF32, which CUDA takes for products of float32, keeps 10 bits of each factor.
+            twin = as_float32(self._path) or (self._path if self._device.kind == "cuda" else None)
+            self._twin = open_session(twin, self._device.exact(), self._path.name) if twin else False
         return self._run(batch_nchw, self._twin, np.float32) if self._twin else None
 
     def _run(self, batch_nchw: np.ndarray, session: Any, dtype: type) -> np.ndarray:
@@ -126,29 +125,40 @@ class OnnxEngine(BaseEngine):
         return output.astype(np.float32, copy=False)
 
     def _rows_for(self, rows: int, tile: tuple[int, int]) -> int:
-        """Rows to run in place of `rows`: a GPU pays for each new shape, so the last rows of a picture get company.
+        """Rows to run in place of `rows`: an NVIDIA GPU pays for each change of shape, so the last rows get company.
 
-        Up to the full batch where they fill more than half of it, else up to a power of two, so that few are computed
-        for nothing. TensorRT, which builds for minutes, always gets the full batch.
+        cuDNN's plans are kept for the last shape only: building them again takes 0.1 to 1 s, rows for nothing less.
         """
         if not self._device.nvidia:
             return rows
         full = self._full[tile] = max(rows, self._full.get(tile, 0))
-        return full if 2 * rows > full or self._device.kind == "tensorrt" else 1 << (rows - 1).bit_length()
+        return full
 
     def rebuild(self) -> None:
         """See `Engine.rebuild`."""
         self.close()
         self._full.clear()
-        self._session = open_session(self._path, self._device)
+        for wait in _REBUILD_WAITS:
+            time.sleep(wait)
+            try:
+                self._session = open_session(self._path, self._device)
+                return
+            except OutOfMemoryError as error:
+                failure = error
+        raise DeviceError(
+            f"device {self.device}: has no memory left even for the weights of {self._path.name}; end other programs on it"
+        ) from failure
 
     def memory_free(self) -> int:
         """See `Engine.memory_free`."""
-        return memory.free_vram(self._device.index) if self._device.nvidia else memory.free_ram()
+        return nvidia.memory_of(self._device.index)[0] if self._device.nvidia else memory.free_ram()
 
     def memory_used(self) -> int:
         """See `Engine.memory_used`."""
-        return memory.used_vram(self._device.index) if self._device.nvidia else memory.process_ram()
+        if not self._device.nvidia:
+            return memory.process_ram()
+        free, total = nvidia.memory_of(self._device.index)
+        return total - free
 
     def cancel(self) -> None:
         """See `Cancellable.cancel`."""
@@ -167,24 +177,37 @@ class OnnxEngine(BaseEngine):
         try:
             # No I/O binding on a GPU: its copies happen outside of the call, on whatever device the thread used last, and
             # hold the interpreter. Inside they are ordered with the computation, and other threads go on.
-            if not self._device.graphs:
-                return self._calls.run(session, _runtime().RunOptions(), batch)
-            return self._call_graph(batch, session)
+            if self._device.graphs:
+                result = self._call_graph(batch, session)
+            else:
+                result = self._calls.run(session, _runtime().RunOptions(), batch)
+            self._doubts = 0
+            return result
         except SrTileError:
             raise
         except MemoryError as error:
             raise OutOfMemoryError(too_large(self.device, batch.shape)) from error
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-            if OUT_OF_MEMORY.search(str(error)):
-                raise OutOfMemoryError(too_large(self.device, batch.shape)) from error
-            if self._device.kind != "cpu" and _DEVICE_LOST.search(str(error)):
-                raise DeviceError(
-                    f"device {self.device}: stopped working: {one_line(error)}; restart the program, and look at the driver"
-                ) from error
-            raise ModelOutputError(
-                f"model {self._path.name}: failed on (N, C, H, W) = {batch.shape}: {one_line(error)}; "
-                "try another --tile-size, or look at the graph"
-            ) from error
+            raise self._failure(error, batch.shape) from error
+
+    def _failure(self, error: Exception, shape: tuple[int, ...]) -> SrTileError:
+        """What a failed call is to be called, see `device_errors`."""
+        failure = failure_of(str(error))
+        if failure is Failure.AMBIGUOUS and self._device.nvidia:
+            # A context that lives is taken to be short of memory, but not for ever: a second time it is the model.
+            self._doubts += 1
+            alive = nvidia.is_alive(self._device.index)
+            failure = Failure.LOST if not alive else Failure.MEMORY if self._doubts == 1 else Failure.MODEL
+        if failure is Failure.MEMORY:
+            return OutOfMemoryError(too_large(self.device, shape))
+        if failure is Failure.LOST and self._device.kind != "cpu":
+            return DeviceError(
+                f"device {self.device}: stopped working: {one_line(error)}; restart the program, and look at the driver"
+            )
+        return ModelOutputError(
+            f"model {self._path.name}: failed on (N, C, H, W) = {shape}: {one_line(error)}; "
+            "try another --tile-size, or look at the graph"
+        )
 
     def _call_graph(self, batch: np.ndarray, session: Any) -> np.ndarray:
         """A recorded call of the main session; a plain one of the twin, and while the scale is not known."""
@@ -271,6 +294,19 @@ def _runtime() -> Any:
     return onnxruntime
 
 
+@functools.cache
+def _load_cuda() -> None:
+    """Load CUDA's libraries from their wheels, where there is a driver; what is missing is said in the log."""
+    preload = getattr(_runtime(), "preload_dlls", None)
+    if preload is None or not nvidia.driver_installed():
+        return
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):  # our standard output belongs to our results
+        preload()
+    if text := " ".join(said.getvalue().split()):
+        log.debug("CUDA: %s", text)
+
+
 def open_session(
     model: Path | bytes, device: Device, name: str = "", **settings: Any
 ) -> "onnxruntime.InferenceSession":
@@ -288,20 +324,29 @@ def open_session(
     """
     runtime = _runtime()
     name = model.name if isinstance(model, Path) else name
-    if device.nvidia and hasattr(runtime, "preload_dlls"):
-        runtime.preload_dlls()
+    if device.nvidia:
+        _load_cuda()
     options = runtime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = allowed_threads() or 0  # 0: one a core, which is left to ONNX Runtime
+    # A pattern is one more block of the size of all that a call needs, taken at the second call, once for each thread.
+    options.enable_mem_pattern = not device.nvidia
     for key, value in settings.items():
         setattr(options, key, value)
     try:
         content = model if isinstance(model, bytes) else str(model)
         providers = device.provider_options()
         if device.kind == "tensorrt":
-            providers[0][1].update(tensorrt_options(model, f"{runtime.__version__}-{memory.gpu_name(device.index)}"))
-        session = runtime.InferenceSession(content, options, providers=providers)
+            providers[0][1].update(tensorrt_options(model, f"{runtime.__version__}-{nvidia.gpu_name(device.index)}"))
+        # Its fallback would go on with another device after a failure, and only print that.
+        session = runtime.InferenceSession(content, options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        if option := _OPTION_ERROR.search(str(error)):
+            raise DeviceError(
+                f"device {device}: {one_line(Exception(option[0]))}; see ONNX Runtime's manual"
+            ) from error
+        if device.kind != "cpu" and failure_of(str(error)) is Failure.MEMORY:
+            raise OutOfMemoryError(f"device {device}: has no memory left for the weights of {name}") from error
         if device.kind != "cpu" and "rotobuf" not in str(error):
             raise DeviceError(f"device {device}: cannot run {name}: {one_line(error)}") from error
         raise ModelLoadError(
@@ -328,20 +373,33 @@ def _open(
                 f"device {device}: the installed onnxruntime has no {device.provider} (it offers {offered}); "
                 f"{device.install_hint}, or use --device cpu"
             )
-        if device.nvidia and device.index >= memory.gpu_count():
-            raise DeviceError(
-                f"device {device}: the NVIDIA driver shows {memory.gpu_count()} GPUs here; use --device cpu or auto"
-            )
+        if device.nvidia:
+            if not nvidia.driver_installed():
+                raise DeviceError(f"device {device}: there is no NVIDIA driver here; use --device cpu or auto")
+            _load_cuda()
+            if reason := nvidia.unusable(device.index):
+                raise DeviceError(f"device {device}: {reason}; or use --device cpu")
         return device, open_session(path, device)
-    candidates = [Device("cuda")] if memory.gpu_count() else []
+    candidates = [Device("cuda")] if _usable_gpu() else []
     candidates += [Device("directml")]
     for device in candidates:
         if device.provider not in available:
             continue
         try:
             return device, open_session(path, device)
-        except DeviceError as error:
+        except (DeviceError, OutOfMemoryError) as error:
             log.warning("%s; falling back to the CPU", error)
-    if memory.gpu_count() and Device("cuda").provider not in available:
+    if nvidia.gpu_count() and Device("cuda").provider not in available:
         log.warning("there is an NVIDIA GPU, but the installed onnxruntime cannot use it; using the CPU")
     return Device("cpu"), open_session(path, Device("cpu"))
+
+
+def _usable_gpu() -> bool:
+    """True where CUDA shows a GPU that the installed runtime can use; what speaks against one that is there is said."""
+    if not nvidia.driver_installed():
+        return False
+    _load_cuda()
+    if reason := nvidia.unusable(0):
+        log.warning("the NVIDIA GPU is not used: %s", reason)
+        return False
+    return True

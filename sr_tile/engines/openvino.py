@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from sr_tile.engines.base import BaseEngine
-from sr_tile.engines.onnx_runtime import OUT_OF_MEMORY, OnnxEngine, too_large
+from sr_tile.engines.device_errors import is_out_of_memory
+from sr_tile.engines.onnx_runtime import OnnxEngine, too_large
 from sr_tile.engines.time_limit import time_limit, too_slow
 from sr_tile.errors import (
     DeviceError,
@@ -178,7 +179,7 @@ class OpenVinoEngine(BaseEngine):
         return np.asarray(request.get_output_tensor(0).data)
 
     def _failure(self, error: Exception, shape: Any) -> Exception:
-        if isinstance(error, MemoryError) or OUT_OF_MEMORY.search(str(error)):
+        if is_out_of_memory(error):
             return OutOfMemoryError(too_large(self.device, tuple(shape)))
         return ModelOutputError(
             f"model {self._path.name}: failed on (N, C, H, W) = {tuple(shape)}: {one_line(error)}; "

@@ -1,7 +1,7 @@
 """Names of devices to providers of ONNX Runtime."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sr_tile.errors import ArgumentError
 
@@ -50,13 +50,20 @@ class Device:
 
     @property
     def nvidia(self) -> bool:
-        """True where NVML knows its memory."""
+        """True where CUDA computes."""
         return self.kind in ("cuda", "tensorrt")
 
     @property
     def graphs(self) -> bool:
         """True where calls are recorded as CUDA graphs."""
-        return self.kind == "cuda" and dict(self.options).get("enable_cuda_graph") == "1"
+        return self.kind == "cuda" and dict(self.options).get("enable_cuda_graph", "").lower() in ("1", "true")
+
+    def exact(self) -> "Device":
+        """The same device, with products of float32 in float32, and nothing recorded."""
+        if self.kind != "cuda":
+            return self
+        kept = {name: value for name, value in self.options if name != "enable_cuda_graph"}
+        return replace(self, options=tuple((kept | {"use_tf32": "0"}).items()))
 
     @property
     def provider(self) -> str:

@@ -1,6 +1,5 @@
-"""How much memory there is, on the machine, in the container and on the GPU; how much this process holds."""
+"""How much memory there is, on the machine and in the container; how much this process holds."""
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -104,45 +103,3 @@ def _cgroup_room(root: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")) ->
             continue
         room = min(room, max(0, allowed - used + int(cache)))
     return room
-
-
-def gpu_count() -> int:
-    """NVIDIA GPUs that the driver shows, 0 without a driver."""
-    try:
-        import pynvml
-
-        pynvml.nvmlInit()
-        return int(pynvml.nvmlDeviceGetCount())
-    except Exception:  # the library raises many kinds where there is no driver, and none matters here
-        return 0
-
-
-def free_vram(index: int) -> int:
-    """Free bytes on NVIDIA GPU `index`, by NVML."""
-    return int(_nvml_memory(index).free)
-
-
-def used_vram(index: int) -> int:
-    """Bytes in use on NVIDIA GPU `index`, by all processes: containers hide which process holds what."""
-    return int(_nvml_memory(index).used)
-
-
-def _nvml_memory(index: int) -> "pynvml.c_nvmlMemory_t":  # type: ignore[name-defined]
-    import pynvml
-
-    pynvml.nvmlInit()
-    return pynvml.nvmlDeviceGetMemoryInfo(pynvml.nvmlDeviceGetHandleByIndex(_nvml_index(index)))
-
-
-def _nvml_index(index: int) -> int:
-    """CUDA numbers the GPUs that CUDA_VISIBLE_DEVICES leaves, NVML numbers all of them."""
-    visible = [item.strip() for item in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if item.strip()]
-    return int(visible[index]) if index < len(visible) and visible[index].isdigit() else index
-
-
-def gpu_name(index: int) -> str:
-    """What NVIDIA GPU `index` is called, without blanks."""
-    import pynvml
-
-    pynvml.nvmlInit()
-    return str(pynvml.nvmlDeviceGetName(pynvml.nvmlDeviceGetHandleByIndex(_nvml_index(index)))).replace(" ", "-")

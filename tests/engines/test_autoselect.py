@@ -102,7 +102,7 @@ def test_keys_tell_models_versions_and_threads_apart(tmp_path, monkeypatch):
 @pytest.fixture
 def path(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr("sr_tile.system.memory.gpu_count", lambda: 0)
+    monkeypatch.setattr("sr_tile.system.nvidia.driver_installed", lambda: False)
     return conv_model(tmp_path / "m.onnx")
 
 

@@ -121,7 +121,9 @@ def test_a_device_named_explicitly_never_falls_back(tmp_path):
 
 
 def test_auto_falls_back_and_says_so(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("sr_tile.system.memory.gpu_count", lambda: 1)
+    monkeypatch.setattr("sr_tile.system.nvidia.driver_installed", lambda: True)
+    monkeypatch.setattr("sr_tile.system.nvidia.gpu_count", lambda: 1)
+    monkeypatch.setattr("sr_tile.system.nvidia.unusable", lambda index: None)
     with caplog.at_level(logging.WARNING, "sr_tile"):
         engine = OnnxEngine(identity_model(tmp_path / "m.onnx"), "auto")
     assert engine.device == "cpu"

@@ -1,0 +1,213 @@
+"""ONNX Runtime's own CUDA provider on a GPU that is pretended: what is real is control flow, bytes and texts of errors."""
+
+import contextlib
+import io
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from support.fake_cuda import environment, on_fake_gpu
+from support.toys import conv_model
+
+from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.errors import DeviceError, ModelOutputError, OutOfMemoryError
+from sr_tile.system import nvidia
+
+X2 = Path(__file__).parents[2] / "models" / "clean-x2.onnx"
+SOME = np.zeros((4, 3, 256, 256), np.float32)
+
+
+@on_fake_gpu()
+def test_memory_stays_as_it_is_after_the_first_call_and_threads_take_the_same(gpu):
+    engine = OnnxEngine(X2, "cuda:0")
+    weights = gpu.live()
+    engine.run(SOME)
+    first = gpu.live() - weights
+    engine.run(SOME)
+    assert gpu.live() - weights == first
+    threads = [threading.Thread(target=lambda: [engine.run(SOME) for _ in range(3)]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert gpu.live() - weights <= 2 * first
+
+
+@on_fake_gpu()
+def test_a_plan_that_fails_is_never_run_on_another_device(gpu):
+    engine = OnnxEngine(X2, "cuda:0")
+    gpu.fail("plan", 4000)
+    said = io.StringIO()
+    with contextlib.redirect_stdout(said):
+        with pytest.raises(OutOfMemoryError):  # a plan may fail for want of memory
+            engine.run(SOME)
+        engine.rebuild()
+        with pytest.raises(ModelOutputError, match="EP_FAIL"):
+            engine.run(SOME)
+    assert said.getvalue() == ""
+    gpu.fail("plan", 0)
+    engine.rebuild()  # what a failure leaves behind in a session is not to be trusted
+    launches = gpu.count("launch")
+    engine.run(SOME)
+    assert gpu.count("launch") > launches
+    gpu.fail("plan", 4000)
+    with pytest.raises(OutOfMemoryError):  # a call that worked lies between
+        engine.run(SOME[:, :, :128])
+
+
+@pytest.mark.parametrize(
+    ("kind", "code", "error"),
+    [
+        *(("run", code, "DeviceError") for code in (35, 201, 209, 700, 719, 721, 802, 805, 810)),
+        ("run", 400, "DeviceError"),  # ambiguous, and the context does not answer
+        ("run", 2, "OutOfMemoryError"),
+        ("malloc", 2, "OutOfMemoryError"),
+        ("plan", 1001, "OutOfMemoryError"),
+        ("plan", 4004, "OutOfMemoryError"),
+        ("execute", 5000, "OutOfMemoryError"),
+        ("execute", 4004, "OutOfMemoryError"),
+    ],
+)
+@on_fake_gpu()
+def test_what_each_error_of_cuda_becomes(gpu, tmp_path, kind, code, error):
+    from sr_tile import errors
+
+    engine = OnnxEngine(conv_model(tmp_path / "m.onnx"), "cuda:0")
+    gpu.fail(kind, code)
+    with pytest.raises(getattr(errors, error)) as caught:
+        engine.run(SOME)
+    assert type(caught.value).__name__ == error
+    assert "\n" not in str(caught.value)
+
+
+@on_fake_gpu()
+def test_memory_may_run_out_at_every_allocation(gpu):
+    engine = OnnxEngine(X2, "cuda:0")
+    before = gpu.count("malloc")
+    engine.run(SOME)
+    allocations = gpu.count("malloc") - before
+    assert allocations > 1
+    for number in range(allocations):
+        engine.rebuild()
+        gpu.fail("malloc", 2, after=number)
+        with pytest.raises(OutOfMemoryError):
+            engine.run(SOME)
+        gpu.fail("malloc", 0)
+    engine.rebuild()
+    assert engine.run(SOME).shape == (4, 3, 512, 512)
+
+
+@on_fake_gpu()
+def test_rebuilding_waits_for_memory_that_others_give_back(gpu, monkeypatch):
+    engine = OnnxEngine(X2, "cuda:0")
+    waits = []
+
+    def wait(seconds):
+        waits.append(seconds)
+        if len(waits) == 3:
+            gpu.others(500)
+
+    monkeypatch.setattr("sr_tile.engines.onnx_runtime.time.sleep", wait)
+    gpu.others(81559)
+    engine.rebuild()
+    assert len(waits) == 3
+    assert engine.run(SOME).shape == (4, 3, 512, 512)
+    gpu.others(81559)
+    waits += [0, 0, 0]
+    with pytest.raises(DeviceError, match="no memory left even for the weights"):
+        engine.rebuild()
+
+
+@on_fake_gpu(FAKE_DEVICES=2, FAKE_TOTAL_MB="80000,8000", FAKE_OTHERS_MB="1000,2000")
+def test_memory_is_that_of_the_gpu_that_computes(gpu):
+    mib = 2**20  # NVML shows them the other way round
+    engines = [OnnxEngine(X2, f"cuda:{index}") for index in (0, 1)]
+    for index, (total, others) in enumerate(((80000, 1000), (8000, 2000))):
+        free = engines[index].memory_free()
+        assert free == (total - others - 500) * mib - gpu.live(index)
+        assert engines[index].memory_used() == total * mib - free
+        assert engines[index].identity.count(f"Pretended-GPU-{index}") == 1
+    with pytest.raises(DeviceError, match="CUDA shows 2 GPUs here"):
+        OnnxEngine(X2, "cuda:2")
+
+
+@pytest.mark.parametrize(
+    ("visible", "expected"), [("1", [8000]), ("GPU-1,GPU-0", [8000, 80000]), ("MIG-1", [8000]), ("-1", []), ("", [])]
+)
+@on_fake_gpu(FAKE_DEVICES=2, FAKE_TOTAL_MB="80000,8000", FAKE_NO_NVML=1)
+def test_only_what_cuda_shows_is_there(gpu, monkeypatch, visible, expected):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [nvidia.memory_of(index)[1] >> 20 for index in range(nvidia.gpu_count())] == expected
+    engine = OnnxEngine(X2, "auto")
+    assert engine.device == ("cuda:0" if expected else "cpu")
+    if expected:
+        assert engine.memory_free() < expected[0] << 20
+    else:
+        with pytest.raises(DeviceError, match="CUDA_VISIBLE_DEVICES"):
+            OnnxEngine(X2, "cuda")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"), [("FAKE_DRIVER", "12040", "driver 580"), ("FAKE_MAJOR", "6", "compute capability 6.0")]
+)
+@on_fake_gpu()
+def test_a_driver_or_gpu_that_is_too_old_is_named(monkeypatch, name, value, words):
+    monkeypatch.setenv(name, value)
+    with pytest.raises(DeviceError, match=words):
+        OnnxEngine(X2, "cuda")
+    assert OnnxEngine(X2, "auto").device == "cpu"
+
+
+@on_fake_gpu()
+def test_an_option_that_is_unknown_names_itself_and_true_is_one():
+    with pytest.raises(DeviceError, match=r'Unknown provider option: "?bogus'):
+        OnnxEngine(X2, "cuda:0", {"bogus": "1"})
+    with pytest.raises(DeviceError, match="cudnn_conv_algo_search"):
+        OnnxEngine(X2, "cuda:0", {"cudnn_conv_algo_search": "WRONG"})
+    for value in ("1", "True"):
+        engine = OnnxEngine(X2, "cuda:0", {"enable_cuda_graph": value})
+        assert engine.max_concurrency == 1
+        engine.close()
+
+
+@on_fake_gpu()
+def test_recordings_are_replayed_and_dropped_when_old(gpu):
+    engine = OnnxEngine(X2, "cuda:0", {"enable_cuda_graph": "True"})
+    batch = np.zeros((1, 3, 64, 64), np.float32)
+    engine.run(batch)
+    gpu.reset()
+    engine.run(batch)
+    assert (gpu.count("replays"), gpu.count("executions")) == (1, 0)
+    for side in range(65, 75):
+        engine.run(np.zeros((1, 3, side, 64), np.float32))
+    assert len(engine._graphs._recordings) == 4
+    assert engine.run(batch).shape == (1, 3, 128, 128)
+
+
+@on_fake_gpu()
+def test_exact_arithmetic_has_no_tf32(gpu):
+    engine = OnnxEngine(X2, "cuda:0")
+    assert engine.run_exact(SOME).shape == (4, 3, 512, 512)
+    options = engine._twin.get_provider_options()["CUDAExecutionProvider"]
+    assert options["use_tf32"] == "0"
+    assert engine._session.get_provider_options()["CUDAExecutionProvider"]["use_tf32"] == "1"
+
+
+def test_standard_output_is_ours_where_libraries_are_missing(tmp_path):
+    """A driver, and none of CUDA's libraries."""
+    libraries = Path(environment(tmp_path)["LD_LIBRARY_PATH"])
+    (tmp_path / "libs").mkdir()
+    (tmp_path / "libs" / "libcuda.so.1").symlink_to(libraries / "libcuda.so.1")
+    code = "from sr_tile.engines import onnx_runtime; onnx_runtime._load_cuda()"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment(tmp_path, LD_LIBRARY_PATH=tmp_path / "libs"),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout == ""
