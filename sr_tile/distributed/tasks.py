@@ -23,7 +23,7 @@ from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions, fo
 from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.images.rows import CroppingSink, Sink
 from sr_tile.jobs.resumable import GIANT_PIXELS, FileFingerprint, strips_name
-from sr_tile.jobs.strip_store import StripFile, StripStore
+from sr_tile.jobs.strip_store import StripFile, StripStore, whole_blocks
 from sr_tile.pipeline.job import ImageJob
 from sr_tile.pipeline.plan_image import tile_grid_for
 from sr_tile.planner import Plan, Settings
@@ -118,7 +118,7 @@ def parts(row: Row, config: EnhanceConfig, actors: int) -> Iterator[Row]:
             folder = Path(config.bands) / strips_name(Path(row["target"]), facts, grid)
             report = {**_REPORT, "kind": "band", **asdict(facts), "blocks": folder.name}
             recorded = pickle.loads(row["recorded"]).get(folder.name, {})
-            there = {first: end for first, end in recorded.items() if (folder / f"{first}-{end}").is_file()}
+            there = whole_blocks(folder, recorded)
             yield {**names, **_DECODED, "kind": "cut", "report": pickle.dumps({**report, "kind": "cut"})}
             fits = PART_BYTES // (grid.y.tile * info.width * info.channels * info.dtype.itemsize)
             most = max(1, min(fits, -(-len(grid.rows) // actors)))
@@ -261,7 +261,8 @@ class _BlockSink:
         self._block.finish()
 
     def abort(self) -> None:
-        """What has no name yet is removed with the folder."""
+        """See `Sink.abort`."""
+        self._block.abort()
 
 
 def encode(row: Row, config: EnhanceConfig) -> Row:

@@ -1,8 +1,6 @@
 """Rows of pixels to files that are whole or not there."""
 
-import contextlib
 import os
-import secrets
 import threading
 import weakref
 from pathlib import Path
@@ -16,7 +14,7 @@ from sr_tile.images.encoder import Encoder
 from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions, format_of
 from sr_tile.images.tiff_exif import append_exif
 from sr_tile.images.vips import reason_of
-from sr_tile.system import stopping
+from sr_tile.system.part_file import CLOSED_FIRST, create_part, remove_part
 
 
 class ImageWriter:
@@ -42,20 +40,15 @@ class ImageWriter:
         self._rows, self._done = 0, False
         self._target = Path(os.path.realpath(self.path))  # writes through a link, as open() does
         self._check_target()
-        hidden = f".{self.path.name[:80]}.{os.getpid()}.{secrets.token_hex(4)}.part"
-        self._part = self._target.parent / hidden
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
         try:
-            with stopping.making() as unfinished:
-                self._descriptor = os.open(self._part, flags, 0o666)
-                unfinished.add(self._part)
+            self._part, self._descriptor = create_part(self._target)
         except OSError as error:
             raise ImageWriteError(f"{self.path}: cannot be written: {reason_of(error)}") from None
         try:
             self._encoder = Encoder(name, info, self.dtype, options, self._descriptor)
         except (OSError, RuntimeError) as error:  # no descriptor, or no thread, left for it
             os.close(self._descriptor)
-            _remove(self._part)
+            remove_part(self._part)
             raise ImageWriteError(f"{self.path}: cannot be written: {reason_of(error)}") from None
         # Also runs at exit: a writer that was forgotten leaves no file and no thread behind.
         self._cleanup = weakref.finalize(self, _discard, self._encoder, self._descriptor, self._part)
@@ -127,9 +120,15 @@ class ImageWriter:
         if self._encoder.format_name == "tiff":
             append_exif(self._descriptor, self.info)
         os.fsync(self._descriptor)
-        os.close(self._descriptor)
-        self._descriptor = -1
+        if CLOSED_FIRST:
+            self._close()
         self._publish()
+        self._close()
+
+    def _close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
     def _failed(self) -> ImageWriteError:
         return ImageWriteError(f"{self.path}: cannot be written: {self._encoder.failure}")
@@ -185,10 +184,4 @@ def _discard(saver: Encoder, descriptor: int, part: Path) -> None:
     saver.stop()
     if descriptor >= 0:
         os.close(descriptor)
-    _remove(part)
-
-
-def _remove(part: Path) -> None:
-    with contextlib.suppress(OSError):
-        part.unlink(missing_ok=True)
-    stopping.keep(part)
+    remove_part(part)

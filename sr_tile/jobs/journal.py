@@ -11,11 +11,15 @@ A folder holds `journal.jsonl`, `lock`, and `bands/`, the finished rows of image
 `failed`  an image has no result, and why
 ========  ==========================================================================================
 
-A process that dies leaves at most half a line at the end, which the next one cuts off.
+A process that dies leaves at most half a line at the end, which the next one cuts off. A full disk may leave one anywhere:
+what could not be written as a whole is cut off again, and where even that failed, the next line follows on a line of its own
+or right behind the torn one. Either way a torn line says nothing, and costs doing again what it would have said.
 """
 
 import contextlib
+import errno
 import json
+import logging
 import os
 import threading
 import time
@@ -27,7 +31,18 @@ from typing import Any, Self
 from sr_tile.errors import JobError
 from sr_tile.system.file_lock import try_lock
 
+log = logging.getLogger("sr_tile")
+
 NAME = "journal.jsonl"
+_SHAPES: dict[str, dict[str, type]] = {
+    "start": {"total": int, "settings": dict, "device": str, "plan": dict},
+    "resume": {"total": int},
+    "begin": {"source": str, "target": str, "size": int, "mtime_ns": int, "sha256": str},
+    "band": {"target": str, "blocks": str, "first": int, "end": int},
+    "done": {"target": str, "bytes": int},
+    "failed": {"source": str, "target": str, "error": str, "size": int, "mtime_ns": int},
+}
+_EVENT, _START = b'{"event": "', b'{"event": "start"'
 
 
 @dataclass
@@ -63,9 +78,17 @@ class State:
     images: dict[str, Image] = field(default_factory=dict)
     owned: set[str] = field(default_factory=set)
 
+    def forget(self) -> None:
+        """Nothing counts that came so far, but what the job owns."""
+        self.started, self.total, self.runs, self.images = {}, 0, 0, {}
+
     def add(self, line: dict[str, Any]) -> None:
-        """Take in the next line; events of later versions are passed over."""
+        """Take in the next line; events of later versions are passed over, and what belongs to a line that was torn."""
         event, target = line.get("event"), str(line.get("target"))
+        if any(type(line[key]) is not kind for key, kind in _SHAPES.get(str(event), {}).items()):
+            raise TypeError("a value of another type")
+        if event in ("band", "done") and target not in self.images:
+            return
         if event == "start":
             self.started, self.total, self.runs, self.images = line, line["total"], 1, {}
         elif event == "resume":
@@ -106,14 +129,43 @@ def read_state(folder: Path) -> State:
 
 def _fold(path: Path, content: bytes) -> State:
     state = State()
-    for number, line in enumerate(content.splitlines(), 1):
+    for number, line in enumerate(content.split(b"\n")[:-1], 1):
         try:
-            state.add(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError):
+            torn, whole = _parse(line)
+            if torn:
+                log.warning("%s: line %d is torn, most likely by a full disk; it is passed over", path, number)
+            if torn.startswith(_START):  # what follows may belong to other settings than what comes before
+                state.forget()
+            if whole is not None:
+                state.add(whole)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             raise JobError(
                 f"{path}: line {number} is damaged; remove the folder to start afresh, or the line to do its image again"
             ) from None
     return state
+
+
+def _parse(line: bytes) -> tuple[bytes, Any]:
+    """(what was torn off at its beginning, the event) of a line; None as event where there is none.
+
+    Raises:
+        ValueError: it is damaged otherwise.
+    """
+    try:
+        return b"", json.loads(line)
+    except ValueError:
+        if not _is_torn(line):
+            raise
+    behind = line.find(_EVENT, 1)  # in values, quotes are escaped: this begins another line
+    if behind < 0:
+        return line, None
+    torn, (more, event) = line[:behind], _parse(line[behind:])
+    return torn + more, event
+
+
+def _is_torn(line: bytes) -> bool:
+    """Whether a line is the beginning of an event, with nothing or another event behind it."""
+    return (line.startswith(_EVENT[: len(line)]) and not line.endswith(b"}")) or line.find(_EVENT, 1) > 0
 
 
 def is_locked(folder: Path) -> bool:
@@ -170,12 +222,17 @@ class Journal:
             JobError: the disk is full, or gone.
         """
         line = {"event": event, "time": round(time.time(), 3), **values}
+        data = json.dumps(line).encode() + b"\n"
         with self._mutex:
+            end = os.fstat(self._file).st_size
             try:
-                os.write(self._file, json.dumps(line).encode() + b"\n")
+                if os.write(self._file, data) < len(data):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 if sync:
                     os.fsync(self._file)
             except OSError as error:
+                with contextlib.suppress(OSError):
+                    os.ftruncate(self._file, end)
                 raise JobError(f"{self.folder / NAME}: cannot be written: {error.strerror}; make room") from None
             self.state.add(line)
 

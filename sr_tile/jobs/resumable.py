@@ -5,7 +5,6 @@ bytes. Images go one at a time unless the enhancer allows more under way, so tha
 """
 
 import contextlib
-import glob
 import hashlib
 import json
 import logging
@@ -20,19 +19,20 @@ from typing import Any, Self
 import numpy as np
 
 from sr_tile.enhancer import Enhancer
-from sr_tile.errors import ImageReadError, SrTileError
+from sr_tile.errors import ImageReadError, JobError, SrTileError
 from sr_tile.export.find_model import find_model
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
 from sr_tile.images.rows import CroppingSink, Sink, SkippingSource
-from sr_tile.jobs.journal import Journal
+from sr_tile.jobs.journal import NAME, Journal
 from sr_tile.jobs.report import FileResult
 from sr_tile.jobs.selection import Existing, FilePair, make_folder, screen
-from sr_tile.jobs.strip_store import CheckpointingSink, StripStore
+from sr_tile.jobs.strip_store import CheckpointingSink, StripStore, whole_blocks
 from sr_tile.pipeline.job import ImageJob
 from sr_tile.pipeline.queues import Cancelled
 from sr_tile.planner import Plan
 from sr_tile.planner.costs import Costs, Point
 from sr_tile.system.hashes import sha256_of
+from sr_tile.system.part_file import remove_abandoned_parts
 from sr_tile.tiling.grid import TileGrid
 from sr_tile.tiling.strips import Strip, edge, split
 
@@ -114,9 +114,14 @@ class ResumableJob:
         if self.fresh:
             return None
         values = self.journal.state.started["plan"]
-        points = values["costs"] and tuple(Point(*point) for point in values["costs"]["points"])
-        values = {**values, "tile": tuple(values["tile"]), "sides": tuple(values["sides"])}
-        return Plan(**{**values, "costs": Costs(points) if points else None})
+        try:
+            points = values["costs"] and tuple(Point(*point) for point in values["costs"]["points"])
+            values = {**values, "tile": tuple(values["tile"]), "sides": tuple(values["sides"])}
+            return Plan(**{**values, "costs": Costs(points) if points else None})
+        except (KeyError, TypeError, ValueError):
+            raise JobError(
+                f"{self.folder / NAME}: its plan of tiles is damaged; remove the folder to start afresh"
+            ) from None
 
     @property
     def device(self) -> str | None:
@@ -132,6 +137,8 @@ class ResumableJob:
         else:
             state = self.journal.state
             done = sum(image.status == "done" for image in state.images.values())
+            for folder in {Path(image.target).parent for image in state.images.values()}:
+                remove_abandoned_parts(folder)
             log.info("job %s: going on, %d images are done", self.folder, done)
             self._sweep()
             self.journal.append("resume", total=total, pid=os.getpid())
@@ -199,9 +206,8 @@ class ResumableJob:
         return image.blocks if image else {}
 
     def blocks(self, target: Path | str, folder: Path) -> dict[int, int]:
-        """First row to end of those of an image's blocks that are in the journal and on disk."""
-        recorded = self.recorded(target).get(folder.name, {})
-        return {first: end for first, end in recorded.items() if (folder / f"{first}-{end}").is_file()}
+        """First row to end of those of an image's blocks that are in the journal and on disk, as they were written."""
+        return whole_blocks(folder, self.recorded(target).get(folder.name, {}))
 
     def waiting(
         self, pairs: Sequence[FilePair], *, existing: Existing, retry_failed: bool
@@ -297,9 +303,6 @@ class _DurableImage:
         return self._part.tiles
 
     def _open_sink(self, info: ImageInfo) -> Sink:
-        target = self._pair.target_path
-        for left in target.parent.glob(f".{glob.escape(target.name[:80])}.*.part"):  # by a process that was killed
-            left.unlink(missing_ok=True)
         writer = ImageWriter(self._pair.target, info, options=self._options, overwrite=True)
         if writer.dtype != info.dtype:
             log.warning("%s: the format holds 8 bits a channel; 16 are rounded. PNG and TIFF keep them", writer.path)

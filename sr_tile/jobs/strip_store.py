@@ -1,22 +1,28 @@
 """Finished rows of giant images on disk, until the image is whole.
 
 A block is a file of raw pixels, (rows, width, channels), named `FIRST-END` by its rows of the result; it gets its name
-when it is whole and on disk. Blocks take as much room as the result without compression.
+when it is whole and on disk. Its last bytes are the number of those before them and their CRC-32, so that one that was cut
+or changed since is known and done again. Blocks take as much room as the result without compression.
 """
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 
-from sr_tile.errors import ImageReadError, ImageWriteError
+from sr_tile.errors import ImageReadError, ImageWriteError, SrTileError
 from sr_tile.images import ImageInfo
 from sr_tile.images.rows import Sink
+from sr_tile.pipeline.queues import Cancelled
+from sr_tile.system.part_file import CLOSED_FIRST, create_part, remove_abandoned_parts, remove_part
 
 _READ_BYTES = 16 * 2**20
+_TRAILER = struct.Struct("<QI")  # bytes of pixels, and their CRC-32
 
 
 class StripStore:
@@ -41,25 +47,49 @@ class StripStore:
         """Rows of a block in pieces, (n, width, channels).
 
         Raises:
-            ImageReadError: it is gone or too short.
+            ImageReadError: it is gone or damaged; what came before is to be thrown away.
         """
-        step = max(1, _READ_BYTES // self._row_bytes)
+        path, step = self.path(first, end), max(1, _READ_BYTES // self._row_bytes)
+        checksum, size = 0, (end - first) * self._row_bytes
         try:
-            with self.path(first, end).open("rb") as file:
+            with path.open("rb") as file:
                 for row in range(first, end, step):
                     pixels = file.read(min(step, end - row) * self._row_bytes)
+                    checksum = zlib.crc32(pixels, checksum)
                     yield np.frombuffer(pixels, self.dtype).reshape(-1, *self._row_shape)
+                if file.read() != _TRAILER.pack(size, checksum):
+                    raise ValueError("it was changed since it was written")
         except (OSError, ValueError) as error:
-            raise ImageReadError(f"{self.path(first, end)}: a finished band cannot be read: {error}") from None
+            raise ImageReadError(f"{path}: a finished band cannot be read: {error}; do the image again") from None
 
     def clean(self) -> None:
         """Remove what a process that died left half written."""
-        for path in self.folder.glob(".*.part"):
-            path.unlink(missing_ok=True)
+        remove_abandoned_parts(self.folder)
 
     def remove(self) -> None:
         """Remove all blocks; harmless where there are none."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def is_whole(block: Path) -> bool:
+    """Whether a block is there with the bytes that were written; reads all of it."""
+    checksum = 0
+    try:
+        with block.open("rb") as file:
+            left = size = os.fstat(file.fileno()).st_size - _TRAILER.size
+            while left > 0:
+                data = file.read(min(left, _READ_BYTES))
+                checksum, left = zlib.crc32(data, checksum), left - len(data)
+                if not data:
+                    return False
+            return size >= 0 and file.read() == _TRAILER.pack(size, checksum)
+    except OSError:
+        return False
+
+
+def whole_blocks(folder: Path, recorded: Mapping[int, int]) -> dict[int, int]:
+    """Those of the recorded blocks in a folder, first row to end, that are whole."""
+    return {first: end for first, end in recorded.items() if is_whole(folder / f"{first}-{end}")}
 
 
 class StripFile:
@@ -67,8 +97,8 @@ class StripFile:
 
     def __init__(self, store: StripStore, first: int) -> None:
         self._store, self.first, self.end = store, first, first
-        self._part = store.folder / f".{first}.{os.getpid()}.part"
         self._file: BinaryIO | None = None
+        self._size = self._checksum = 0
 
     def write(self, rows_hwc: np.ndarray) -> None:
         """Append rows.
@@ -76,13 +106,16 @@ class StripFile:
         Raises:
             ImageWriteError: the disk is full, or the folder cannot be written.
         """
+        data = np.ascontiguousarray(rows_hwc).reshape(-1).view(np.uint8).data
         try:
             if self._file is None:
                 self._store.folder.mkdir(parents=True, exist_ok=True)
-                self._file = self._part.open("wb")
-            self._file.write(np.ascontiguousarray(rows_hwc).data)
+                self._part, descriptor = create_part(self._store.folder / str(self.first))
+                self._file = os.fdopen(descriptor, "wb")
+            self._file.write(data)
         except OSError as error:
             raise self._failed(error) from None
+        self._size, self._checksum = self._size + len(data), zlib.crc32(data, self._checksum)
         self.end += len(rows_hwc)
 
     def finish(self) -> None:
@@ -93,12 +126,21 @@ class StripFile:
         """
         try:
             assert self._file is not None  # something was written
+            self._file.write(_TRAILER.pack(self._size, self._checksum))
             self._file.flush()
             os.fsync(self._file.fileno())
-            self._file.close()
+            if CLOSED_FIRST:
+                self._file.close()
             self._part.replace(self._store.path(self.first, self.end))
+            remove_part(self._part)
+            self._file.close()
         except OSError as error:
             raise self._failed(error) from None
+
+    def abort(self) -> None:
+        """Remove what has no name yet; harmless where there is nothing, and while another thread writes."""
+        if self._file is not None:
+            remove_part(self._part)
 
     def _failed(self, error: OSError) -> ImageWriteError:
         return ImageWriteError(
@@ -132,22 +174,31 @@ class CheckpointingSink:
         self.dtype = sink.dtype
         self._row = finished[-1][1] if finished else 0
         self._edges = [row for row in edges if row > self._row]
-        self._block = StripFile(store, self._row)
+        self._block, self._aborted = StripFile(store, self._row), False
 
     def write_rows(self, rows_hwc: np.ndarray) -> None:
         """See `Sink.write_rows`."""
         self._copy_finished()
         while len(rows_hwc):
             piece = rows_hwc[: self._edges[0] - self._row] if self._edges else rows_hwc
-            if self._edges:
-                self._block.write(piece)
-            self._sink.write_rows(piece)
-            self._row += len(piece)
+            try:
+                self._write(piece)
+            except BaseException as error:
+                self._block.abort()
+                if self._aborted and isinstance(error, SrTileError):  # no failure of the image
+                    raise Cancelled from None
+                raise
             rows_hwc = rows_hwc[len(piece) :]
-            if self._edges and self._row == self._edges[0]:
-                self._block.finish()
-                self._on_band(self._block.first, self._block.end)
-                self._block = StripFile(self._store, self._edges.pop(0))
+
+    def _write(self, piece_hwc: np.ndarray) -> None:
+        if self._edges:
+            self._block.write(piece_hwc)
+        self._sink.write_rows(piece_hwc)
+        self._row += len(piece_hwc)
+        if self._edges and self._row == self._edges[0]:
+            self._block.finish()
+            self._on_band(self._block.first, self._block.end)
+            self._block = StripFile(self._store, self._edges.pop(0))
 
     def close(self) -> None:
         """See `Sink.close`; the blocks stay."""
@@ -156,7 +207,9 @@ class CheckpointingSink:
 
     def abort(self) -> None:
         """See `Sink.abort`; finished blocks stay."""
+        self._aborted = True
         self._sink.abort()
+        self._block.abort()
 
     def _copy_finished(self) -> None:
         while self._replay:

@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import json
 import os
-import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -19,6 +18,7 @@ from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, Servi
 from sr_tile.images import ImageReader, ImageWriter, WriteOptions, format_of
 from sr_tile.images.vips import reason_of
 from sr_tile.pipeline.job import ImageJob, Outcome
+from sr_tile.system.part_file import create_part, remove_part
 
 _BLOCK = 2**18
 _PATIENCE = 600.0  # seconds of being told to come back later, one image
@@ -177,10 +177,10 @@ class RemoteEnhancer:
     def _store(self, answer: http.client.HTTPResponse, job: _FileJob) -> None:
         """The answer into a file that appears when it is whole."""
         target = Path(os.path.realpath(job.target))
-        part = target.parent / f".{target.name[:80]}.{os.getpid()}.{secrets.token_hex(4)}.part"
         try:
+            part, descriptor = create_part(target)
             try:
-                with part.open("xb") as file:
+                with os.fdopen(descriptor, "wb") as file:
                     shutil.copyfileobj(answer, file, _BLOCK)
                     if answer.length:  # http.client ends quietly where the connection does
                         raise ServingError(f"{job.name}: the answer broke off; try again")
@@ -190,7 +190,7 @@ class RemoteEnhancer:
                 else:
                     _publish(part, target)
             finally:
-                part.unlink(missing_ok=True)
+                remove_part(part)
         except FileExistsError:
             raise ImageWriteError(f"{job.target}: was created by someone else meanwhile; it was left alone") from None
         except OSError as error:

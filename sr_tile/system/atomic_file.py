@@ -1,12 +1,11 @@
 """Files that appear complete or not at all."""
 
 import os
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sr_tile.system import stopping
+from sr_tile.system.part_file import CLOSED_FIRST, create_part, remove_part
 
 
 @contextmanager
@@ -21,15 +20,14 @@ def atomic_write(target: Path) -> Iterator[Path]:
     Raises:
         OSError: the folder is missing, full or may not be written.
     """
-    with stopping.making() as unfinished:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name[:80]}.", suffix=".part", dir=target.parent)
-        temporary = Path(name)
-        unfinished.add(temporary)
-    os.close(handle)
+    temporary, descriptor = create_part(target)
     try:
         yield temporary
-        temporary.chmod(0o644)  # mkstemp's files are for the owner alone
+        if CLOSED_FIRST:
+            os.close(descriptor)
+            descriptor = -1
         temporary.replace(target)
     finally:
-        temporary.unlink(missing_ok=True)
-        stopping.keep(temporary)
+        if descriptor >= 0:
+            os.close(descriptor)
+        remove_part(temporary)

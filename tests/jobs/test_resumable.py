@@ -1,6 +1,7 @@
 import json
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ from PIL import Image
 from support.toys import ToyEngine, noise_image
 
 from sr_tile.enhancer import Enhancer
-from sr_tile.errors import JobError
+from sr_tile.errors import ImageReadError, JobError
+from sr_tile.images import ImageInfo
 from sr_tile.jobs import resumable
 from sr_tile.jobs.journal import NAME, Journal, read_state
 from sr_tile.jobs.resumable import ResumableJob
 from sr_tile.jobs.selection import FilePair, select_files
+from sr_tile.jobs.strip_store import StripFile, StripStore
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner import Plan, Settings
 from sr_tile.planner.costs import Costs, Point
@@ -189,6 +192,74 @@ def test_a_damaged_line_is_refused_by_number(photos):
         Journal(Path("job"))
 
 
+def test_a_torn_line_is_expected_anywhere(photos, caplog):
+    """A full disk tears a line, and the next one follows it: on its own line, or right behind it."""
+    pairs = select_files(["in"], "out").pairs
+    run("job", pairs)
+    expected, path = contents("out"), Path("job") / NAME
+    whole = path.read_bytes().splitlines(keepends=True)
+    for torn in (1, 2, 3, 4, 5, 8):
+        line = whole[torn].rstrip()
+        for cut in {1, 5, 12, len(line) // 2, len(line) - 1}:
+            for joint in (b"", b"\n"):
+                path.write_bytes(b"".join([*whole[:torn], line[:cut], joint, *whole[torn + 1 :]]))
+                Journal(Path("job")).close()
+    path.write_bytes(b"".join([*whole[:2], whole[2][:20], *whole[3:]]))
+    assert {result.status for result in run("job", pairs).values()} == {"done"}
+    assert contents("out") == expected
+    assert "line 3 is torn" in caplog.text
+
+
+def test_what_follows_a_torn_start_is_not_taken_for_other_settings(photos):
+    pairs = select_files(["in"], "out").pairs
+    run("job", pairs)
+    run("job", pairs, settings={**SETTINGS, "tile": 24}, worker=enhancer(tile=24))
+    path = Path("job") / NAME
+    start = [index for index, line in enumerate(lines("job")) if line["event"] == "start"][1]
+    whole = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([*whole[:start], whole[start][:40], b"\n", *whole[start + 1 :]]))
+    with ResumableJob("job", SETTINGS) as job:
+        assert job.fresh, "what was done between belongs to tiles of 24"
+
+
+def test_a_short_write_is_taken_back(photos, monkeypatch):
+    with ResumableJob("job", SETTINGS) as job:
+        before, write = (Path("job") / NAME).read_bytes(), os.write
+        with monkeypatch.context() as full:
+            full.setattr(os, "write", lambda descriptor, data: write(descriptor, data[: len(data) // 2]))
+            with pytest.raises(JobError, match="No space left"):
+                job.journal.append("failed", source="a", target="b", error="c", size=1, mtime_ns=1)
+        assert (Path("job") / NAME).read_bytes() == before
+        job.journal.append("failed", source="a", target="b", error="c", size=1, mtime_ns=1)
+    assert [line["event"] for line in lines("job")] == ["failed"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"event": "start"}',
+        '{"event": "start", "total": "3", "settings": {}, "device": "cpu", "plan": {}}',
+        '{"event": "begin", "source": 1, "target": "b", "size": 1, "mtime_ns": 1, "sha256": ""}',
+        '{"event": "done", "target": "b", "bytes": null}',
+        "[]",
+        "1e999",
+        "[" * 100_000,
+        "nothing",
+    ],
+)
+def test_a_line_of_another_shape_is_refused_by_number(tmp_path, line):
+    (tmp_path / NAME).write_text(line + "\n")
+    with pytest.raises(JobError, match="line 1 is damaged"):
+        Journal(tmp_path)
+
+
+def test_a_plan_of_another_shape_is_refused(tmp_path):
+    start = {"event": "start", "total": 1, "settings": SETTINGS, "device": "cpu", "plan": {"tile": 3}}
+    (tmp_path / NAME).write_text(json.dumps(start) + "\n")
+    with ResumableJob(tmp_path, SETTINGS) as job, pytest.raises(JobError, match="plan of tiles is damaged"):
+        _ = job.plan
+
+
 def test_two_processes_are_refused_and_status_sees_the_first(photos):
     from sr_tile.jobs.journal import is_locked
 
@@ -244,6 +315,58 @@ def test_a_lost_block_is_computed_again(photos, small_giants):
     blocks[1].unlink()
     assert run("job", pairs)["giant.png"].status == "done"
     assert Path("out.png").read_bytes() == Path("expected.png").read_bytes()
+
+
+@pytest.mark.parametrize("damage", ["cut", "longer", "changed", "empty", "checksum"])
+def test_a_damaged_block_is_computed_again(photos, small_giants, damage):
+    Image.fromarray(noise_image(150, 33)).save("giant.png")
+    enhancer().enhance_file("giant.png", "expected.png")
+    pairs = [FilePair("giant.png", "out.png")]
+    with pytest.raises(StoppedError):
+        run("job", pairs, enhancer(ShadingEngine(12, "job/bands", 2)))
+    block = min(Path("job/bands").rglob("*-*"), key=lambda path: int(path.name.split("-")[0]))
+    content = bytearray(block.read_bytes())
+    if damage == "changed":
+        content[len(content) // 2] ^= 1
+    elif damage == "checksum":
+        content[-1] ^= 1
+    block.write_bytes({"cut": content[:-7], "longer": content + b"x", "empty": b""}.get(damage, content))
+    assert run("job", pairs)["giant.png"].status == "done"
+    assert Path("out.png").read_bytes() == Path("expected.png").read_bytes()
+
+
+def test_a_block_that_is_damaged_while_it_is_read_is_no_result(tmp_path):
+    store = StripStore(tmp_path / "bands", ImageInfo(8, 5, 3, np.dtype(np.uint8)), np.dtype(np.uint8))
+    block = StripFile(store, 2)
+    pixels = noise_image(6, 5)
+    block.write(pixels[:4])
+    block.write(pixels[4:])
+    block.finish()
+    np.testing.assert_array_equal(np.concatenate(list(store.read(2, 8))), pixels)
+    path = store.path(2, 8)
+    path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
+    with pytest.raises(ImageReadError, match="changed since"):
+        list(store.read(2, 8))
+
+
+def test_two_jobs_into_one_folder_leave_each_others_files_alone(photos):
+    """Names that share their beginning, or are the beginning of another, and a second job in the same folder."""
+    names = [f"{'n' * 80}{index}.png" for index in range(4)] + ["X.png", "X.png.png", "図" * 80 + ".png"]
+    (photos / "many").mkdir()
+    for index, name in enumerate(names):
+        Image.fromarray(noise_image(150, 30, seed=index)).save(photos / "many" / name)
+    pairs = select_files(["many"], "out").pairs
+
+    def do(folder):
+        with Enhancer(
+            ShadingEngine(), settings=Settings(tile=16, overlap=4, halo=1, batch=2), max_in_flight=4
+        ) as worker:
+            return run(folder, pairs, worker, existing="overwrite")
+
+    with ThreadPoolExecutor(2) as pool:
+        for results in pool.map(do, ["job1", "job2"]):
+            assert {name: result.error for name, result in results.items() if result.status != "done"} == {}
+    assert sorted(path.name for path in Path("out").iterdir()) == sorted(names)
 
 
 def test_one_image_is_under_way_at_a_time(photos):
