@@ -4,13 +4,12 @@ import logging
 from pathlib import Path
 
 import sr_tile
+from sr_tile.export.ncnn.param import is_ncnn
 from sr_tile.models import zoo
 from sr_tile.system.cache import cache_folder
 from sr_tile.system.hashes import sha256_of
 
 log = logging.getLogger("sr_tile")
-
-CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors", ".param", ".bin")
 
 
 def find_model(model: str | Path | None = None, scale: int | None = None) -> Path:
@@ -28,7 +27,7 @@ def find_model(model: str | Path | None = None, scale: int | None = None) -> Pat
         ArgumentError: no bundled model has this scale.
     """
     path = zoo.find(model, scale)
-    return _exported(path) if path.suffix.lower() in CHECKPOINT_SUFFIXES else path
+    return _exported(path) if path.suffix.lower() in zoo.CHECKPOINT_SUFFIXES or is_ncnn(path) else path
 
 
 def _exported(path: Path) -> Path:

@@ -25,7 +25,8 @@ DEFAULT = {2: "clean-x2", 4: "clean-x4"}
 OLD_NAMES = {"x2": "clean-x2", "x4": "clean-x4"}
 """Names that bundled models had once, and are still known by."""
 
-_CHECKPOINTS = (".pth", ".pt", ".ckpt", ".safetensors")
+CHECKPOINT_SUFFIXES = (".pth", ".pt", ".ckpt", ".safetensors")
+"""Files of weights, which the exporter reads."""
 _PACKAGE = Path(__file__).parent.parent
 
 
@@ -72,7 +73,7 @@ def find(model: str | Path | None = None, scale: int | None = None) -> Path:
     path = Path(model)
     try:
         found = stat.S_ISREG(path.stat().st_mode)
-        if found:
+        if found and path.suffix.lower() not in CHECKPOINT_SUFFIXES:
             _refuse_checkpoint(path)
     except FileNotFoundError:
         found = False
@@ -113,12 +114,12 @@ def _refuse_checkpoint(path: Path) -> None:
     """
     with path.open("rb") as file:
         head = file.read(10)
-    known = path.suffix.lower() in _CHECKPOINTS or head.startswith((b"PK\x03\x04", b"\x80\x02"))
-    if known or (head[8:9] == b"{" and head[7:8] == b"\0"):  # the last is safetensors: a size, then JSON
-        name = path.with_suffix(".onnx").name
+    is_pickle = head.startswith((b"PK\x03\x04", b"\x80\x02"))
+    is_safetensors = head[8:9] == b"{" and head[7:8] == b"\0"  # a size, then JSON
+    if is_pickle or is_safetensors:
         raise ModelLoadError(
-            f"model {path}: is a checkpoint of PyTorch, not an ONNX file; make one with `sr-tile export-onnx {path} "
-            f"{name}`, then --model {name}"
+            f"model {path}: is a checkpoint of PyTorch, not an ONNX file; give it the suffix .pth (or .safetensors), and "
+            "it is exported"
         )
 
 
