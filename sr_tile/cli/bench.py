@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from sr_tile.cli.options import numbers, words
+from sr_tile.cli.options import numbers, show, words
 
 
 def bench(
@@ -51,7 +51,7 @@ def bench(
     measurement, found = run(options, _show)
     here = machine.describe()
     figures = report.as_json(measurement, found, here)
-    print(json.dumps(figures, indent=2) if as_json else report.as_text(measurement, found, here))
+    show(json.dumps(figures, indent=2) if as_json else report.as_text(measurement, found, here))
     if plot:
         draw(figures, plot)
     if measurement.interrupted:

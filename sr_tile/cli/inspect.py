@@ -5,6 +5,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sr_tile.cli.options import show
+
 
 def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Path of an ONNX file, or name of a model.")],
@@ -16,7 +18,7 @@ def inspect(
     from sr_tile.export.inspect import inspect
 
     found = inspect(find_model(model), device)
-    print(json.dumps(found, indent=2) if as_json else _text(found))
+    show(json.dumps(found, indent=2) if as_json else _text(found))
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sr_tile.cli.options import show
+
 app = typer.Typer(name="job", help="Jobs that survive: `sr-tile enhance ... --job DIR`.", no_args_is_help=True)
 
 
@@ -43,7 +45,7 @@ def status(
         "settings": state.started.get("settings", {}),
         "plan": state.started.get("plan", {}),
     }
-    print(json.dumps(found, indent=2) if as_json else _text(found))
+    show(json.dumps(found, indent=2) if as_json else _text(found))
 
 
 def sum_of(blocks: dict[int, int]) -> int:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
+from sr_tile.cli.options import show
+
 app = typer.Typer(help="List models, get official ones, and say where they are.", no_args_is_help=True)
 
 
@@ -23,7 +25,7 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON
         table.append((row["name"], row["state"], row["licence"] or "-", hashed, size, row["task"] or "-"))
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        show("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 @app.command("pull")
@@ -46,7 +48,7 @@ def pull_model(
 
     with _Progress(name, shown=not quiet and sys.stderr.isatty()) as progress:
         path = pull(name, sha256=sha256, pooling=pooling, overwrite=overwrite, on_bytes=progress.show)
-    print(path)
+    show(path)
 
 
 @app.command("where")
@@ -54,7 +56,7 @@ def where(name: Annotated[str, typer.Argument(metavar="NAME", help="A bundled or
     """Print the path of a model, and nothing else."""
     from sr_tile.models import zoo
 
-    print(zoo.named(name))
+    show(zoo.named(name))
 
 
 def _rows() -> list[dict[str, Any]]:

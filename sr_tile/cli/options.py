@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from sr_tile.errors import printable
+
 if TYPE_CHECKING:
     from sr_tile.planner import Settings
 
@@ -134,3 +136,8 @@ def words(text: str) -> tuple[str, ...]:
     if not found:
         raise typer.BadParameter("an empty list; give at least one, with commas between several")
     return found
+
+
+def show(text: object) -> None:
+    """Print lines that may hold what a model's metadata or a file's name says, without what a terminal would obey."""
+    print("\n".join(printable(line) for line in str(text).split("\n")))

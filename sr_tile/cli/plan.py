@@ -19,6 +19,7 @@ from sr_tile.cli.options import (
     TileSize,
     image_sizes,
     settings_of,
+    show,
 )
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def plan(  # the options of `enhance` that decide how it cuts
             opened.callback(engine.close)
         zoo.check_scale(engines[0].spec.name, engines[0].spec.scale or 1, scale)
         found = _weighed(engines, settings, sizes, fresh)
-    print(json.dumps(found, indent=2) if as_json else _text(found))
+    show(json.dumps(found, indent=2) if as_json else _text(found))
 
 
 def _weighed(

@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from sr_tile.cli.options import show
+
 
 def rebatch(
     source: Annotated[Path, typer.Argument(metavar="IN.onnx", help="A model.")],
@@ -43,13 +45,13 @@ def rebatch(
     options = RebatchOptions(batch=rows, size=sides, nhwc=layout == "nhwc", bgr=bgr, facts=facts)
     report = rebatch(source, target, options, overwrite=overwrite)
     for line in (*report.changes, *report.runs):
-        print(line)
+        show(line)
     for note in report.notes:
-        print(f"note: {note}")
+        show(f"note: {note}")
     spec = report.spec
     rows_text = spec.fixed_batch or "any"
     sides_text = "{} x {}".format(*spec.fixed_tile) if spec.fixed_tile else f"any multiple of {spec.multiple}"
-    print(f"{target}: batch {rows_text}, size {sides_text}, scale {spec.scale}; worst difference {report.worst:.1e}")
+    show(f"{target}: batch {rows_text}, size {sides_text}, scale {spec.scale}; worst difference {report.worst:.1e}")
 
 
 def _batch(text: str) -> "int | Literal['dynamic'] | None":

@@ -53,7 +53,7 @@ def key_of(engine: Engine) -> str:
 
 def recall(key: str, folder: Path | None = None) -> Choice | None:
     """The choice that was remembered; None where there is none that can be read."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+    with contextlib.suppress(OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError):
         found = json.loads(_file(key, folder).read_text())
         return Choice(str(found["device"]), float(found["gain"]), float(found["difference"]))
     return None

@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sr_tile.errors import ModelLoadError
+from sr_tile.errors import ModelLoadError, one_line, printable
 from sr_tile.system.atomic_file import atomic_write
 
 METADATA_KEY = "sr_tile"
+LARGEST = {"scale": 64, "multiple": 4096, "halo": 2**20, "tile": 8192, "channels": 4096}
+"""What metadata may say at most: a file that says more is damaged, or wants the machine's memory."""
 
 
 @dataclass(frozen=True)
@@ -50,23 +53,32 @@ class ModelSpec:
         try:
             data = json.loads(text) if text else {}
             low, high = (float(value) for value in data.pop("value_range", (0.0, 1.0)))
+            field = float(data.get("receptive_field") or 0)
             whole = {key: data.pop(key, None) for key in ("scale", "multiple", "halo", "tile")}
             whole["channels"] = data.pop("channels", 3)
-            name = str(data.pop("name", name))
-        except (ValueError, TypeError, AttributeError) as error:
+            name = printable(str(data.pop("name", name)))
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ModelLoadError(
-                f"model {name}: its metadata `{METADATA_KEY}` is not the JSON object that sr-tile writes ({error}); "
-                "export the model again"
+                f"model {name}: its metadata `{METADATA_KEY}` is not the JSON object that sr-tile writes "
+                f"({one_line(error)}); export the model again"
             ) from None
         for key, value in whole.items():
-            least = 0 if key == "halo" else 1
-            if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            least, most = 0 if key == "halo" else 1, LARGEST[key]
+            number = isinstance(value, int) and not isinstance(value, bool)
+            if value is not None and not (number and least <= value <= most):
                 raise ModelLoadError(
-                    f"model {name}: metadata says {key} = {value!r}, which must be a whole number from {least} up; "
-                    "export the model again"
+                    f"model {name}: metadata says {key} = {str(value)[:40]}, which must be a whole number from {least} to "
+                    f"{most}; export the model again"
                 )
-        if not high > low:
-            raise ModelLoadError(f"model {name}: metadata says value_range = [{low}, {high}], which is empty")
+        if not (high > low and math.isfinite(high - low)):
+            raise ModelLoadError(
+                f"model {name}: metadata says value_range = [{low}, {high}], which is no range; export the model again"
+            )
+        if not 0 <= field <= LARGEST["halo"]:
+            raise ModelLoadError(
+                f"model {name}: metadata says receptive_field = {field}, which must be a number from 0 to "
+                f"{LARGEST['halo']}; export the model again"
+            )
         return cls(name=name, value_range=(low, high), details=data, **whole)
 
     def to_metadata(self) -> str:

@@ -1,6 +1,5 @@
 """Measure what calls cost, a few shapes from small to large, and remember it on disk."""
 
-import contextlib
 import hashlib
 import json
 import logging
@@ -153,12 +152,16 @@ def _path(engine: Engine, folder: Path | None) -> Path:
 
 
 def _read(path: Path) -> dict[Shape, Point]:
+    """What the cache knows; nothing where any of it cannot be: a file that was damaged is written anew."""
     known: dict[Shape, Point] = {}
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+    try:
         for rows, height, width, seconds, size in json.loads(path.read_text())["points"]:
-            if not (seconds > 0 and size > 0):
-                raise ValueError("a price of nothing")
-            known[int(rows), int(height), int(width)] = Point(int(rows), int(height), int(width), seconds, size)
+            shape = (int(rows), int(height), int(width))
+            if not (min(shape) >= 1 and 1e-9 < seconds < 1e9 and 0 < size < 1e18 and math.prod(shape) < 2**40):
+                raise ValueError("a price of nothing, or of more than there is")
+            known[shape] = Point(*shape, float(seconds), float(size))
+    except (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        return {}
     return known
 
 

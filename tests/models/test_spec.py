@@ -25,8 +25,21 @@ def test_nothing_said_is_left_to_be_measured():
 
 
 @pytest.mark.parametrize(
-    "text", ["[]", "3", "{", '{"value_range": 5}', '{"value_range": [0]}', '{"halo": -1}', '{"tile": true}']
-)
+    "text",
+    [
+        "[]", "3", "{", "[" * 200_000, '{"value_range": 5}', '{"value_range": [0]}', '{"value_range": [0, 1e999]}',
+        '{"value_range": [0, NaN]}', '{"halo": -1}', '{"halo": {}}', '{"tile": true}', '{"tile": 1000000000}',
+        '{"scale": 1e999}',
+        '{"multiple": 1e3}', '{"scale": ' + "9" * 5000 + "}", '{"receptive_field": {"a": 1}}', '{"receptive_field": 1e999}',
+    ],
+)  # fmt: skip
 def test_broken_metadata_is_refused(text):
     with pytest.raises(ModelLoadError, match="model name"):
         ModelSpec.from_metadata(text, "name")
+
+
+@pytest.mark.parametrize("name", ["a\\u001b]0;owned\\u0007", "\\ud800", "two\\nlines", "\\u202egnp.a"])
+def test_a_name_cannot_steer_a_terminal(name):
+    spec = ModelSpec.from_metadata(f'{{"scale": 2, "name": "{name}"}}', "file")
+    assert spec.name.isprintable()
+    assert spec.name.encode()

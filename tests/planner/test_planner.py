@@ -1,3 +1,4 @@
+import json
 import math
 import time
 from dataclasses import replace
@@ -364,3 +365,21 @@ def test_smaller_plans_end_in_an_error():
         smallest.smaller()
     with pytest.raises(OutOfMemoryError, match="cannot become smaller"):
         Plan((256, 256), 16, 8, 1, fitted=False).smaller()
+
+
+@pytest.mark.parametrize(
+    "point",
+    ["[1, 8, 8, 1e999, 1]", "[1, 8, 8, 1e-320, 1]", "[1, 8, 8, 1, NaN]", "[1e999, 8, 8, 1, 1]", "[0, 8, 8, 1, 1]", "3",
+     '["1", [], 8, 1, 1]', "[1, 8, 8, null, 1]", "[" * 100_000],
+)  # fmt: skip
+def test_a_damaged_cache_of_costs_is_ignored_and_written_anew(tmp_path, point):
+    engine = ToyEngine()
+    shapes = [(1, 8, 8)]
+    measure(engine, shapes, 1e12, folder=tmp_path)
+    (path,) = tmp_path.iterdir()
+    sound = json.loads(path.read_text())
+    path.write_text(f'{{"points": [[1, 9, 9, 1.0, 1.0], {point}]}}')
+    assert remembered(engine, shapes, tmp_path) is None
+    costs = measure(engine, shapes, 1e12, folder=tmp_path)
+    assert costs is not None
+    assert [point[:3] for point in json.loads(path.read_text())["points"]] == [p[:3] for p in sound["points"]]
