@@ -121,6 +121,7 @@ def end_to_end(model: Path, devices: list[str], megapixels: float, repeat: int) 
         enhancers = {name: Enhancer(model, device=name, warmup="random") for name in devices}
         for _ in range(repeat):
             for name, enhancer in enhancers.items():
+                enhancer.reset_stats()
                 enhancer.enhance_file(source, target, overwrite=True)
                 results[name].append((enhancer.stats.seconds, enhancer.stats.engine_idle))
         print(f"\n| {megapixels:g} megapixels, PNG to PNG | batch | seconds | MP/s | bottleneck | engine idle |")

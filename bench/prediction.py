@@ -41,7 +41,8 @@ def main() -> None:
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in plans}
         for _ in range(arguments.repeat):
             for name, plan in plans.items():
-                enhancer._pipeline.plan = plan
+                enhancer.use_plan(plan)
+                enhancer.reset_stats()
                 enhancer.enhance_file(source, target, overwrite=True)
                 stats = enhancer.stats
                 times[name].append((next(s.busy for s in stats.stages if s.name == "infer"), stats.seconds))

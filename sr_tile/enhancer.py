@@ -35,6 +35,11 @@ class Enhancer:
     >>> with Enhancer("clean-x2") as enhancer:  # doctest: +SKIP
     ...     large = enhancer.enhance(image)
 
+    Any number of threads may call `enhance`, `enhance_batch`, `enhance_file` and `run` at the same time. They take turns at
+    the engines, and each call fills its own batches: one call with many images is faster than many with one. What one call
+    learns of the device's memory holds for later ones. `warm_up`, `use_plan` and `close` belong before and after. A process
+    that is forked makes an Enhancer of its own; `serving.SharedEngine` lets the tiles of many callers share batches.
+
     Args:
         model: path of an ONNX file, name of a bundled model, an `Engine`, or several engines of one model, which work
             side by side; None is the bundled model for `scale`.
@@ -173,8 +178,16 @@ class Enhancer:
 
     @property
     def stats(self) -> Stats:
-        """Figures of the last call."""
+        """Figures of all calls so far, of all threads; `reset_stats` begins anew."""
         return self._pipeline.stats()
+
+    def reset_stats(self) -> None:
+        """Count from here on.
+
+        Raises:
+            ArgumentError: a call is under way.
+        """
+        self._pipeline.reset_stats()
 
     @overload
     def enhance(self, image: "Image.Image") -> "Image.Image": ...

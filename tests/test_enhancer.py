@@ -1,3 +1,4 @@
+import math
 import os
 import subprocess
 import sys
@@ -6,12 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 from skimage import data
+from support.stand_ins import Threads
 from support.toys import ToyEngine, conv_model, identity_model, noise_image, repeat
 
 from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, DeviceError, ImageReadError, ImageWriteError, ModelLoadError, ModelOutputError
 from sr_tile.images import ImageReader
+from sr_tile.images.arrays import ArraySink, ArraySource
+from sr_tile.pipeline.job import ImageJob
 from sr_tile.planner import Settings
 
 
@@ -312,3 +316,48 @@ def test_an_enhancer_that_was_used_and_forked_says_so_and_does_not_hang():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
     assert "after a fork" in done.stdout
+
+
+def test_threads_share_an_enhancer_and_its_figures_are_of_all_of_them(tmp_path):
+    path = conv_model(tmp_path / "m.onnx")
+    images = [[noise_image(40 + thread, 50 + number, seed=thread) for number in range(5)] for thread in range(8)]
+    with Enhancer(path, device="cpu") as enhancer:
+        expected = [[enhancer.enhance(image) for image in mine] for mine in images]
+        enhancer.reset_stats()
+        results = Threads(*[lambda mine=mine: [enhancer.enhance(image) for image in mine] for mine in images]).get()
+        stats = enhancer.stats
+    for mine, alone in zip(results, expected, strict=True):
+        for result, one in zip(mine, alone, strict=True):
+            assert np.array_equal(result, one)
+    assert stats.images == 40
+    assert stats.megapixels == pytest.approx(sum(math.prod(image.shape[:2]) for mine in images for image in mine) / 1e6)
+    counts = {stage.name: (stage.items_in, stage.items_out) for stage in stats.stages}
+    assert counts["decode"][0] == counts["encode"][1] == 40
+    assert counts["infer"][0] == counts["tile"][1]
+    assert 0 <= stats.engine_idle < 1
+
+
+def test_a_thread_that_stops_early_ends_no_call_of_another():
+    class Cancelled(ToyEngine):
+        """Knows whether its calls were ended."""
+
+        cancelled = 0
+
+        def cancel(self):
+            self.cancelled += 1
+
+    engine = Cancelled()
+    enhancer = Enhancer(engine)
+    jobs = [ImageJob("image", lambda: ArraySource(noise_image(40, 40)), ArraySink)] * 3
+    first, second = enhancer.run(jobs), enhancer.run(jobs)
+    next(first)
+    next(second)
+    first.close()
+    assert not engine.cancelled
+    assert len(list(second)) == 2
+    begun = enhancer.run(jobs)
+    next(begun)
+    with pytest.raises(ArgumentError, match="under way"):
+        enhancer.reset_stats()
+    begun.close()
+    assert engine.cancelled

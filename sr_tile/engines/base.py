@@ -83,7 +83,7 @@ class Engine(Protocol):
         ...
 
     def cancel(self) -> None:
-        """End a call that waits for those of others, from another thread: it raises a `ServingError`. Later calls run."""
+        """End the calls under way, from another thread: they raise a `StoppedError`. Later calls run as ever."""
         ...
 
 
@@ -105,7 +105,7 @@ class BaseEngine:
         """See `Engine.close`: nothing is held."""
 
     def cancel(self) -> None:
-        """See `Engine.cancel`: no call waits for others."""
+        """See `Engine.cancel`: calls are short."""
 
 
 def warm_up(engine: Engine, kind: str, batch: int, tile: tuple[int, int]) -> None:

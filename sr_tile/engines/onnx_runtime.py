@@ -161,7 +161,7 @@ class OnnxEngine(BaseEngine):
         return total - free
 
     def cancel(self) -> None:
-        """See `Cancellable.cancel`."""
+        """See `Engine.cancel`."""
         self._calls.cancel()
 
     def close(self) -> None:

@@ -120,7 +120,7 @@ class OpenVinoEngine(BaseEngine):
         return memory.process_ram()
 
     def cancel(self) -> None:
-        """See `Cancellable.cancel`."""
+        """See `Engine.cancel`."""
         self._cancelled.set()
         self._cancelled = threading.Event()  # for later calls
 

@@ -41,7 +41,7 @@ class StageClock:
         self.name, self.workers = name, workers
         self._in = self._out = self._pieces = 0
         self._busy, self._shortest, self._longest = 0.0, float("inf"), 0.0
-        self._first, self._last = float("inf"), 0.0
+        self._first, self._last, self._spans = float("inf"), 0.0, 0.0
         self._lock = threading.Lock()
 
     @contextmanager
@@ -58,10 +58,16 @@ class StageClock:
                 self._first, self._last = min(self._first, start), max(self._last, end)
                 self._shortest, self._longest = min(self._shortest, end - start), max(self._longest, end - start)
 
+    def rest(self) -> None:
+        """Nothing is to be done for now: what follows until the next piece is no idle time."""
+        with self._lock:
+            self._spans += max(0.0, self._last - self._first)
+            self._first, self._last = float("inf"), 0.0
+
     @property
     def idle(self) -> float:
-        """Share of the time between the first piece's start and the last one's end in which nothing was worked on."""
-        span = (self._last - self._first) * self.workers
+        """Share of the time in which nothing was worked on, from the first piece's start to the last one's end or `rest`."""
+        span = (self._spans + max(0.0, self._last - self._first)) * self.workers
         return max(0.0, 1 - self._busy / span) if span > 0 else 0.0
 
     def report(self) -> StageReport:

@@ -43,14 +43,14 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Stats:
-    """Figures of one run.
+    """Figures of all runs of a pipeline.
 
     Attributes:
         stages: one report a stage, in the order of the pipeline.
         bottleneck: the stage whose workers had the least time to spare.
         engine_idle: share of the time from the first call to the end of the last in which an engine's thread had no call
             to make; with several threads their average.
-        seconds: from the start to the end.
+        seconds: in which there was a run.
         images: finished images.
         megapixels: of the input.
         redundancy: pixels computed over pixels of the images.

@@ -23,7 +23,7 @@ import numpy as np
 
 from sr_tile.engines.base import Engine
 from sr_tile.engines.device_runner import DeviceRunner, TileTooLargeError, device_slots
-from sr_tile.errors import ImageReadError, SrTileError
+from sr_tile.errors import ArgumentError, ImageReadError, SrTileError
 from sr_tile.images import ImageInfo
 from sr_tile.images.rows import Sink, Source
 from sr_tile.pipeline.clock import StageClock
@@ -131,27 +131,37 @@ class Pipeline:
         self.decoders, self.encoders = decoders, encoders
         self.on_progress = on_progress or (lambda job, pixels: None)
         self._lock = threading.Lock()
-        self._reset()
+        self._running = 0
+        self.reset_stats()
 
-    def _reset(self) -> None:
-        callers = sum(slot.threads for slot in self.slots)
-        workers = {"decode": self.decoders, "infer": callers, "encode": self.encoders}
-        self.clocks = {name: StageClock(name, workers.get(name, 1)) for name in STAGES}
-        self._computed = self._wanted = self._images = 0
-        self.redone = 0
-        self._tile = (0, 0)
-        self._start = self._end = time.perf_counter()
+    def reset_stats(self) -> None:
+        """Begin to count anew.
+
+        Raises:
+            ArgumentError: a run is under way.
+        """
+        with self._lock:
+            if self._running:
+                raise ArgumentError("figures cannot begin anew while a call is under way; wait for it")
+            callers = sum(slot.threads for slot in self.slots)
+            workers = {"decode": self.decoders, "infer": callers, "encode": self.encoders}
+            self.clocks = {name: StageClock(name, workers.get(name, 1)) for name in STAGES}
+            self._computed = self._wanted = self._images = 0
+            self.redone = 0
+            self._tile = (0, 0)
+            self._start = self._seconds = 0.0
 
     def run(self, jobs: Iterable[ImageJob]) -> Iterator[Outcome]:
         """Do all jobs; outcomes come as they are ready, those of failed jobs too.
 
-        Closing the iterator early stops everything and leaves no half-written output.
+        Closing the iterator early stops everything and leaves no half-written output. Several threads may have a run
+        each at a time; they share the engines, and no batches.
 
         Raises:
             OutOfMemoryError: a device has no room for the smallest tile.
             DeviceError: no device is left.
         """
-        self._reset()
+        self._begin()
         pending: Iterator[tuple[int, ImageJob]] = enumerate(jobs)
         try:
             while True:
@@ -160,7 +170,9 @@ class Pipeline:
                     yield from attempt.outcomes()
                     return
                 except TileTooLargeError as error:
-                    self.plan = self.plan.smaller()
+                    with self._lock:
+                        if self.plan.tile == attempt.plan.tile:  # no other run has met it before
+                            self.plan = self.plan.smaller()
                     again = attempt.unfinished()
                     log.warning(
                         "%s: starting %d images again with tiles of %d x %d pixels",
@@ -170,12 +182,33 @@ class Pipeline:
                     )
                     pending = itertools.chain(again, pending)
         finally:
-            self._end = time.perf_counter()
+            self._end()
+
+    def _begin(self) -> None:
+        with self._lock:
+            self._start = self._start if self._running else time.perf_counter()
+            self._running += 1
+
+    def _end(self) -> None:
+        with self._lock:
+            self._running -= 1
+            if not self._running:
+                self._seconds += time.perf_counter() - self._start
+                for clock in self.clocks.values():
+                    clock.rest()
+
+    def cancel_calls(self) -> None:
+        """End the calls of engines, unless another run may have made them."""
+        with self._lock:
+            if self._running == 1:
+                for slot in self.slots:
+                    slot.engine.cancel()
 
     def learn(self, runner: DeviceRunner) -> None:
         """Keep what an attempt found out for the next one."""
-        self.plan = replace(self.plan, batch=runner.limit)
-        self.redone += runner.redone
+        with self._lock:
+            self.plan = replace(self.plan, batch=min(self.plan.batch, runner.limit))
+            self.redone += runner.redone
 
     def count(self, grid: TileGrid, pixels: int) -> None:
         """Add a finished image to the figures."""
@@ -186,13 +219,13 @@ class Pipeline:
             self._tile = max(self._tile, grid.tile, key=math.prod)
 
     def stats(self) -> Stats:
-        """Figures of the last run."""
+        """Figures of all runs so far; those that overlap count once in `seconds`."""
         reports = tuple(self.clocks[name].report() for name in STAGES)
         return Stats(
             stages=reports,
             bottleneck=max(reports, key=lambda report: report.busy / report.workers).name,
             engine_idle=self.clocks["infer"].idle,
-            seconds=self._end - self._start,
+            seconds=self._seconds + (time.perf_counter() - self._start if self._running else 0.0),
             images=self._images,
             megapixels=self._wanted / 1e6,
             redundancy=self._computed / max(1, self._wanted),
@@ -206,7 +239,7 @@ class _Attempt:
     """One try at a list of jobs with one size of tile: the threads, and the queues between them."""
 
     def __init__(self, pipeline: Pipeline, jobs: Iterator[tuple[int, ImageJob]]) -> None:
-        self._pipeline, self._spec, self._plan = pipeline, pipeline.spec, pipeline.plan
+        self._pipeline, self._spec, self.plan = pipeline, pipeline.spec, pipeline.plan
         self._clocks = pipeline.clocks
         self._jobs = jobs
         self._tasks: list[_ImageState] = []  # those not finished
@@ -215,11 +248,11 @@ class _Attempt:
         self._to_decode: BoundedQueue[_ImageState] = BoundedQueue(1)
         self._to_tile: BoundedQueue[_ImageState] = BoundedQueue(pipeline.decoders)
         # As many images as a batch has rows may wait for it to fill: each must find its place here.
-        self._to_encode: BoundedQueue[_ImageState] = BoundedQueue(pipeline.decoders + pipeline.plan.batch)
+        self._to_encode: BoundedQueue[_ImageState] = BoundedQueue(pipeline.decoders + self.plan.batch)
         self._batches: BoundedQueue[Numbered[_Key]] = BoundedQueue(2)
         # Each thread that infers may be one batch ahead of the slowest.
         self._outputs: OrderedQueue[list[Tiles[_Key]]] = OrderedQueue(self._clocks["infer"].workers + 1)
-        self._runner = DeviceRunner(pipeline.slots, pipeline.plan.batch)
+        self._runner = DeviceRunner(pipeline.slots, self.plan.batch)
         self._inference = Inference(self._runner, self._clocks["infer"], self._batches, self._outputs)
         self._done: queue.SimpleQueue[Outcome | BaseException | None] = queue.SimpleQueue()
         self._encoders_left = pipeline.encoders
@@ -264,8 +297,7 @@ class _Attempt:
         """End all threads, wherever they are, and leave no half-written output."""
         for shared in (self._slots, self._to_decode, self._to_tile, self._to_encode, self._batches, self._outputs):
             shared.cancel()
-        for slot in self._pipeline.slots:
-            slot.engine.cancel()
+        self._pipeline.cancel_calls()
         with self._lock:
             tasks = list(self._tasks)
         for task in tasks:
@@ -310,7 +342,7 @@ class _Attempt:
         """Lay out the tiles and open the output, so that what cannot work fails before it costs anything."""
         spec, scale = self._spec, self._spec.scale or 1
         separate_alpha = info.has_alpha and self._pipeline.alpha == "bicubic"
-        task.info, task.grid = info, tile_grid_for(self._plan, info, scale, self._pipeline.alpha)
+        task.info, task.grid = info, tile_grid_for(self.plan, info, scale, self._pipeline.alpha)
         if task.job.band:
             task.grid = replace(task.grid, band=task.job.band(task.grid))
         if task.job.on_grid:
@@ -338,7 +370,7 @@ class _Attempt:
             task.bands.put(_RowBlock(row, band))
 
     def _tile(self) -> None:
-        builder: BatchBuilder[_Key] = BatchBuilder(self._plan.batch)
+        builder: BatchBuilder[_Key] = BatchBuilder(self.plan.batch)
         numbers = itertools.count()
 
         def send(batches: list[Batch[_Key]]) -> None:

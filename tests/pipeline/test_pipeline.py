@@ -359,7 +359,13 @@ def test_figures_count_every_item():
     for stage in stats.stages:
         assert stage.shortest <= stage.mean <= stage.longest <= stage.busy
     list(pipeline.run([array_job(noise_image(100, 70))]))
-    assert pipeline.stats().images == 1  # the figures are those of the last run
+    both = pipeline.stats()
+    assert both.images == 4
+    assert both.seconds > stats.seconds
+    assert 0 <= both.engine_idle < 1
+    pipeline.reset_stats()
+    list(pipeline.run([array_job(noise_image(100, 70))]))
+    assert pipeline.stats().images == 1
 
 
 @pytest.mark.parametrize(("length", "wanted"), [(1, 5), (2, 9), (4, 5), (4, 7), (4, 12), (8, 8)])
