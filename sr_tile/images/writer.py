@@ -14,7 +14,7 @@ from sr_tile.images.encoder import Encoder
 from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions, format_of
 from sr_tile.images.tiff_exif import append_exif
 from sr_tile.images.vips import reason_of
-from sr_tile.system.part_file import CLOSED_FIRST, create_part, remove_part
+from sr_tile.system.part_file import CLOSED_FIRST, check_replaceable, create_part, keep_owner_and_mode, remove_part
 
 
 class ImageWriter:
@@ -73,6 +73,10 @@ class ImageWriter:
             raise ImageWriteError(
                 f"{self.path}: exists already: choose another name, or give --overwrite (overwrite=True)"
             )
+        try:
+            check_replaceable(self._target)
+        except OSError as error:
+            raise ImageWriteError(f"{self.path}: {error.strerror}") from None
 
     def write_rows(self, rows_hwc: np.ndarray) -> None:
         """The next rows, top to bottom; waits while the encoder is behind.
@@ -119,6 +123,8 @@ class ImageWriter:
             raise self._failed()
         if self._encoder.format_name == "tiff":
             append_exif(self._descriptor, self.info)
+        if self._overwrite:
+            keep_owner_and_mode(self._descriptor, self._target)
         os.fsync(self._descriptor)
         if CLOSED_FIRST:
             self._close()
@@ -135,6 +141,7 @@ class ImageWriter:
 
     def _publish(self) -> None:
         if self._overwrite:
+            check_replaceable(self._target)
             self._part.replace(self._target)
         else:
             try:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sr_tile.system.part_file import CLOSED_FIRST, create_part, remove_part
+from sr_tile.system.part_file import CLOSED_FIRST, check_replaceable, create_part, keep_owner_and_mode, remove_part
 
 
 @contextmanager
@@ -15,14 +15,17 @@ def atomic_write(target: Path) -> Iterator[Path]:
     Whoever reads `target` meanwhile sees the old file or none, and two writers never share a file aside.
 
     Args:
-        target: the name; replaced if it exists.
+        target: the name; a file that has it is replaced, and its mode and owner are kept.
 
     Raises:
-        OSError: the folder is missing, full or may not be written.
+        OSError: the folder is missing, full or may not be written, or the target is a folder, device, pipe or socket.
     """
+    target = Path(os.path.realpath(target))  # writes through a link, as open() does
+    check_replaceable(target)
     temporary, descriptor = create_part(target)
     try:
         yield temporary
+        keep_owner_and_mode(descriptor, target)
         if CLOSED_FIRST:
             os.close(descriptor)
             descriptor = -1

@@ -5,9 +5,11 @@ from one that a killed process left, on whichever machine that was.
 """
 
 import contextlib
+import errno
 import os
 import re
 import secrets
+import stat
 from pathlib import Path
 
 from sr_tile.system import stopping
@@ -16,6 +18,7 @@ from sr_tile.system.file_lock import try_lock
 _NAME_BYTES = 100  # of the target's name; file systems end at 255 bytes, some at 143
 _PART = re.compile(r"\..*\.\d+\.[0-9a-f]{8}\.part", re.DOTALL)
 _TRIES = 3
+_swept: set[Path] = set()
 
 CLOSED_FIRST = os.name == "nt"
 """Whether a file must be closed before it is renamed; elsewhere its lock is held until it has its name."""
@@ -24,7 +27,8 @@ CLOSED_FIRST = os.name == "nt"
 def create_part(target: Path) -> tuple[Path, int]:
     """A new file beside `target`, open for reading and writing and locked where the file system can; to be renamed.
 
-    It goes when a signal ends the process; `remove_part` ends that.
+    It goes when a signal ends the process; `remove_part` ends that. What killed processes left in the folder goes first,
+    once a process.
 
     Args:
         target: need not exist.
@@ -35,6 +39,9 @@ def create_part(target: Path) -> tuple[Path, int]:
     Raises:
         OSError: the folder is missing, full, or may not be written.
     """
+    if target.parent not in _swept:
+        _swept.add(target.parent)
+        remove_abandoned_parts(target.parent)
     for left in reversed(range(_TRIES)):
         name = f".{label(target.name)}.{os.getpid()}.{secrets.token_hex(4)}.part"
         path = target.with_name(name)
@@ -46,6 +53,32 @@ def create_part(target: Path) -> tuple[Path, int]:
         os.close(descriptor)  # somebody took it for a file that was left, between the two steps
         remove_part(path)
     return path, descriptor
+
+
+def check_replaceable(target: Path) -> None:
+    """Refuse a target that is there and no plain file: a rename would put a file in the place of a device, pipe or socket.
+
+    Raises:
+        FileExistsError: it is one.
+    """
+    try:
+        mode = target.lstat().st_mode
+    except OSError:
+        return  # nothing there, or nothing that can be seen: writing says why
+    if not stat.S_ISREG(mode):
+        kind = "a folder" if stat.S_ISDIR(mode) else "no file but a link, device, pipe or socket"
+        raise FileExistsError(errno.EEXIST, f"is {kind}: give the name of a file", str(target))
+
+
+def keep_owner_and_mode(descriptor: int, target: Path) -> None:
+    """Give a part file the permissions, and where that is allowed the owner, of the file whose place it will take."""
+    if not hasattr(os, "fchown"):
+        return
+    with contextlib.suppress(OSError):
+        before = target.stat()
+        with contextlib.suppress(OSError):  # only root may give files away
+            os.fchown(descriptor, before.st_uid, before.st_gid)
+        os.fchmod(descriptor, stat.S_IMODE(before.st_mode))  # last: a new owner takes some of the mode's bits away
 
 
 def remove_part(path: Path) -> None:

@@ -7,18 +7,25 @@ of its own hears of signals through `signal.set_wakeup_fd`, removes what is unfi
 """
 
 import contextlib
+import glob
 import os
 import shutil
 import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
+from sr_tile.system.file_lock import try_lock
+
 GRACE = 5.0
 """Seconds to end in an orderly way; a second signal ends at once."""
+
+_SUFFIX = ".sr-tile-tmp"
+_YOUNG_SECONDS = 5.0  # a folder is made first and locked then
 
 _unfinished: set[Path] = set()
 _making = threading.Lock()  # held while something unfinished comes into being: none does once the process ends
@@ -74,17 +81,44 @@ def keep(path: Path) -> None:
 def temporary_folder(prefix: str = "sr-tile-", parent: Path | None = None) -> Iterator[Path]:
     """A folder that is removed at the end of the block, and when a signal ends the process inside of it.
 
+    It is locked meanwhile where the system can: those that nobody holds were left by a killed process, and go first.
+
     Raises:
         OSError: the parent is missing, full, or may not be written.
     """
+    _remove_abandoned(prefix, Path(parent or tempfile.gettempdir()))
     with making() as unfinished:
-        folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=_SUFFIX, dir=parent))
         unfinished.add(folder)
+    descriptor = _lock_folder(folder)
     try:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+        if descriptor is not None:
+            os.close(descriptor)
         keep(folder)
+
+
+def _lock_folder(folder: Path) -> int | None:
+    """A descriptor with the lock of a folder; None where it is taken, or cannot be had."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return None
+    if try_lock(descriptor):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _remove_abandoned(prefix: str, parent: Path) -> None:
+    for folder in parent.glob(f"{glob.escape(prefix)}*{_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            young = time.time() - folder.stat().st_mtime < _YOUNG_SECONDS
+            if not young and (descriptor := _lock_folder(folder)) is not None:
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(descriptor)
 
 
 def end() -> None:

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import pytest
 
 from sr_tile.system.atomic_file import atomic_write
@@ -21,3 +25,56 @@ def test_two_writers_do_not_share_a_file(tmp_path):
         first.write_text("first")
         second.write_text("second")
     assert target.read_text() == "first"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_or_folder_is_refused_and_stays(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("pipe")
+    for name in ("pipe", "folder", "link"):
+        with pytest.raises(FileExistsError), atomic_write(tmp_path / name):
+            pass
+    assert (tmp_path / "pipe").is_fifo()
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "folder", "link"}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="modes of POSIX")
+def test_what_is_replaced_keeps_its_mode_owner_and_links(tmp_path):
+    target = tmp_path / "a"
+    target.write_text("old")
+    target.chmod(0o640)
+    if os.getuid() == 0:
+        os.chown(target, 12345, 12345)
+    owner = target.stat().st_uid
+    (tmp_path / "link").symlink_to("a")
+    with atomic_write(tmp_path / "link") as part:
+        part.write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    status = target.stat()
+    assert (target.read_text(), status.st_mode & 0o777, status.st_uid) == ("new", 0o640, owner)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills of POSIX")
+def test_the_next_process_sweeps_what_a_killed_one_left_and_nothing_that_is_in_use(tmp_path):
+    code = (
+        "import os, sys, signal\nfrom pathlib import Path\n"
+        "from sr_tile.system.atomic_file import atomic_write\nfrom sr_tile.system.stopping import temporary_folder\n"
+        "with temporary_folder('work-', Path('.')), atomic_write(Path('a' * 240)) as part:\n"
+        "    part.write_text('half'); print('ready', flush=True); sys.stdin.read()"
+    )
+    start = [sys.executable, "-c", code]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": tmp_path}
+    killed, alive = (subprocess.Popen(start, **pipes) for _ in range(2))
+    for process in (killed, alive):
+        assert process.stdout.readline() == b"ready\n"
+    killed.kill()
+    killed.wait()
+    for folder in tmp_path.glob("work-*"):
+        os.utime(folder, (0, 0))
+    assert len(list(tmp_path.iterdir())) == 4
+    subprocess.run(start, cwd=tmp_path, input=b"", check=True, capture_output=True)
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert len(left) == 3, left  # what the living process has, and the result
+    alive.communicate(timeout=30)
+    assert [path.name for path in tmp_path.iterdir()] == ["a" * 240]
