@@ -9,7 +9,7 @@ from typing import Any
 
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, one_line
 from sr_tile.images import READABLE_SUFFIXES
-from sr_tile.jobs.selection import FilePair, Selection, check_name, is_url, select_files
+from sr_tile.jobs.selection import FilePair, Selection, check_name, is_url, place_of_result, select_files
 from sr_tile.system.stopping import temporary_folder
 
 
@@ -97,7 +97,7 @@ def select_urls(inputs: Sequence[str], output: str, *, recursive: bool = False, 
     left_out = Selection()
     for item in inputs:
         for source, relative in _find(item, recursive, left_out):
-            place = str(PurePosixPath(relative).with_suffix(suffix)) if suffix else relative
+            place = str(place_of_result(PurePosixPath(relative), suffix))
             target = f"{output.rstrip('/')}/{place}"
             if target in found and found[target].source != source:
                 raise ArgumentError(

@@ -9,18 +9,19 @@ TIFF. WebP and AVIF are coded as a whole by their libraries; an image that EXIF 
 by libvips, to memory or, above 100 MB, to a temporary file.
 """
 
+from sr_tile.images.content import READABLE_SUFFIXES, describe_content, format_by_content, suffix_for_result
+from sr_tile.images.decoding import MAX_PIXELS
 from sr_tile.images.formats import (
-    READABLE_SUFFIXES,
     ImageInfo,
     Metadata,
     WriteOptions,
-    format_by_content,
     format_of,
     holds_alpha,
     holds_gray,
     holds_sixteen_bits,
+    is_written,
 )
-from sr_tile.images.reader import MAX_PIXELS, ImageReader
+from sr_tile.images.reader import ImageReader
 from sr_tile.images.writer import ImageWriter
 
 __all__ = [
@@ -31,9 +32,12 @@ __all__ = [
     "ImageWriter",
     "Metadata",
     "WriteOptions",
+    "describe_content",
     "format_by_content",
     "format_of",
     "holds_alpha",
     "holds_gray",
     "holds_sixteen_bits",
+    "is_written",
+    "suffix_for_result",
 ]

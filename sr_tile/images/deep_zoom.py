@@ -1,12 +1,12 @@
 """Tiles of an image at all sizes, for viewers."""
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sr_tile.errors import ImageReadError
-from sr_tile.images.vips import field_of, load, reason_of, vips
+from sr_tile.images.decoding import open_image
+from sr_tile.images.vips import field_of, reason_of, vips
 
 _SAVERS = {"jpg": ".jpg[Q=92,subsample_mode=off]", "png": ".png[compression=1]"}
 
@@ -41,21 +41,15 @@ def write_pyramid(source: Path, folder: Path, tile: int = 512) -> Pyramid:
     Raises:
         ImageReadError: the file cannot be read.
     """
-    descriptor = os.open(source, os.O_RDONLY | getattr(os, "O_BINARY", 0))
     try:
-        image = load(descriptor, "sequential", "error")
-        if field_of(image, "orientation") in range(3, 9):
-            os.lseek(descriptor, 0, os.SEEK_SET)
-            image = load(descriptor, "random", "error")
-        image = _to_srgb(image.autorot())
+        decoded = open_image(source, lenient=True)
+        image = _to_srgb(decoded.image)
         suffix = "png" if image.hasalpha() else "jpg"
         image.dzsave(
             str(folder), layout="dz", depth="onetile", suffix=_SAVERS[suffix], tile_size=tile, overlap=0, keep="none"
         )
     except vips().Error as error:
         raise ImageReadError(f"{source}: cannot be shown: {reason_of(error)}") from None
-    finally:
-        os.close(descriptor)
     folder.with_suffix(".dzi").unlink(missing_ok=True)
     Path(f"{folder}_files").rename(folder)
     levels = sum(path.is_dir() for path in folder.iterdir())

@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from sr_tile.images.exif import without_thumbnail
 from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions
-from sr_tile.images.vips import load, reason_of, vips
+from sr_tile.images.vips import load_png, reason_of, vips
 
 _PIPE_BYTES = 2**20
 AVIF_BITS = 12  # the most that the format holds
@@ -124,7 +125,7 @@ class Encoder:
     def _save(self) -> None:
         metadata = self.info.metadata
         density = {"xres": metadata.xres, "yres": metadata.yres} if metadata.xres and metadata.yres else {}
-        image = load(self._read_end, "sequential").copy(**density)
+        image = load_png(self._read_end).copy(**density)
         _attach(image, self.info, FORMATS[self.format_name].gray)
         self._image = image
         if self._killed:
@@ -138,7 +139,7 @@ class Encoder:
 def _attach(image: Any, info: ImageInfo, gray: bool) -> None:
     """Metadata onto an image; libvips writes orientation, size and density into the EXIF of each format by itself."""
     metadata, pyvips = info.metadata, vips()
-    blobs = {"exif-data": _without_thumbnail(metadata.exif), "xmp-data": metadata.xmp, "iptc-data": metadata.iptc}
+    blobs = {"exif-data": without_thumbnail(metadata.exif), "xmp-data": metadata.xmp, "iptc-data": metadata.iptc}
     # A profile of another colour space than the pixels' makes files that some programs refuse to show.
     space = b"GRAY" if info.colours == 1 and gray else b"RGB "
     if metadata.icc is not None and metadata.icc[16:20] == space:
@@ -148,25 +149,6 @@ def _attach(image: Any, info: ImageInfo, gray: bool) -> None:
             image.set_type(pyvips.GValue.blob_type, name, blob)
     image.set_type(pyvips.GValue.gint_type, "orientation", 1)
     image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
-
-
-def _without_thumbnail(exif: bytes | None) -> bytes | None:
-    """Cut the chain of directories after the first: the second describes a thumbnail of the picture before its repair.
-
-    None for a damaged block, which libvips leaves out, or fails at when it is very short.
-    """
-    head = 6 if exif is not None and exif.startswith(b"Exif\0\0") else 0
-    if exif is None or exif[head : head + 2] not in (b"II", b"MM"):
-        return None
-    order = "<" if exif[head : head + 2] == b"II" else ">"
-    try:
-        (start,) = struct.unpack_from(order + "I", exif, head + 4)
-        (entries,) = struct.unpack_from(order + "H", exif, head + start)
-        patched = bytearray(exif)
-        struct.pack_into("I", patched, head + start + 2 + 12 * entries, 0)
-    except struct.error:
-        return None
-    return bytes(patched)
 
 
 def _saver_options(format_name: str, info: ImageInfo, options: WriteOptions) -> Mapping[str, Any]:

@@ -20,15 +20,12 @@ class Format:
 
 FORMATS = {
     "png": Format("pngsave_target", (".png",), True, True, True, 2**31 - 1),
-    "jpeg": Format("jpegsave_target", (".jpg", ".jpeg"), False, False, True, 65_535),
+    "jpeg": Format("jpegsave_target", (".jpg", ".jpeg", ".jfif", ".jpe", ".jif"), False, False, True, 65_535),
     "tiff": Format("tiffsave_target", (".tif", ".tiff"), True, True, True, 2**31 - 1),
     "webp": Format("webpsave_target", (".webp",), True, False, False, 16_383),
     "avif": Format("heifsave_target", (".avif",), True, True, False, 16_384),
 }
 _TIFF_COMPRESSIONS = ("none", "deflate", "lzw")  # what every build of libvips has
-
-READABLE_SUFFIXES = frozenset(suffix for kind in FORMATS.values() for suffix in kind.suffixes)
-"""What a folder scan picks up, in lower case; a single file is opened by its content, whatever its name."""
 
 
 def format_of(path: Path | str) -> str:
@@ -41,19 +38,8 @@ def format_of(path: Path | str) -> str:
     for name, kind in FORMATS.items():
         if suffix in kind.suffixes:
             return name
-    known = ", ".join(sorted(READABLE_SUFFIXES))
-    raise ImageWriteError(f"{path}: no image format has the suffix '{suffix}': use one of {known}")
-
-
-def format_by_content(head: bytes) -> str | None:
-    """Name of the format of a file by its first 16 bytes; None for what is not read here."""
-    if head[4:8] == b"ftyp":
-        return "avif" if head[8:12] in (b"avif", b"mif1", b"miaf") else None
-    if head[:4] == b"RIFF":
-        return "webp" if head[8:12] == b"WEBP" else None
-    known = {b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg"}
-    known.update(dict.fromkeys((b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"), "tiff"))
-    return next((name for mark, name in known.items() if head.startswith(mark)), None)
+    known = ", ".join(sorted(suffix for kind in FORMATS.values() for suffix in kind.suffixes))
+    raise ImageWriteError(f"{path}: no format that is written has the suffix '{suffix}': use one of {known}")
 
 
 def holds_alpha(format_name: str) -> bool:
@@ -71,6 +57,11 @@ def holds_gray(format_name: str) -> bool:
     return kind_of(format_name).gray
 
 
+def is_written(format_name: str) -> bool:
+    """Whether images are written in this format, and not only read."""
+    return format_name in FORMATS
+
+
 def kind_of(format_name: str) -> Format:
     if format_name not in FORMATS:
         raise ArgumentError(f"unknown image format {format_name!r}: use one of {', '.join(FORMATS)}")
@@ -83,7 +74,9 @@ class Metadata:
 
     exif is as it was read: the writer sets its orientation to 1 and its size to that of the output, and leaves out the
     thumbnail. From and to a TIFF it is what describes the picture, and not what describes the pixels of that file.
-    xres and yres are pixels per millimetre; None: unknown.
+    xres and yres are pixels per millimetre; None: unknown. cicp: colour primaries, transfer and matrix by the numbers of
+    ITU-T H.273, and 1 for full range. png_colour: chunks gAMA, cHRM and sRGB as they are. text: (keyword, text) of PNG, and
+    comments under "Comment".
     """
 
     icc: bytes | None = None
@@ -92,6 +85,9 @@ class Metadata:
     iptc: bytes | None = None
     xres: float | None = None
     yres: float | None = None
+    cicp: tuple[int, int, int, int] | None = None
+    png_colour: tuple[tuple[bytes, bytes], ...] = ()
+    text: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)

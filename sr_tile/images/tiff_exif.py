@@ -19,6 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from sr_tile.images.formats import ImageInfo
+from sr_tile.images.tiff_directory import ODD, Layout, bytes_at, entries_at, read_header
 
 log = logging.getLogger("sr_tile")
 
@@ -37,29 +38,7 @@ _ASCII, _LONG, _UTF8, _LONG8 = 2, 4, 129, 16
 # By type, the bytes that swap together.
 _UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 1, 7: 1, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, _UTF8: 1}
 _SIZES = _UNITS | {5: 8, 10: 8}  # a rational is two numbers
-_MAX_VALUE, _MAX_ENTRIES = 2**16, 4096  # libexif takes no larger block; more entries are a damaged file
-_ODD = (struct.error, ValueError, OverflowError)
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """order: < or >, as struct has it."""
-
-    order: str
-    big: bool
-
-    @property
-    def count(self) -> struct.Struct:
-        return struct.Struct(self.order + ("Q" if self.big else "H"))
-
-    @property
-    def entry(self) -> struct.Struct:
-        """Tag, type, count, and the value or its position."""
-        return struct.Struct(self.order + ("HHQ8s" if self.big else "HHI4s"))
-
-    @property
-    def offset(self) -> struct.Struct:
-        return struct.Struct(self.order + ("Q" if self.big else "I"))
+_MAX_VALUE = 2**16  # libexif takes no larger block
 
 
 @dataclass
@@ -70,34 +49,24 @@ class _Directory:
     children: dict[int, "_Directory"] = field(default_factory=dict)
 
 
-def read_exif(path: Path) -> bytes | None:
+def read_exif(path: Path, position: int | None = None) -> bytes | None:
     """The EXIF block of a TIFF or BigTIFF; None where there is none, or none that can be understood.
+
+    Args:
+        path: of the file.
+        position: where the directory of the picture lies; None: the first one.
 
     Without what describes the pixels of this file: orientation, size, density, profile; those are read elsewhere.
     """
     try:
         with path.open("rb") as file:
-            directory = _parse(file)
-    except (OSError, *_ODD) as error:
+            directory = _parse(file, position)
+    except ODD as error:
         log.debug("%s: EXIF left out: %s", path, error)
         return None
     if not directory.values and not directory.children:
         return None
-    return _PREFIX + b"II*\0" + struct.pack("<I", 8) + _pack(directory, 8, _Layout("<", False))
-
-
-def has_odd_text(path: Path) -> bool:
-    """Whether directory 0 holds text of another type, or with a zero inside as EXIF's copyright has it: libtiff warns."""
-    with contextlib.suppress(OSError, *_ODD), path.open("rb") as file:
-        layout, position = _header(file)
-        for tag, kind, count, inline in layout.entry.iter_unpack(_entries(file, position, layout)):
-            if tag in _TEXT and count <= _MAX_VALUE:
-                value = (
-                    inline[:count] if count <= len(inline) else _bytes_at(file, layout.offset.unpack(inline)[0], count)
-                )
-                if kind != _ASCII or b"\0" in value.rstrip(b"\0"):
-                    return True
-    return False
+    return _PREFIX + b"II*\0" + struct.pack("<I", 8) + _pack(directory, 8, Layout("<", False))
 
 
 def append_exif(descriptor: int, info: ImageInfo) -> None:
@@ -116,10 +85,10 @@ def append_exif(descriptor: int, info: ImageInfo) -> None:
         directory = _parse(io.BytesIO(exif.removeprefix(_PREFIX)))
         _set_size(directory, info)
         with open(descriptor, "r+b", closefd=False) as file:
-            layout, position = _header(file)
+            layout, position = read_header(file)
             if layout.order != "<":
                 raise ValueError("it is big-endian")
-            own = _entries(file, position, layout)
+            own = entries_at(file, position, layout)
             at = -(-file.seek(0, os.SEEK_END) // 8) * 8
             block = _pack(directory, at, layout, own)
             pointer = layout.offset.pack(at)
@@ -128,7 +97,7 @@ def append_exif(descriptor: int, info: ImageInfo) -> None:
             file.write(bytes(at - file.tell()) + block)
             file.seek(layout.offset.size)  # 4 in a classic header, 8 in a BigTIFF's
             file.write(pointer)
-    except _ODD as error:
+    except (struct.error, ValueError, OverflowError) as error:
         log.debug("EXIF left out of the TIFF: %s", error)
 
 
@@ -138,57 +107,32 @@ def _set_size(directory: _Directory, info: ImageInfo) -> None:
         exif.values[tag] = (_LONG, struct.pack("<I", side))
 
 
-def _parse(file: BinaryIO) -> _Directory:
-    layout, position = _header(file)
-    return _read(file, position, layout)
+def _parse(file: BinaryIO, position: int | None = None) -> _Directory:
+    layout, first = read_header(file)
+    return _read(file, first if position is None else position, layout)
 
 
-def _header(file: BinaryIO) -> tuple[_Layout, int]:
-    """Layout of a TIFF and position of IFD0."""
-    head = _bytes_at(file, 0, 8)
-    order = {b"II": "<", b"MM": ">"}.get(head[:2])
-    if order is None:
-        raise ValueError("no TIFF header")
-    (version,) = struct.unpack_from(order + "H", head, 2)
-    if version not in (42, 43):
-        raise ValueError(f"TIFF version {version}")
-    layout = _Layout(order, version == 43)
-    size = layout.offset.size
-    return layout, layout.offset.unpack(_bytes_at(file, size, size))[0]
-
-
-def _bytes_at(file: BinaryIO, position: int, size: int) -> bytes:
-    file.seek(position)
-    part = file.read(size)
-    if len(part) < size:
-        raise ValueError(f"the file ends before byte {position + size}")
-    return part
-
-
-def _entries(file: BinaryIO, position: int, layout: _Layout) -> bytes:
-    """The table of a directory, as it is in the file."""
-    (count,) = layout.count.unpack(_bytes_at(file, position, layout.count.size))
-    if not 0 < count <= _MAX_ENTRIES:
-        raise ValueError(f"a directory of {count} entries")
-    return _bytes_at(file, position + layout.count.size, count * layout.entry.size)
-
-
-def _read(file: BinaryIO, position: int, layout: _Layout, which: int = 0) -> _Directory:
+def _read(file: BinaryIO, position: int, layout: Layout, which: int = 0) -> _Directory:
     """A directory and those below it, without entries that are odd; which: the tag that points to it, 0 for IFD0."""
     directory = _Directory()
-    for tag, kind, count, inline in layout.entry.iter_unpack(_entries(file, position, layout)):
-        with contextlib.suppress(*_ODD):
+    for tag, kind, count, inline in layout.entry.iter_unpack(entries_at(file, position, layout)):
+        with contextlib.suppress(*ODD):
             if tag in _CHILDREN[which]:
                 wide = struct.Struct(layout.order + ("Q" if kind in (_LONG8, 18) else "I"))
                 child = _read(file, wide.unpack_from(inline)[0], layout, tag)
                 if child.values or child.children:
                     directory.children[tag] = child
-            elif (which == 0 and tag not in _IFD0_KINDS) or tag in _LEFT_OUT or kind not in _UNITS:
+            elif (
+                tag in directory.values
+                or (which == 0 and tag not in _IFD0_KINDS)
+                or tag in _LEFT_OUT
+                or kind not in _UNITS
+            ):
                 continue
             elif 0 < (size := count * _SIZES[kind]) <= _MAX_VALUE:
                 value = inline[:size]
                 if size > len(inline):
-                    value = _bytes_at(file, layout.offset.unpack(inline)[0], size)
+                    value = bytes_at(file, layout.offset.unpack(inline)[0], size)
                 if layout.order == ">":
                     value = np.frombuffer(value, f"u{_UNITS[kind]}").byteswap().tobytes()
                 directory.values[tag] = (_ASCII if kind == _UTF8 else kind, value)
@@ -211,7 +155,7 @@ def _fit_for_ifd0(values: dict[int, tuple[int, bytes]]) -> Iterator[tuple[int, t
             yield tag, (kind, value)
 
 
-def _pack(directory: _Directory, at: int, layout: _Layout, own: bytes = b"") -> bytes:
+def _pack(directory: _Directory, at: int, layout: Layout, own: bytes = b"") -> bytes:
     """A little-endian directory and those below it, for position at; own: more entries, which keep their values."""
     entry, tags = layout.entry, directory.values.keys() | directory.children.keys()
     old = (own[start : start + entry.size] for start in range(0, len(own), entry.size))

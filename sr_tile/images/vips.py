@@ -1,7 +1,9 @@
 """The little of libvips that reader and encoder share."""
 
 import functools
-from typing import Any
+import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 
 @functools.cache
@@ -28,6 +30,81 @@ def _silence(pyvips: Any) -> None:
     pyvips.glib_lib.g_log_set_handler(b"VIPS", every_level, nothing, pyvips.ffi.NULL)
 
 
+class _Gate:
+    """Lets calls of libvips run side by side, or one alone."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running, self._begun, self._closed = 0, 0, False
+
+    def enter(self) -> int:
+        """Run beside others; the number of calls begun so far."""
+        with self._changed:
+            while self._closed:
+                self._changed.wait()
+            self._running += 1
+            self._begun += 1
+            return self._begun if self._running == 1 else 0
+
+    def leave(self, entered: int) -> bool:
+        """End; whether nothing ran at the same time."""
+        with self._changed:
+            self._running -= 1
+            self._changed.notify_all()
+            return entered == self._begun
+
+    def close(self) -> None:
+        """Wait until nothing runs, and let nothing begin."""
+        with self._changed:
+            while self._closed:
+                self._changed.wait()
+            self._closed = True
+            while self._running:
+                self._changed.wait()
+
+    def open(self) -> None:
+        with self._changed:
+            self._closed = False
+            self._changed.notify_all()
+
+
+_gate = _Gate()
+_Result = TypeVar("_Result")
+
+
+def attempt(action: Callable[[], _Result], again: Callable[[], _Result]) -> _Result:
+    """Call libvips so that what went wrong is told of the right file.
+
+    libvips keeps the texts of all errors in one place: of two calls that fail at a time, one gets both. So an action that
+    failed beside others is done again, alone.
+
+    Args:
+        action: reads.
+        again: does the same from the start, as after an error nothing goes on.
+
+    Raises:
+        pyvips.Error: it failed.
+    """
+    entered = _gate.enter()
+    try:
+        result = action()
+    except vips().Error:
+        if _gate.leave(entered):
+            raise
+    except BaseException:
+        _gate.leave(entered)
+        raise
+    else:
+        _gate.leave(entered)
+        return result
+    _gate.close()
+    try:
+        vips().vips_lib.vips_error_clear()
+        return again()
+    finally:
+        _gate.open()
+
+
 def reason_of(error: Exception) -> str:
     """One line out of libvips' several, which repeat themselves."""
     if isinstance(error, OSError):
@@ -36,14 +113,10 @@ def reason_of(error: Exception) -> str:
     return "; ".join(dict.fromkeys(line for line in lines if line))[:300] or str(error).splitlines()[0]
 
 
-def load(descriptor: int, access: str, fail_on: str = "warning") -> Any:
-    """An image out of an open file.
-
-    libvips would fill what is truncated or damaged with gray. `fail_on="error"` sees what is truncated; "warning" also
-    sees the checksums of TIFF, but stumbles over TIFF tags of a wrong type.
-    """
+def load_png(descriptor: int) -> Any:
+    """An image out of an open PNG, as a stream."""
     source = vips().Source.new_from_descriptor(descriptor)
-    return vips().Image.new_from_source(source, "", access=access, fail_on=fail_on)
+    return vips().Image.pngload_source(source, access="sequential", fail_on="warning")
 
 
 def field_of(image: Any, name: str) -> Any:

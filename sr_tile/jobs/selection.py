@@ -4,13 +4,13 @@ import glob  # pathlib has no glob over patterns with their own root
 import mimetypes
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
 
 from sr_tile.errors import ArgumentError, ImageReadError
-from sr_tile.images import READABLE_SUFFIXES
+from sr_tile.images import READABLE_SUFFIXES, suffix_for_result
 from sr_tile.jobs.report import FileResult
 
 Existing = Literal["refuse", "overwrite", "skip"]
@@ -275,7 +275,9 @@ def _add(
         ArgumentError: another file would become the same.
     """
     folder = os.path.realpath(output)
-    for found in _find(item, recursive, selection):
+    images = list(_find(item, recursive, selection))
+    places = {found.place for found in images}
+    for found in images:
         if found.problem:
             selection.pairs.append(FilePair(str(found.path), str(output / found.place), found.problem))
             continue
@@ -283,7 +285,7 @@ def _add(
         if found.by_scan and Path(source).is_relative_to(folder):
             selection.leave_out(str(found.path), "they lie in the output folder; name them to have them done")
             continue
-        target = str(output / (found.place.with_suffix(suffix) if suffix else found.place))
+        target = str(output / place_of_result(found.place, suffix, places))
         if target not in sources:
             sources[target] = str(found.path)
             selection.pairs.append(FilePair(str(found.path), target))
@@ -291,6 +293,23 @@ def _add(
             raise ArgumentError(
                 f"{sources[target]} and {found.path} would both become {target}; rename one, or do them apart"
             )
+
+
+def place_of_result(source: PurePath, suffix: str | None, taken: Set[PurePath] = frozenset()) -> PurePath:
+    """Where the result of an image goes, below the output.
+
+    Args:
+        source: the image's place.
+        suffix: wanted; None keeps the source's own, or takes `.png` where its format is only read.
+        taken: places of all images, of which a suffix that nobody asked for must not make one.
+    """
+    if suffix:
+        return source.with_suffix(suffix)
+    own = suffix_for_result(source.suffix)
+    if own == source.suffix:
+        return source
+    place = source.with_suffix(own)
+    return place if place not in taken else source.with_name(source.name + own)
 
 
 def _find(item: str, recursive: bool, selection: Selection) -> Iterator[_Found]:

@@ -14,7 +14,7 @@ from sr_tile.engines.factory import open_engines
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, SrTileError
 from sr_tile.export.find_model import find_model
-from sr_tile.images import ImageInfo, ImageReader, format_by_content
+from sr_tile.images import ImageInfo, ImageReader, describe_content, format_by_content, is_written
 from sr_tile.models import zoo
 from sr_tile.pipeline.job import ImageJob, Stats
 from sr_tile.pipeline.pipeline import Pipeline
@@ -275,14 +275,16 @@ class ModelPool:
             ImageReadError: the header is damaged, or of a kind that is not supported.
         """
         with task.source.open("rb") as file:
-            kind = format_by_content(file.read(16))
+            head = file.read(64)
+        kind = format_by_content(head)
         if kind is None:
-            what = "is empty" if not task.source.stat().st_size else "is no PNG, JPEG, TIFF, WebP or AVIF"
+            known = describe_content(head)
+            what = f"is {f'{known}, ' if known else ''}no PNG, JPEG, TIFF, WebP or AVIF" if head else "is empty"
             raise HttpError(415, "unknown_format", f"{task.name}: {what}; convert it first")
         with ImageReader(task.source) as reader:
             info = reader.info
         self.limits.check_header(info, task.name)
-        return kind, info
+        return kind if is_written(kind) else "png", info
 
     def run(self, task: ImageRequest) -> Done:
         """Do one image; call it in a thread of `pool`.

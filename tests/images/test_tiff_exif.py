@@ -233,8 +233,8 @@ def test_only_the_header_is_read(tmp_path, monkeypatch):
     asked = []
     from sr_tile.images import tiff_exif
 
-    plain = tiff_exif._bytes_at
-    monkeypatch.setattr(tiff_exif, "_bytes_at", lambda *arguments: asked.append(arguments[2]) or plain(*arguments))
+    plain = tiff_exif.bytes_at
+    monkeypatch.setattr(tiff_exif, "bytes_at", lambda *arguments: asked.append(arguments[2]) or plain(*arguments))
     assert read_exif(tmp_path / "a.tif")
     assert sum(asked) < 2000
 

@@ -1,0 +1,71 @@
+"""What a file is, by its first bytes: the formats that are read, and names for those that are not."""
+
+from sr_tile.images.formats import FORMATS
+
+READ_ONLY = {
+    "bmp": (".bmp", ".dib"),
+    "pnm": (".ppm", ".pgm", ".pbm", ".pnm"),
+    "tga": (".tga",),
+    "jpeg2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
+    "gif": (".gif",),
+    "qoi": (".qoi",),
+}
+"""Formats that are read and not written, with their suffixes; their results are PNGs where nothing else is asked for."""
+
+READABLE_SUFFIXES = frozenset(
+    suffix for suffixes in (*(kind.suffixes for kind in FORMATS.values()), *READ_ONLY.values()) for suffix in suffixes
+)
+"""What a folder scan picks up, in lower case; a single file is opened by its content, whatever its name."""
+
+_MARKS = {
+    b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff",
+    b"MM\0+": "tiff", b"GIF87a": "gif", b"GIF89a": "gif", b"qoif": "qoi", b"\xff\x4f\xff\x51": "jpeg2000",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "jpeg2000",
+}  # fmt: skip
+_HEIF = {
+    b"heic": "HEIC",
+    b"heix": "HEIC",
+    b"heim": "HEIC",
+    b"hevc": "HEIC",
+    b"hevx": "HEIC",
+    b"crx ": "a raw file (CR3)",
+}
+_OTHERS = {
+    b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"%PDF": "PDF", b"8BPS": "PSD", b"v/1\x01": "OpenEXR",
+    b"DDS ": "DDS", b"\0\0\1\0": "ICO", b"\0\0\2\0": "CUR", b"#?RADIANCE": "Radiance HDR", b"#?RGBE": "Radiance HDR",
+    b"SIMPLE  =": "FITS", b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "EPS", b"<svg": "SVG", b"\x8aMNG": "MNG",
+    b"\x8bJNG": "JNG", b"\x0a\x05\x01": "PCX", b"\x01\xda": "SGI", b"\xd7\xcd\xc6\x9a": "WMF",
+    b"PK\x03\x04": "a ZIP archive", b"gimp xcf": "XCF", b"PF\n": "PFM", b"Pf\n": "PFM", b"P7\n": "PAM", b"BLP1": "BLP",
+    b"BLP2": "BLP", b"FORM": "IFF", b"\x1aE\xdf\xa3": "a film", b"FUJIFILMCCD-RAW": "a raw file (RAF)",
+    b"IIRO": "a raw file (ORF)", b"IIU\0": "a raw file (RW2)", b"\x49\x49\xbc": "JPEG XR", b"farbfeld": "farbfeld",
+    b"BPG\xfb": "BPG", b"icns": "ICNS",
+}  # fmt: skip
+
+
+def format_by_content(head: bytes) -> str | None:
+    """Name of the format of a file by its first 16 bytes; None for what is not read, and for TGA, which nothing marks."""
+    if head[4:8] == b"ftyp":
+        return "avif" if head[8:12] in (b"avif", b"avis", b"mif1", b"miaf", b"msf1") else None
+    if head[:4] == b"RIFF":
+        return "webp" if head[8:12] == b"WEBP" else None
+    if head[:2] == b"BM" and len(head) >= 14:
+        return "bmp"
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
+        return "pnm"
+    return next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
+
+
+def describe_content(head: bytes) -> str | None:
+    """What a file is that is not read, by its first 64 bytes: `HEIC`, `PDF`; None where that is unknown."""
+    if head[4:8] == b"ftyp":
+        return _HEIF.get(head[8:12], "a film")
+    if head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"WAVE"):
+        return "a film" if head[8:12] == b"AVI " else "sound"
+    if head.lstrip()[:5] in (b"<?xml", b"<!DOC", b"<html"):
+        return "SVG" if b"<svg" in head else "a text in XML or HTML"
+    return next((name for mark, name in _OTHERS.items() if head.startswith(mark)), None)
+
+
+def suffix_for_result(suffix: str) -> str:
+    """The suffix that a result keeps; `.png` where its source is of a format that is only read."""
+    return ".png" if any(suffix.lower() in suffixes for suffixes in READ_ONLY.values()) else suffix

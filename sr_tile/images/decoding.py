@@ -1,0 +1,284 @@
+"""A file to an image of libvips and what stands beside its pixels: one way for the command line, the server, the viewer.
+
+What a file is, its content says; each format has its one loader. Faults that cost no pixels are taken out on the way in,
+and named; everything that libvips then still warns about is damage, and refused.
+"""
+
+import math
+import os
+import stat
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sr_tile.errors import ImageReadError
+from sr_tile.images import pillow_decoder
+from sr_tile.images.avif_boxes import AvifHeader, read_avif
+from sr_tile.images.content import READ_ONLY, describe_content, format_by_content
+from sr_tile.images.exif import exif_density, exif_orientation
+from sr_tile.images.formats import FORMATS, Metadata
+from sr_tile.images.jpeg_segments import read_jpeg
+from sr_tile.images.png_chunks import read_png
+from sr_tile.images.tiff_exif import read_exif
+from sr_tile.images.tiff_pixels import TiffPixels, tiff_pixels
+from sr_tile.images.vips import field_of, reason_of, vips
+from sr_tile.images.virtual_file import Piece, VirtualFile
+from sr_tile.images.xmp import merge_extended
+
+MAX_PIXELS = 2**34
+"""More pixels than this are taken for a damaged header (or an attack), and refused before anything is decoded."""
+
+_LOADERS = {"png": "pngload", "jpeg": "jpegload", "tiff": "tiffload", "webp": "webpload", "avif": "heifload"}
+_CHANNELS = {"b-w": (1, 2), "grey16": (1, 2), "srgb": (3, 4), "rgb16": (3, 4), "rgb": (3, 4), "cmyk": (4,)}
+
+
+@dataclass
+class Decoded:
+    """An open image: only its header was read.
+
+    Attributes:
+        image: of libvips, turned upright, gray or RGB, with alpha or without.
+        kind: png, jpeg, tiff, webp, avif, or one of those that are only read.
+        metadata: beside its pixels.
+        notes: what was forgiven, converted or left out, for one warning.
+        premultiplied: colours are still multiplied by alpha.
+        bits: of a channel, where libvips puts fewer than 16 into the upper ones of 16.
+        narrow: luma of AVIF goes from 16 to 235 of 255 still.
+        lenient: what JPEG's library only warns about is taken.
+        keep: must live as long as image.
+        unsupported: what libvips' reason says of the kind of file, where it is not damage.
+    """
+
+    image: Any
+    kind: str
+    metadata: Metadata
+    notes: list[str] = field(default_factory=list)
+    premultiplied: bool = False
+    bits: int = 16
+    narrow: bool = False
+    lenient: bool = False
+    keep: list[Any] = field(default_factory=list)
+    unsupported: Callable[[str], str | None] = lambda reason: None
+
+
+def open_image(path: Path, *, lenient: bool = False) -> Decoded:
+    """Open a file by its content.
+
+    Args:
+        path: of the file.
+        lenient: take what JPEG's library only warns about.
+
+    Raises:
+        ImageReadError: it is no image, of a format, kind or size that is not supported, or holds several.
+        pyvips.Error: it is damaged.
+        OSError: it cannot be opened.
+    """
+    kind = _kind(path)
+    decoded = _OPENERS.get(kind, _open_whole)(path, kind, "sequential", lenient)
+    _check(path, decoded)
+    if kind not in READ_ONLY and field_of(decoded.image, "orientation") in range(3, 9):
+        # Rows of the turned image come from all over the file.
+        decoded = _OPENERS[kind](path, kind, "random", lenient)
+    if decoded.image.interpretation == "cmyk":
+        decoded.notes.append("CMYK is converted to sRGB")
+    decoded.image = _to_rgb_or_gray(decoded.image.autorot())
+    return decoded
+
+
+def _kind(path: Path) -> str:
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ImageReadError(f"{path}: not a file: give the path of one image")
+    if status.st_size == 0:
+        raise ImageReadError(f"{path}: the file is empty (0 bytes)")
+    with path.open("rb") as file:
+        head = file.read(64)
+    kind = format_by_content(head)
+    if kind is None and path.suffix.lower() in READ_ONLY["tga"]:  # nothing in such a file says what it is
+        kind = "tga"
+    if kind is None:
+        convert = f"convert it to {', '.join(name.upper() for name in FORMATS)}"
+        what = describe_content(head)
+        raise ImageReadError(
+            f"{path}: {f'{what} is not supported' if what else 'not an image of a known format'}: {convert}"
+        )
+    return kind
+
+
+def _load(
+    path: Path, kind: str, access: str, pieces: Sequence[Piece] = (), fail_on: str = "warning", **options: Any
+) -> Any:
+    """(image, what must live as long): libvips fills what is truncated or damaged with gray unless told to fail."""
+    if pieces:
+        source = VirtualFile(path, pieces).source()
+    else:
+        # A descriptor, not a name: libvips reads options out of names such as "a[1].png".
+        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            source = vips().Source.new_from_descriptor(descriptor)
+        finally:
+            os.close(descriptor)
+    loader = getattr(vips().Image, f"{_LOADERS[kind]}_source")
+    return loader(source, access=access, fail_on=fail_on, **options), source
+
+
+def _open_png(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
+    header = read_png(path)
+    if header.frames > 1:
+        raise ImageReadError(f"{path}: holds {header.frames} pages or frames, only one is supported: split it first")
+    image, source = _load(path, kind, access)
+    image = image.copy()
+    exif = b"Exif\0\0" + header.exif if header.exif else None
+    _set(image, "orientation", exif_orientation(exif))
+    metadata = _metadata(image, header.has_density, exif=exif, xmp=header.xmp, iptc=header.iptc)
+    metadata = replace(metadata, cicp=header.cicp, png_colour=header.colour, text=tuple(header.text))
+    return Decoded(image, kind, metadata, keep=[source])
+
+
+def _open_jpeg(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
+    header = read_jpeg(path)
+    image, source = _load(path, kind, access, header.pieces, "error" if lenient else "warning")
+    metadata = _metadata(image, header.has_density)
+    notes = _forgiven(header.oddities)
+    if header.gain_map:
+        notes.append("its gain map is left out; the picture for SDR displays is taken")
+    if header.extended_xmp:
+        merged = merge_extended(metadata.xmp, header.extended_xmp)
+        metadata = replace(metadata, xmp=merged or metadata.xmp)
+        if merged is None:
+            notes.append("its extended XMP cannot be understood and is left out")
+    comments = [comment.rstrip(b"\0").decode("utf-8", "surrogateescape") for comment in header.comments]
+    metadata = replace(metadata, text=tuple(("Comment", text) for text in comments if text))
+    return Decoded(image, kind, metadata, notes, lenient=lenient, keep=[source])
+
+
+def _open_tiff(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
+    header = tiff_pixels(path)
+    if header is None:  # libvips may say what is wrong
+        image, source = _load(path, kind, access)
+        return Decoded(image, kind, replace(_metadata(image, True), exif=read_exif(path)), keep=[source])
+    if header.pictures > 1:
+        raise ImageReadError(f"{path}: holds {header.pictures} pages or frames, only one is supported: split it first")
+    planes = []
+    try:
+        for pieces in header.planes:
+            planes.append(_load(path, kind, access, pieces))
+    except vips().Error as error:
+        if what := _unsupported(header, reason_of(error)):
+            raise ImageReadError(f"{path}: {what}") from None
+        raise
+    image = planes[0][0].copy()
+    if len(planes) > 1:
+        names = {"uchar": ("b-w", "srgb", "cmyk"), "ushort": ("grey16", "rgb16", "cmyk")}.get(
+            image.format, ("multiband",) * 3
+        )
+        image = image.bandjoin([plane for plane, _ in planes[1:]]).copy(interpretation=names[header.colours // 2])
+    if header.ycbcr and header.channels == 3 and image.bands == 4:
+        image = image[:3]  # libtiff makes all colours of such files opaque RGBA
+    if header.blobs.get("icc"):
+        _set_blob(image, "icc-profile-data", header.blobs["icc"])
+    metadata = replace(_metadata(image, header.has_density, **header.blobs), exif=read_exif(path, header.position))
+    notes = _forgiven(header.oddities)
+    decoded = Decoded(image, kind, metadata, notes, header.premultiplied, keep=[source for _, source in planes])
+    decoded.unsupported = lambda reason: _unsupported(header, reason)
+    return decoded
+
+
+def _forgiven(oddities: Sequence[str]) -> list[str]:
+    return [f"taken in spite of {', '.join(oddities)}"] if oddities else []
+
+
+def _unsupported(header: TiffPixels, reason: str) -> str | None:
+    if header.bits not in (1, 2, 4, 8, 16, 32, 64):
+        return f"TIFF of {header.bits} bits a channel is not supported, only 1, 2, 4, 8 and 16: convert it"
+    if any(words in reason for words in ("not configured", "not supported", "not implemented", "unsupported")):
+        return f"TIFF with {header.compression} compression is not supported: save it without, or with LZW or deflate"
+    return None
+
+
+def _open_webp(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
+    image, source = _load(path, kind, access)
+    return Decoded(image, kind, _metadata(image, False), keep=[source])
+
+
+def _open_avif(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
+    header: AvifHeader = read_avif(path)
+    if header.sequence:
+        raise ImageReadError(f"{path}: holds a film (AVIF sequence), only one picture is supported: split it first")
+    image, source = _load(path, kind, access)
+    notes = []
+    pages, primary = field_of(image, "n-pages") or 1, field_of(image, "heif-primary") or 0
+    if pages > 1:
+        image, source = _load(path, kind, access, page=primary)
+        image = image.copy()
+        _set(image, "n-pages", 1)
+        notes.append(f"holds {pages} pictures; the primary one is taken, as browsers do")
+    metadata = replace(_metadata(image, False), cicp=header.cicp)
+    bits = field_of(image, "heif-bitdepth") or field_of(image, "bits-per-sample") or 16
+    return Decoded(
+        image, kind, metadata, notes, bits=bits if 8 < bits < 16 else 16, narrow=header.needs_range, keep=[source]
+    )
+
+
+def _open_whole(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
+    image_hwc, info = pillow_decoder.decode(path, kind)
+    image = vips().Image.new_from_array(np.ascontiguousarray(image_hwc))
+    channels, wide = image_hwc.shape[2], image_hwc.dtype == np.uint16
+    gray, colour = ("grey16", "rgb16") if wide else ("b-w", "srgb")
+    image = image.copy(interpretation=gray if channels < 3 else colour)
+    comment = info.get("comment")
+    text = comment.decode("utf-8", "surrogateescape") if isinstance(comment, bytes) else comment
+    icc = info.get("icc_profile")
+    metadata = Metadata(icc=icc or None, text=(("Comment", text),) if text else ())
+    return Decoded(image, kind, metadata)
+
+
+_OPENERS: dict[str, Callable[[Path, str, str, bool], Decoded]] = {
+    "png": _open_png, "jpeg": _open_jpeg, "tiff": _open_tiff, "webp": _open_webp, "avif": _open_avif,
+}  # fmt: skip
+
+
+def _check(path: Path, decoded: Decoded) -> None:
+    """Refuse by the header what would be read wrongly, or with a part left out."""
+    image = decoded.image
+    if image.width * image.height > MAX_PIXELS:
+        size = f"{image.width} x {image.height}"
+        raise ImageReadError(f"{path}: {size} pixels are more than {MAX_PIXELS}: cut the image into parts")
+    pages = field_of(image, "n-pages") or 1
+    if pages > 1:
+        raise ImageReadError(f"{path}: holds {pages} pages or frames, only one is supported: split it first")
+    if image.format not in ("uchar", "ushort"):
+        raise ImageReadError(f"{path}: {image.format} pixels, only 8 and 16 bit integers are supported")
+    if image.bands not in _CHANNELS.get(image.interpretation, ()):
+        what = f"{image.bands} channels of {image.interpretation}"
+        raise ImageReadError(f"{path}: {what}, only gray, RGB (each with or without alpha) and CMYK are supported")
+
+
+def _metadata(image: Any, has_density: bool, **blobs: bytes | None) -> Metadata:
+    """What libvips says, but for the blobs that were read better elsewhere."""
+    found = {key: field_of(image, f"{key}-data") for key in ("exif", "xmp", "iptc")} | blobs
+    icc = found.pop("icc", None) or field_of(image, "icc-profile-data")
+    xres, yres = (image.xres, image.yres) if has_density else (None, None)
+    if not has_density:  # WebP and AVIF have none but that of EXIF, and some JPEGs as well
+        xres, yres = exif_density(found["exif"])
+    known = bool(xres and yres and math.isfinite(xres) and math.isfinite(yres))
+    icc = None if image.interpretation == "cmyk" else icc
+    return Metadata(icc, **found, xres=xres if known else None, yres=yres if known else None)
+
+
+def _set(image: Any, name: str, value: int) -> None:
+    image.set_type(vips().GValue.gint_type, name, value)
+
+
+def _set_blob(image: Any, name: str, value: bytes) -> None:
+    image.set_type(vips().GValue.blob_type, name, value)
+
+
+def _to_rgb_or_gray(image: Any) -> Any:
+    if image.interpretation != "cmyk":
+        return image
+    depth = 16 if image.format == "ushort" else 8
+    return image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)

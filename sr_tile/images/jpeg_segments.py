@@ -1,0 +1,132 @@
+"""What stands in the segments of a JPEG before its pixels, and faults there that all viewers forgive: no pixels.
+
+Layout: ITU-T T.81, annex B; JFIF 1.02; XMP specification, part 3 (extended XMP).
+"""
+
+import re
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from sr_tile.images.virtual_file import Piece
+
+XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
+EXTENDED_PREFIX = b"http://ns.adobe.com/xmp/extension/\0"
+_SOI, _EOI, _SOS, _COM, _APP0, _APP1, _APP2, _APP14 = 0xD8, 0xD9, 0xDA, 0xFE, 0xE0, 0xE1, 0xE2, 0xEE
+_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
+_SEQUENTIAL = (0xC0, 0xC1)
+_MAX_XMP = 2**26
+_HARMLESS = re.compile(
+    r"(VipsJpeg: )?(Corrupt JPEG data: ([1-9]|[1-5]\d|6[0-4]) extraneous bytes before marker 0x(c4|d9|da|dd|fe|e[0-9a-f])"
+    r"|Inconsistent progression sequence for component .*|Unknown Adobe color transform code .*"
+    r"|Invalid SOS parameters for sequential JPEG)"
+)
+
+
+@dataclass
+class JpegHeader:
+    """Metadata of a JPEG.
+
+    Attributes:
+        pieces: of the file without the faults that libjpeg warns about; empty where there are none.
+        oddities: those faults.
+        comments: of COM segments.
+        extended_xmp: the packets that were too large for one segment, joined.
+        has_density: pixels per inch or cm are given by JFIF.
+        gain_map: a second picture makes this one brighter on displays that can do more than SDR.
+    """
+
+    pieces: list[Piece] = field(default_factory=list)
+    oddities: list[str] = field(default_factory=list)
+    comments: list[bytes] = field(default_factory=list)
+    extended_xmp: bytes | None = None
+    has_density: bool = False
+    gain_map: bool = False
+
+
+def is_harmless(reason: str) -> bool:
+    """Whether what libjpeg says in each of its lines costs no pixels."""
+    return bool(reason) and all(_HARMLESS.fullmatch(line.strip()) for line in reason.split(";"))
+
+
+def read_jpeg(path: Path) -> JpegHeader:
+    """The segments up to the first pixels; it stops where they are damaged."""
+    found = JpegHeader()
+    edits: list[tuple[int, int, bytes]] = []  # (position, bytes to leave out, bytes to put in)
+    parts: dict[bytes, dict[int, bytes]] = {}
+    totals: dict[bytes, int] = {}
+    with path.open("rb") as file:
+        for marker, start, body in _segments(file, found, edits):
+            if marker == _COM:
+                found.comments.append(body)
+            elif marker == _APP0 and body.startswith(b"JFIF\0") and len(body) >= 12:
+                found.has_density = body[7] in (1, 2)
+                if body[5] != 1:
+                    found.oddities.append("an unknown version of JFIF")
+                    edits.append((start + 5, 1, b"\1"))
+            elif marker == _APP1 and body.startswith(EXTENDED_PREFIX):
+                guid, total, offset = struct.unpack_from(">32sII", body, len(EXTENDED_PREFIX))
+                totals[guid] = total
+                parts.setdefault(guid, {})[offset] = body[len(EXTENDED_PREFIX) + 40 :]
+            if marker in (_APP1, _APP2) and (b"hdrgm:Version" in body or b"urn:iso:std:iso:ts:21496:-1" in body[:40]):
+                found.gain_map = True
+        size = path.stat().st_size
+    for guid, total in totals.items():
+        joined = b"".join(part for _, part in sorted(parts[guid].items()))
+        if len(joined) == total <= _MAX_XMP:
+            found.extended_xmp = joined
+    if edits:
+        found.pieces = list(_edited(size, sorted(edits)))
+    return found
+
+
+def _segments(
+    file: BinaryIO, found: JpegHeader, edits: list[tuple[int, int, bytes]]
+) -> Iterator[tuple[int, int, bytes]]:
+    """(marker, position of its body, body) of each segment, and the edits that markers need."""
+    file.seek(2)
+    frame = 0
+    while True:
+        position = file.tell()
+        skipped = 0
+        byte = file.read(1)
+        while byte and byte != b"\xff":
+            skipped += 1
+            byte = file.read(1)
+        while byte == b"\xff":
+            byte = file.read(1)
+        if not byte or byte == b"\0" or byte[0] == _EOI:
+            return
+        if skipped:
+            found.oddities.append(f"{skipped} bytes between two segments")
+            edits.append((position, skipped, b""))
+        marker = byte[0]
+        if marker in _ALONE:
+            continue
+        head = file.read(2)
+        if len(head) < 2 or (length := struct.unpack(">H", head)[0]) < 2:
+            return
+        start = file.tell()
+        body = file.read(length - 2)
+        if len(body) < length - 2:
+            return
+        if marker in _FRAMES:
+            frame = marker
+        if marker == _SOS:
+            if frame in _SEQUENTIAL and len(body) >= 4 and body[-3:] != b"\0\x3f\0":
+                found.oddities.append("a scan header of a progressive JPEG")
+                edits.append((start + len(body) - 3, 3, b"\0\x3f\0"))
+            return
+        yield marker, start, body
+
+
+def _edited(size: int, edits: list[tuple[int, int, bytes]]) -> Iterator[Piece]:
+    position = 0
+    for start, cut, put in edits:
+        yield Piece(position, start - position)
+        yield Piece(data=put)
+        position = start + cut
+    yield Piece(position, size - position)

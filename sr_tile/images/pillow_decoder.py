@@ -1,0 +1,72 @@
+"""Formats that libvips' wheels do not read, and are small: decoded whole by Pillow."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sr_tile.errors import ImageReadError
+
+MAX_PIXELS = 2**27
+"""More than these are not decoded: the whole image lies in memory."""
+_NAMES = {
+    "bmp": ("BMP", "DIB"),
+    "pnm": ("PPM",),
+    "tga": ("TGA",),
+    "jpeg2000": ("JPEG2000",),
+    "gif": ("GIF",),
+    "qoi": ("QOI",),
+}
+_SIXTEEN = {"I;16", "I;16L", "I;16B", "I;16N"}
+_PLAIN = {"L", "LA", "RGB", "RGBA"}
+
+
+def decode(path: Path, kind: str) -> tuple[np.ndarray, dict[str, Any]]:
+    """Pixels and Pillow's fields of an image.
+
+    Args:
+        path: of the file.
+        kind: bmp, pnm, tga, jpeg2000, gif or qoi.
+
+    Returns:
+        image_hwc: uint8 or uint16, (height, width, channels); and `info` of Pillow.
+
+    Raises:
+        ImageReadError: it is damaged, too large, animated, or of a kind of pixels that is not supported.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of its own limit, which is smaller than ours
+            with Image.open(path, formats=_NAMES[kind]) as image:
+                if image.width * image.height > MAX_PIXELS:
+                    size = f"{image.width} x {image.height}"
+                    raise ImageReadError(
+                        f"{path}: {size} pixels of {kind.upper()} are more than {MAX_PIXELS}, the most that is decoded as a "
+                        "whole: convert it to PNG or TIFF"
+                    )
+                frames = getattr(image, "n_frames", 1)
+                if frames > 1:
+                    raise ImageReadError(
+                        f"{path}: holds {frames} pages or frames, only one is supported: split it first"
+                    )
+                return _pixels(path, image), {str(name): value for name, value in image.info.items()}
+    except ImageReadError:
+        raise
+    except Exception as error:  # Pillow's plugins raise whatever a damaged file leads them to
+        text = " ".join(str(error).split()).replace(str(path), path.name)
+        raise ImageReadError(f"{path}: truncated or damaged, or a variant that is not supported: {text}") from None
+
+
+def _pixels(path: Path, image: Any) -> np.ndarray:
+    if image.mode in _SIXTEEN or (image.mode == "I" and image.format == "PPM"):
+        wide = np.asarray(image)
+        return np.clip(wide, 0, 65_535).astype(np.uint16)[..., None]
+    if image.mode in ("F", "I", "LAB", "CMYK"):
+        raise ImageReadError(f"{path}: {image.mode} pixels, only gray and RGB of 8 and 16 bit integers are supported")
+    transparent = "transparency" in image.info or image.mode in ("PA", "La", "RGBa")
+    gray = image.mode in ("1", "L", "LA", "La")
+    mode = ("LA" if gray else "RGBA") if transparent or image.mode in ("LA", "RGBA") else ("L" if gray else "RGB")
+    return np.atleast_3d(np.asarray(image.convert(mode)))
