@@ -1,6 +1,5 @@
 """Rows of pixels to files that are whole or not there."""
 
-import os
 import threading
 import weakref
 from pathlib import Path
@@ -14,7 +13,7 @@ from sr_tile.images.encoder import Encoder
 from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions, format_of
 from sr_tile.images.tiff_exif import append_exif
 from sr_tile.images.vips import reason_of
-from sr_tile.system.part_file import CLOSED_FIRST, check_replaceable, create_part, keep_owner_and_mode, remove_part
+from sr_tile.system.atomic_file import AtomicFile, TargetError
 
 
 class ImageWriter:
@@ -32,26 +31,23 @@ class ImageWriter:
         options: WriteOptions | None = None,
         overwrite: bool = False,
     ) -> None:
-        self.path, self.info, self._overwrite = Path(path), info, overwrite
+        self.path, self.info = Path(path), info
         options = options or WriteOptions()
         name = options.format or format_of(path)
         self._check_fits(name)
         self.dtype = info.dtype if FORMATS[name].sixteen_bits else np.dtype(np.uint8)
         self._rows, self._done = 0, False
-        self._target = Path(os.path.realpath(self.path))  # writes through a link, as open() does
-        self._check_target()
         try:
-            self._part, self._descriptor = create_part(self._target)
+            self._file = AtomicFile(self.path, overwrite=overwrite, durable=True)
         except OSError as error:
-            raise ImageWriteError(f"{self.path}: cannot be written: {reason_of(error)}") from None
+            raise self._unwritable(error) from None
         try:
-            self._encoder = Encoder(name, info, self.dtype, options, self._descriptor)
+            self._encoder = Encoder(name, info, self.dtype, options, self._file.descriptor)
         except (OSError, RuntimeError) as error:  # no descriptor, or no thread, left for it
-            os.close(self._descriptor)
-            remove_part(self._part)
+            self._file.discard()
             raise ImageWriteError(f"{self.path}: cannot be written: {reason_of(error)}") from None
         # Also runs at exit: a writer that was forgotten leaves no file and no thread behind.
-        self._cleanup = weakref.finalize(self, _discard, self._encoder, self._descriptor, self._part)
+        self._cleanup = weakref.finalize(self, _discard, self._encoder, self._file)
         self._lock = threading.RLock()
 
     def _check_fits(self, name: str) -> None:
@@ -63,20 +59,6 @@ class ImageWriter:
         if side > kind.max_side:
             bound = f"{name.upper()} holds at most {kind.max_side} pixels a side, not {side}"
             raise ImageWriteError(f"{self.path}: {bound}: choose {'PNG or ' if name != 'png' else ''}TIFF")
-
-    def _check_target(self) -> None:
-        if os.path.isdir(self._target):
-            raise ImageWriteError(f"{self.path}: is a folder: give the name of a file")
-        if not os.path.isdir(self._target.parent):
-            raise ImageWriteError(f"{self.path}: the folder {self._target.parent} does not exist: create it first")
-        if os.path.exists(self._target) and not self._overwrite:
-            raise ImageWriteError(
-                f"{self.path}: exists already: choose another name, or give --overwrite (overwrite=True)"
-            )
-        try:
-            check_replaceable(self._target)
-        except OSError as error:
-            raise ImageWriteError(f"{self.path}: {error.strerror}") from None
 
     def write_rows(self, rows_hwc: np.ndarray) -> None:
         """The next rows, top to bottom; waits while the encoder is behind.
@@ -111,7 +93,7 @@ class ImageWriter:
             try:
                 self._finish()
             except OSError as error:
-                raise ImageWriteError(f"{self.path}: cannot be written: {reason_of(error)}") from None
+                raise self._unwritable(error) from None
             finally:
                 self.abort()
 
@@ -122,43 +104,15 @@ class ImageWriter:
         if not self._encoder.finish():
             raise self._failed()
         if self._encoder.format_name == "tiff":
-            append_exif(self._descriptor, self.info)
-        if self._overwrite:
-            keep_owner_and_mode(self._descriptor, self._target)
-        os.fsync(self._descriptor)
-        if CLOSED_FIRST:
-            self._close()
-        self._publish()
-        self._close()
-
-    def _close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+            append_exif(self._file.descriptor, self.info)
+        self._file.commit()
 
     def _failed(self) -> ImageWriteError:
         return ImageWriteError(f"{self.path}: cannot be written: {self._encoder.failure}")
 
-    def _publish(self) -> None:
-        if self._overwrite:
-            check_replaceable(self._target)
-            self._part.replace(self._target)
-        else:
-            try:
-                os.link(self._part, self._target)  # unlike a rename, fails where the name was taken meanwhile
-            except FileExistsError:
-                raise ImageWriteError(
-                    f"{self.path}: was created by someone else meanwhile; it was left alone"
-                ) from None
-            except OSError:  # a file system without hard links
-                self._check_target()
-                self._part.rename(self._target)
-        if hasattr(os, "O_DIRECTORY"):  # makes the new name survive a power cut
-            folder = os.open(self._target.parent, os.O_RDONLY | os.O_DIRECTORY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
+    def _unwritable(self, error: OSError) -> ImageWriteError:
+        why = "" if isinstance(error, TargetError) else "cannot be written: "
+        return ImageWriteError(f"{self.path}: {why}{reason_of(error)}")
 
     def abort(self) -> None:
         """Stop, and remove the unfinished file; idempotent, does nothing to a finished one.
@@ -173,7 +127,7 @@ class ImageWriter:
                 return
             self._done = True
             self._cleanup.detach()
-            _discard(self._encoder, self._descriptor, self._part)
+            _discard(self._encoder, self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -187,8 +141,6 @@ class ImageWriter:
             self.abort()
 
 
-def _discard(saver: Encoder, descriptor: int, part: Path) -> None:
+def _discard(saver: Encoder, file: AtomicFile) -> None:
     saver.stop()
-    if descriptor >= 0:
-        os.close(descriptor)
-    remove_part(part)
+    file.discard()

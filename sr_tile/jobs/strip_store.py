@@ -19,7 +19,8 @@ from sr_tile.errors import ImageReadError, ImageWriteError, SrTileError
 from sr_tile.images import ImageInfo
 from sr_tile.images.rows import Sink
 from sr_tile.pipeline.queues import Cancelled
-from sr_tile.system.part_file import CLOSED_FIRST, create_part, remove_abandoned_parts, remove_part
+from sr_tile.system.atomic_file import AtomicFile
+from sr_tile.system.part_file import remove_abandoned_parts, remove_part
 
 _READ_BYTES = 16 * 2**20
 _TRAILER = struct.Struct("<QI")  # bytes of pixels, and their CRC-32
@@ -110,8 +111,8 @@ class StripFile:
         try:
             if self._file is None:
                 self._store.folder.mkdir(parents=True, exist_ok=True)
-                self._part, descriptor = create_part(self._store.folder / str(self.first))
-                self._file = os.fdopen(descriptor, "wb")
+                self._part = AtomicFile(self._store.folder / str(self.first), durable=True)
+                self._file = os.fdopen(os.dup(self._part.descriptor), "wb")
             self._file.write(data)
         except OSError as error:
             raise self._failed(error) from None
@@ -127,20 +128,16 @@ class StripFile:
         try:
             assert self._file is not None  # something was written
             self._file.write(_TRAILER.pack(self._size, self._checksum))
-            self._file.flush()
-            os.fsync(self._file.fileno())
-            if CLOSED_FIRST:
-                self._file.close()
-            self._part.replace(self._store.path(self.first, self.end))
-            remove_part(self._part)
             self._file.close()
+            self._part.target = self._store.path(self.first, self.end)
+            self._part.commit()
         except OSError as error:
             raise self._failed(error) from None
 
     def abort(self) -> None:
         """Remove what has no name yet; harmless where there is nothing, and while another thread writes."""
         if self._file is not None:
-            remove_part(self._part)
+            remove_part(self._part.path)
 
     def _failed(self, error: OSError) -> ImageWriteError:
         return ImageWriteError(

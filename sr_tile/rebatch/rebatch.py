@@ -1,8 +1,8 @@
 """Existing ONNX files: a fixed batch and size made dynamic or back, other conventions described, and proven by running."""
 
 import copy
-import os
 import re
+import shutil
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -16,6 +16,7 @@ from sr_tile.models.spec import METADATA_KEY, ModelSpec, write_spec
 from sr_tile.rebatch.dynamic_shapes import make_dynamic
 from sr_tile.rebatch.graph import Dim, Graph
 from sr_tile.rebatch.verify import Size, compare, other_sizes, tolerance
+from sr_tile.system.atomic_file import TargetError, atomic_write, refusal
 from sr_tile.system.stopping import temporary_folder
 
 _NODE = re.compile(r"running (?P<op>\w+) node\. Name:'(?P<name>[^']*)'|Node \((?P<name2>[^)]*)\) Op \((?P<op2>\w+)\)")
@@ -67,7 +68,8 @@ def rebatch(source: Path, target: Path, options: RebatchOptions | None = None, *
         ModelError: the file is no model that sr-tile can use, or a node prevents the options; nothing is written then.
     """
     options = options or RebatchOptions()
-    _check_target(target, overwrite)
+    if reason := refusal(target, overwrite):
+        raise ArgumentError(f"{target}: {reason}")
     model = load_model(source)
     try:
         with temporary_folder(".sr-tile-", target.parent) as folder:
@@ -76,7 +78,10 @@ def rebatch(source: Path, target: Path, options: RebatchOptions | None = None, *
             changes = _edit(model, options, first, second, target.stem)
             report = _prove(first, second, options, changes, Graph(onnx.load(second)).batch_axis_nodes())
             write_spec(second, report.spec)
-            _publish(second, target, overwrite)
+            with atomic_write(target, overwrite=overwrite, durable=True) as part:
+                shutil.copyfile(second, part)
+    except TargetError as error:
+        raise ModelLoadError(f"{target}: {error.strerror}") from None
     except OSError as error:
         raise ModelError(f"{target}: cannot be written: {error.strerror or error}") from None
     except SrTileError as error:
@@ -157,24 +162,3 @@ def _blame(error: ModelError, options: RebatchOptions, otherwise: str) -> str:
         f"{word} {value}" for word, value in (("batch", options.batch), ("size", options.size)) if value is not None
     )
     return f"node {name} ({op}) prevents {asked}: {text}; export the model again with dynamic axes"
-
-
-def _check_target(target: Path, overwrite: bool) -> None:
-    if target.is_dir() or not target.parent.is_dir():
-        raise ArgumentError(f"{target}: is a folder, or lies in one that does not exist; give the name of a new file")
-    if target.exists() and not overwrite:
-        raise ArgumentError(f"{target}: exists already; choose another name, or give --overwrite")
-
-
-def _publish(part: Path, target: Path, overwrite: bool) -> None:
-    """Give the finished file its name, which must still be free."""
-    if overwrite:
-        part.replace(target)
-        return
-    try:
-        os.link(part, target)
-    except FileExistsError:
-        raise ModelLoadError(f"{target}: was created by someone else meanwhile; it was left alone") from None
-    except OSError:  # a file system without hard links
-        _check_target(target, overwrite)
-        part.rename(target)

@@ -18,7 +18,7 @@ from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, Servi
 from sr_tile.images import ImageReader, ImageWriter, WriteOptions, format_of
 from sr_tile.images.vips import reason_of
 from sr_tile.pipeline.job import ImageJob, Outcome
-from sr_tile.system.part_file import create_part, remove_part
+from sr_tile.system.atomic_file import TargetError, atomic_write
 
 _BLOCK = 2**18
 _PATIENCE = 600.0  # seconds of being told to come back later, one image
@@ -176,34 +176,12 @@ class RemoteEnhancer:
 
     def _store(self, answer: http.client.HTTPResponse, job: _FileJob) -> None:
         """The answer into a file that appears when it is whole."""
-        target = Path(os.path.realpath(job.target))
         try:
-            part, descriptor = create_part(target)
-            try:
-                with os.fdopen(descriptor, "wb") as file:
-                    shutil.copyfileobj(answer, file, _BLOCK)
-                    if answer.length:  # http.client ends quietly where the connection does
-                        raise ServingError(f"{job.name}: the answer broke off; try again")
-                    os.fsync(file.fileno())
-                if job.overwrite:
-                    part.replace(target)
-                else:
-                    _publish(part, target)
-            finally:
-                remove_part(part)
-        except FileExistsError:
-            raise ImageWriteError(f"{job.target}: was created by someone else meanwhile; it was left alone") from None
+            with atomic_write(job.target, overwrite=job.overwrite, durable=True) as part, part.open("wb") as file:
+                shutil.copyfileobj(answer, file, _BLOCK)
+                if answer.length:  # http.client ends quietly where the connection does
+                    raise ServingError(f"{job.name}: the answer broke off; try again")
+        except TargetError as error:
+            raise ImageWriteError(f"{job.target}: {error.strerror}") from None
         except OSError as error:
             raise ImageWriteError(f"{job.target}: cannot be written: {reason_of(error)}") from None
-
-
-def _publish(part: Path, target: Path) -> None:
-    """Give a file its name, unless that is taken."""
-    try:
-        os.link(part, target)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if target.exists():
-            raise FileExistsError from None
-        part.rename(target)

@@ -5,7 +5,6 @@ from one that a killed process left, on whichever machine that was.
 """
 
 import contextlib
-import errno
 import os
 import re
 import secrets
@@ -53,21 +52,6 @@ def create_part(target: Path) -> tuple[Path, int]:
         os.close(descriptor)  # somebody took it for a file that was left, between the two steps
         remove_part(path)
     return path, descriptor
-
-
-def check_replaceable(target: Path) -> None:
-    """Refuse a target that is there and no plain file: a rename would put a file in the place of a device, pipe or socket.
-
-    Raises:
-        FileExistsError: it is one.
-    """
-    try:
-        mode = target.lstat().st_mode
-    except OSError:
-        return  # nothing there, or nothing that can be seen: writing says why
-    if not stat.S_ISREG(mode):
-        kind = "a folder" if stat.S_ISDIR(mode) else "no file but a link, device, pipe or socket"
-        raise FileExistsError(errno.EEXIST, f"is {kind}: give the name of a file", str(target))
 
 
 def keep_owner_and_mode(descriptor: int, target: Path) -> None:

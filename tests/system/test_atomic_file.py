@@ -1,10 +1,11 @@
 import os
+import stat
 import subprocess
 import sys
 
 import pytest
 
-from sr_tile.system.atomic_file import atomic_write
+from sr_tile.system.atomic_file import AtomicFile, TargetError, atomic_write, refusal
 
 
 def test_the_file_appears_whole_or_not_at_all(tmp_path):
@@ -78,3 +79,70 @@ def test_the_next_process_sweeps_what_a_killed_one_left_and_nothing_that_is_in_u
     assert len(left) == 3, left  # what the living process has, and the result
     alive.communicate(timeout=30)
     assert [path.name for path in tmp_path.iterdir()] == ["a" * 240]
+
+
+def test_a_file_that_is_replaced_hands_on_its_mode_and_a_new_one_has_the_usual(tmp_path):
+    target = tmp_path / "shared.png"
+    before = os.umask(0o027)
+    try:
+        for mode in (0o640, 0o664, 0o600):
+            with atomic_write(target, durable=True) as temporary:
+                temporary.write_text("one")
+            if mode == 0o640:
+                assert stat.S_IMODE(target.stat().st_mode) == 0o640  # 0o666 less the umask
+            target.chmod(mode)
+            with atomic_write(target) as temporary:
+                temporary.write_text("two")
+            assert stat.S_IMODE(target.stat().st_mode) == mode
+            target.unlink()
+    finally:
+        os.umask(before)
+
+
+def test_what_no_file_can_replace_is_refused(tmp_path):
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "fifo")
+    (tmp_path / "taken").write_text("old")
+    for name, overwrite, why in (
+        ("fifo", True, "is a device, pipe or socket"),
+        ("link", True, "is a device, pipe or socket"),
+        ("/dev/null", True, "is a device, pipe or socket"),
+        ("folder", True, "is a folder"),
+        ("missing/file", True, "does not exist"),
+        ("taken", False, "exists already"),
+    ):
+        with pytest.raises(TargetError, match=why), atomic_write(tmp_path / name, overwrite=overwrite):
+            raise AssertionError("was let in")
+        assert why in refusal(tmp_path / name, overwrite)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["fifo", "folder", "link", "taken"]
+    assert stat.S_ISFIFO((tmp_path / "fifo").stat().st_mode)
+
+
+def test_a_name_that_was_taken_meanwhile_is_left_alone(tmp_path, monkeypatch):
+    target = tmp_path / "file"
+    for links in (True, False):
+        if not links:
+            monkeypatch.setattr(os, "link", lambda *names: (_ for _ in ()).throw(OSError("no links here")))
+        file = AtomicFile(target, overwrite=False)
+        target.write_text("theirs")
+        with pytest.raises(TargetError, match="someone else"):
+            file.commit()
+        file.discard()
+        assert target.read_text() == "theirs"
+        target.unlink()
+        with atomic_write(target, overwrite=False) as temporary:
+            temporary.write_text("mine")
+        assert target.read_text() == "mine"
+        target.unlink()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_file_that_is_discarded_leaves_neither_a_name_nor_a_descriptor(tmp_path):
+    file = AtomicFile(tmp_path / "file")
+    os.write(file.descriptor, b"half")
+    file.discard()
+    file.discard()
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(file.descriptor)
