@@ -24,6 +24,7 @@
 A message is one line: what happened, where, the bound that was broken, what to do next.
 """
 
+import re
 import unicodedata
 
 
@@ -127,10 +128,19 @@ def printable(text: str) -> str:
     )
 
 
+_CPP_SIGNATURE = re.compile(r"[/\w.-]*\.(?:cc|h|cpp|cu|cuh|hpp):\d+ [^()]*\([^()]*\)(?: const)? ")
+
+
 def one_line(error: Exception, most: int = 300) -> str:
-    """What a library's error says, without line breaks, and cut behind `most` characters."""
-    text = printable(" ".join(str(error).split()))
-    return text if len(text) <= most else f"{text[:most]}..."
+    """What a library's error says, without line breaks; of more than `most` characters the middle is cut.
+
+    ONNX Runtime puts the signature of the C++ function that failed before the reason: that is left out.
+    """
+    text = printable(_CPP_SIGNATURE.sub("", " ".join(str(error).split())))
+    if len(text) <= most:
+        return text
+    head = most // 3
+    return f"{text[:head]}...{text[head - most :]}"
 
 
 def unexpected(error: BaseException) -> str:

@@ -16,7 +16,7 @@ from sr_tile.benchmark.arithmetic import MatrixRate, count_macs, or_none
 from sr_tile.engines.base import Engine
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, OutOfMemoryError
-from sr_tile.export.receptive_field import natural_like
+from sr_tile.models.receptive_field import natural_like
 from sr_tile.planner import Settings
 from sr_tile.system import memory
 

@@ -8,7 +8,7 @@ import numpy as np
 from sr_tile.benchmark.cells import Subject
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import GeometryError
-from sr_tile.export.receptive_field import natural_like
+from sr_tile.models.receptive_field import natural_like
 from sr_tile.planner import Settings
 from sr_tile.tiling.grid import Axis
 

@@ -23,12 +23,12 @@ from sr_tile.errors import (
     DeviceError,
     ModelLoadError,
     ModelOutputError,
-    ModelTimeoutError,
     OutOfMemoryError,
     SrTileError,
     one_line,
 )
 from sr_tile.models.onnx_files import check_references
+from sr_tile.models.probing import probe, probed
 from sr_tile.models.spec import METADATA_KEY, ModelSpec
 from sr_tile.system import memory, nvidia
 from sr_tile.system.cpu import allowed_threads
@@ -43,7 +43,6 @@ log = logging.getLogger("sr_tile")
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 _OPTION_ERROR = re.compile(r"Unknown provider option.*|Failed to parse provider option.*", re.S)
 _REBUILD_WAITS = (0.0, 0.1, 0.5, 2.0)  # seconds before each try to rebuild: other programs give memory back
-_MULTIPLES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class OnnxEngine(BaseEngine):
@@ -80,7 +79,7 @@ class OnnxEngine(BaseEngine):
         self._full: dict[tuple[int, int], int] = {}  # the most rows that each shape of tiles came in
         self._doubts = 0  # ambiguous failures since the last call that was none
         self._dtype, self.spec = self._read_spec()
-        self.spec = self._measure(self.spec)
+        self.spec = self._complete(self.spec)
 
     @property
     def identity(self) -> str:
@@ -251,34 +250,31 @@ class OnnxEngine(BaseEngine):
         if (height is None) != (width is None):
             raise ModelLoadError(f"{where}: its input {shown} fixes one side only; fix both or neither")
         fixed_tile = (height, width) if height and width else None
+        self._channels = channels  # None where the graph takes any
         spec = replace(spec, channels=channels or spec.channels, fixed_batch=batch, fixed_tile=fixed_tile)
         return _DTYPES[inputs[0].type], spec
 
-    def _measure(self, spec: ModelSpec) -> ModelSpec:
-        """Find out by running what the file does not say: the scale and the multiple of tile sizes that the graph takes."""
-        if spec.scale and (spec.multiple or spec.fixed_tile):
-            return replace(spec, multiple=spec.multiple or 1)
-        failure: SrTileError | None = None
-        for multiple in (spec.multiple,) if spec.multiple else (1,) if spec.fixed_tile else _MULTIPLES:
-            height, width = spec.fixed_tile or (64 + multiple, 64 + 2 * multiple)
-            batch: np.ndarray = np.full((spec.fixed_batch or 1, spec.channels, height, width), 0.5, self._dtype)
-            try:
-                output = self._call(batch, self._session)
-                return replace(spec, scale=self._scale_of(batch.shape, output.shape), multiple=multiple)
-            except ModelTimeoutError:
-                raise  # no other size would end
-            except (ModelOutputError, ModelLoadError) as error:
-                failure = failure or error
-        raise failure or AssertionError("no multiple was tried")
+    def _complete(self, spec: ModelSpec) -> ModelSpec:
+        """Find out by running what the file does not say; once, for it is kept in the cache by the file's hash."""
+        if spec.scale and spec.multiple:
+            return spec
+        # TensorRT would build for minutes for each shape.
+        session = open_session(self._path, Device("cpu")) if self._device.kind == "tensorrt" else self._session
 
-    def _scale_of(self, shape: tuple[int, ...], output: tuple[int, ...]) -> int:
-        scale = output[2] // shape[2] if len(output) == 4 else 0
-        if scale < 1 or output != (*shape[:2], shape[2] * scale, shape[3] * scale):
-            raise ModelLoadError(
-                f"model {self._path.name}: (N, C, H, W) = {shape} came back as {output}; sr-tile needs the same number "
-                "of rows and channels, and both sides times one whole number"
+        def run(picture: np.ndarray) -> np.ndarray:
+            batch: np.ndarray = np.ascontiguousarray(np.repeat(picture, spec.fixed_batch or 1, axis=0), self._dtype)
+            return self._call(batch, session)[:1].astype(np.float32, copy=False)
+
+        wanted = (spec.channels,) if self._channels else (spec.channels, 4 - spec.channels)
+        found = probed(self._path, spec, lambda: probe(run, spec, wanted))
+        if found.value_range != spec.value_range:
+            log.warning(
+                "model %s: takes values from %g to %g, as running it shows; if that is wrong, write down others with "
+                "`sr-tile rebatch --value-range`",
+                spec.name,
+                *found.value_range,
             )
-        return scale
+        return found
 
 
 def too_large(device: str, shape: tuple[int, ...]) -> str:

@@ -17,8 +17,8 @@ from sr_tile.errors import ArgumentError, ModelOutputError, SrTileError
 from sr_tile.export.architectures import Network, Pooling, detect
 from sr_tile.export.graph_writer import Array
 from sr_tile.export.ncnn import is_ncnn, load_ncnn
-from sr_tile.export.receptive_field import Locality, Picture, Run, measure, natural_like
 from sr_tile.export.state_dict import load_state
+from sr_tile.models.receptive_field import Locality, Picture, Run, measure, natural_like
 from sr_tile.models.spec import METADATA_KEY
 from sr_tile.system.atomic_file import atomic_write
 from sr_tile.system.hashes import sha256_of

@@ -5,13 +5,14 @@ import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from sr_tile.errors import ModelLoadError, one_line, printable
 from sr_tile.system.atomic_file import atomic_write
+from sr_tile.tiling.padding import Padding
 
 METADATA_KEY = "sr_tile"
-LARGEST = {"scale": 64, "multiple": 4096, "halo": 2**20, "tile": 8192, "channels": 4096}
+LARGEST = {"scale": 64, "multiple": 4096, "halo": 2**20, "tile": 8192, "channels": 4096, "smallest": 4096}
 """What metadata may say at most: a file that says more is damaged, or wants the machine's memory."""
 
 
@@ -23,12 +24,15 @@ class ModelSpec:
         name: how the model is called in messages.
         scale: output pixels per input pixel in each direction; None where the file does not say.
         channels: 1 (gray, or each channel by itself) or 3 (RGB), in and out.
-        multiple: tiles start and end at multiples of it (SCUNet: 64); None where the file does not say.
+        multiple: of the grid that the network works on: tiles start at multiples of it (SCUNet: 64), even where it
+            accepts every size because it pads inside; None where the file does not say.
         halo: pixels at a tile's edge that differ from the whole image, measured; None where the file does not say.
         tile: recommended side of a tile in pixels; None where the file does not say.
         value_range: the model's values of black and white, in and out.
         fixed_batch: rows of every batch, where the graph allows no other number.
         fixed_tile: (height, width) of every tile, where the graph allows no other.
+        padding: what the network puts behind the end of a picture, up to the multiple.
+        smallest: pixels a side that the graph needs at least.
         details: whatever else the metadata holds: architecture, licence, training, verification.
     """
 
@@ -41,6 +45,8 @@ class ModelSpec:
     value_range: tuple[float, float] = (0.0, 1.0)
     fixed_batch: int | None = None
     fixed_tile: tuple[int, int] | None = None
+    padding: Padding = "replicate"
+    smallest: int = 1
     details: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
 
     @classmethod
@@ -55,7 +61,8 @@ class ModelSpec:
             low, high = (float(value) for value in data.pop("value_range", (0.0, 1.0)))
             field = float(data.get("receptive_field") or 0)
             whole = {key: data.pop(key, None) for key in ("scale", "multiple", "halo", "tile")}
-            whole["channels"] = data.pop("channels", 3)
+            whole |= {"channels": data.pop("channels", 3), "smallest": data.pop("smallest", 1)}
+            padding = data.pop("padding", "replicate")
             name = printable(str(data.pop("name", name)))
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ModelLoadError(
@@ -79,7 +86,12 @@ class ModelSpec:
                 f"model {name}: metadata says receptive_field = {field}, which must be a number from 0 to "
                 f"{LARGEST['halo']}; export the model again"
             )
-        return cls(name=name, value_range=(low, high), details=data, **whole)
+        if padding not in get_args(Padding):
+            raise ModelLoadError(
+                f"model {name}: metadata says padding = {str(padding)[:40]}, which must be one of "
+                f"{', '.join(get_args(Padding))}; export the model again"
+            )
+        return cls(name=name, value_range=(low, high), padding=padding, details=data, **whole)
 
     def to_metadata(self) -> str:
         """The JSON for the model file, without what the graph itself says (fixed sizes)."""

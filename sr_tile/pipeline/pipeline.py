@@ -398,10 +398,13 @@ class _Attempt:
         """The rows that one tile contributes to a batch, in the model's range of values."""
         height, width = task.grid.tile
         outer = Region(0, task.grid.x.starts[column], height, width)
-        tile = pad(band.pixels_hwc[outer.slices], height, width, task.grid.x.multiple)
+        real = band.pixels_hwc[outer.slices]
+        tile = pad(real, height, width, task.grid.x.multiple, self._spec.padding)
         largest = 1 if tile.dtype == np.float32 else np.iinfo(tile.dtype).max
         unit = np.divide(tile.transpose(2, 0, 1), np.float32(largest), dtype=np.float32, order="C")
-        alpha = unit[-1:] if task.info.has_alpha and self._pipeline.alpha == "bicubic" else None
+        separate_alpha = task.info.has_alpha and self._pipeline.alpha == "bicubic"
+        # What stands behind the end is for the network: of alpha nothing is invented.
+        alpha = unit[-1:, : real.shape[0], : real.shape[1]] if separate_alpha else None
         low, high = self._spec.value_range
         for number, part in enumerate(task.parts):
             pixels = part.gather(unit)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, replace
 from sr_tile.errors import OutOfMemoryError
 from sr_tile.planner.costs import Costs
 from sr_tile.system import memory
-from sr_tile.tiling.grid import Axis, TileGrid, equalised_tile
+from sr_tile.tiling.grid import Axis, TileGrid, ending_tile, equalised_tile
+from sr_tile.tiling.padding import Padding
 
 SMALLEST_TILE = 32
 ENCODED_BYTES = 2**25  # blocks of finished rows on their way to the encoder
@@ -25,7 +26,9 @@ class Plan:
         costs: of calls, measured.
         overlap: pixels two neighbouring tiles share at least.
         halo: pixels of it that each tile discards.
-        multiple: tiles start and end at multiples of it.
+        multiple: tiles start at multiples of it.
+        padding: what stands behind the end of the image in a tile, up to the multiple; `own` is nothing, see `ending_tile`.
+        smallest: pixels a side that a tile has at least.
         batch: rows a call.
         strip_budget: bytes that one image under way may take outside the session, None for no bound.
     """
@@ -40,6 +43,8 @@ class Plan:
     equalised: bool = False
     sides: tuple[int, ...] = ()
     costs: Costs | None = None
+    padding: Padding = "replicate"
+    smallest: int = 1
 
     def grid(self, height: int, width: int) -> TileGrid:
         """The tiles of an image of (height, width) pixels.
@@ -70,10 +75,16 @@ class Plan:
         return good[0] if good[0] is grids[0] else min(good, key=lambda grid: (math.prod(grid.tile), grid.tile))
 
     def _axis(self, length: int, tile: int) -> Axis:
-        if self.equalised:
-            tile = equalised_tile(length, tile, self.overlap, self.multiple)
+        least = -(-self.smallest // self.multiple) * self.multiple
+        if self.fitted and length <= least:
+            tile = least
         elif self.fitted:
-            tile = min(tile, -(-length // self.multiple) * self.multiple)
+            if self.padding == "own":
+                tile = ending_tile(length, tile, self.overlap, self.multiple)
+            if self.equalised:
+                tile = max(equalised_tile(length, tile, self.overlap, self.multiple), min(tile, least))
+            else:
+                tile = min(tile, -(-length // self.multiple) * self.multiple)
         return Axis(length, tile, self.overlap, self.halo, self.multiple)
 
     def grid_for(self, height: int, width: int, channels: int, scale: int) -> TileGrid:
@@ -116,7 +127,7 @@ class Plan:
             OutOfMemoryError: the tile cannot become smaller.
         """
         half = tuple(max(1, side // 2 // self.multiple) * self.multiple for side in self.tile)
-        if not self.fitted or half == self.tile or min(half) < SMALLEST_TILE:
+        if not self.fitted or half == self.tile or min(half) < max(SMALLEST_TILE, self.smallest):
             raise OutOfMemoryError(
                 f"out of memory with one tile of {self.tile[0]} x {self.tile[1]} pixels, which cannot become smaller; "
                 "free some memory, or use a smaller model"

@@ -37,22 +37,7 @@ def plan_tiles(spec: ModelSpec, settings: Settings) -> Plan:
     """
     multiple = spec.multiple or 1
     halo = settings.halo if settings.halo is not None else spec.halo
-    if spec.fixed_tile:
-        tile = spec.fixed_tile
-        if settings.tile not in ("auto", *tile):
-            log.warning(
-                "model %s takes tiles of %d x %d only; --tile-size %s is ignored", spec.name, *tile, settings.tile
-            )
-    elif settings.tile == "auto":
-        side = -(-(spec.tile or DEFAULT_TILE) // multiple) * multiple
-        tile = (side, side)
-    else:
-        if settings.tile % multiple:
-            raise GeometryError(
-                f"tile size {settings.tile} is no multiple of {multiple}, which model {spec.name} needs; "
-                f"use {max(1, settings.tile // multiple) * multiple} or {-(-settings.tile // multiple) * multiple}"
-            )
-        tile = (settings.tile, settings.tile)
+    tile = _tile(spec, settings, multiple)
     if settings.halo is None and halo is not None and 2 * halo > min(tile) // 2:
         halo = None  # a network that looks this far leaves nothing of its tile: blending must do
     if settings.overlap != "auto":
@@ -72,8 +57,42 @@ def plan_tiles(spec: ModelSpec, settings: Settings) -> Plan:
             f"more; use an overlap of at most {max(0, min(tile) - multiple)}, or a larger tile"
         )
     automatic = settings.tile == "auto" and not spec.fixed_tile
-    plan = Plan(tile, overlap, halo, multiple, fitted=not spec.fixed_tile, equalised=automatic)
+    plan = Plan(
+        tile,
+        overlap,
+        halo,
+        multiple,
+        fitted=not spec.fixed_tile,
+        equalised=automatic,
+        padding=spec.padding,
+        smallest=1 if spec.fixed_tile else spec.smallest,
+    )
     return replace(plan, sides=_sides(spec, plan)) if automatic and not spec.fixed_batch else plan
+
+
+def _tile(spec: ModelSpec, settings: Settings, multiple: int) -> tuple[int, int]:
+    """(height, width) of a tile at most: the graph's, the user's, or the model's."""
+    if spec.fixed_tile:
+        tile = spec.fixed_tile
+        if settings.tile not in ("auto", *tile):
+            log.warning(
+                "model %s takes tiles of %d x %d only; --tile-size %s is ignored", spec.name, *tile, settings.tile
+            )
+    elif settings.tile == "auto":
+        side = -(-max(spec.tile or DEFAULT_TILE, spec.smallest) // multiple) * multiple
+        tile = (side, side)
+    else:
+        if settings.tile % multiple:
+            raise GeometryError(
+                f"tile size {settings.tile} is no multiple of {multiple}, which model {spec.name} needs; "
+                f"use {max(1, settings.tile // multiple) * multiple} or {-(-settings.tile // multiple) * multiple}"
+            )
+        if settings.tile < spec.smallest:
+            raise GeometryError(
+                f"tile size {settings.tile} is below {spec.smallest}, the least that model {spec.name} takes"
+            )
+        tile = (settings.tile, settings.tile)
+    return tile
 
 
 def _sides(spec: ModelSpec, plan: Plan) -> tuple[int, ...]:

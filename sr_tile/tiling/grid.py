@@ -13,8 +13,9 @@ One direction of an image that is cut into three tiles (the other direction is t
 
 Three kinds of pixels around a tile, three words: **halo** is real context that the network reads and we discard;
 **overlap** is what two tiles share, of which the halo goes and the rest is blended; **padding** is what we invent because
-the image has no pixel there: where the image is smaller than the tile, or its length no multiple of the alignment. Every
-tile starts on the alignment, or a network with strides or windows would see the last one through another grid.
+the image has no pixel there: where the image is smaller than the tile, or its length no multiple of the alignment; see
+`padding` for how, and `ending_tile` for where nobody can. Every tile starts on the alignment, or a network with strides
+or windows would see the last one through another grid.
 
 The number of tiles is the least that covers, and they are spread evenly, as nnU-Net does with its steps (Isensee et al.,
 Nature Methods 2021). All of this is (y, x) and (height, width), in input pixels; only `scale` crosses to output pixels.
@@ -56,7 +57,8 @@ class Axis:
 
     Args:
         length: pixels of the image in this direction, at least 1.
-        tile: pixels of a tile, at least 1; where it is larger than `length`, the rest of the one tile is padding.
+        tile: pixels of a tile, at least 1; where it is larger than `length`, the rest of the one tile is padding. Of a
+            tile that is no multiple of `multiple` only the whole ones count, but for the last tile.
         overlap: pixels that two neighbouring tiles share at least, from 0 to `tile - multiple`.
         halo: pixels discarded at each tile's edge inside the image, at most half of `overlap`.
         multiple: starts of tiles are multiples of it; the last tile ends at the image's edge, or, where that is not
@@ -89,9 +91,14 @@ class Axis:
             )
 
     @property
+    def whole(self) -> int:
+        """Pixels of a tile up to the end of its last whole cell of the grid: behind it the network pads."""
+        return self.tile // self.multiple * self.multiple
+
+    @property
     def stride(self) -> int:
         """The longest step between two tiles that keeps the overlap and the alignment."""
-        return (self.tile - self.overlap) // self.multiple * self.multiple
+        return (self.whole - self.overlap) // self.multiple * self.multiple
 
     @cached_property
     def starts(self) -> tuple[int, ...]:
@@ -107,7 +114,7 @@ class Axis:
     def cuts(self) -> tuple[int, ...]:
         """Where neighbouring inner regions meet: the middle of what the two tiles share; one less than tiles."""
         return tuple(
-            (after + before + self.tile) // 2 for before, after in zip(self.starts, self.starts[1:], strict=False)
+            (after + before + self.whole) // 2 for before, after in zip(self.starts, self.starts[1:], strict=False)
         )
 
     @property
@@ -185,11 +192,27 @@ class TileGrid:
         return len(self) * self.y.tile * self.x.tile / (self.y.length * self.x.length)
 
 
+def ending_tile(length: int, tile: int, overlap: int, multiple: int) -> int:
+    """The largest tile up to `tile` that starts on the grid and whose last one ends where the image does, unpadded.
+
+    For networks that pad what is no multiple in a way that nobody else can imitate: all tiles have one shape, and each but
+    the last one loses less than `multiple` pixels to that padding.
+
+    >>> ending_tile(331, 96, 16, 8)
+    91
+    """
+    if length <= tile:
+        return length
+    found = tile - (tile - length) % multiple
+    return found if found // multiple * multiple - overlap >= multiple else found + multiple
+
+
 def equalised_tile(length: int, tile: int, overlap: int, multiple: int = 1) -> int:
     """The smallest tile that needs no more tiles than `tile` does, so that nothing is computed for nothing.
 
     Where the image is smaller than `tile`, that is the image's length rounded up to `multiple`. The idea is chaiNNer's
-    equalised tile count. All arguments are pixels of one direction; `tile` should be a multiple of `multiple`.
+    equalised tile count. All arguments are pixels of one direction; what comes back is off the grid
+    by as much as `tile` is.
 
     >>> equalised_tile(4000, 512, 32)  # 9 tiles either way, but these compute 6 % twice, not 15 %
     473
@@ -198,7 +221,10 @@ def equalised_tile(length: int, tile: int, overlap: int, multiple: int = 1) -> i
         return min(tile, -(-length // multiple) * multiple)
     count = len(Axis(length, tile, overlap, 0, multiple).starts)
     smallest = -(-(length + (count - 1) * overlap) // count)
-    for candidate in range(-(-smallest // multiple) * multiple, tile, multiple):
-        if candidate - overlap >= multiple and len(Axis(length, candidate, overlap, 0, multiple).starts) <= count:
+    for candidate in range(smallest + (tile - smallest) % multiple, tile, multiple):
+        if (
+            candidate // multiple * multiple - overlap >= multiple
+            and len(Axis(length, candidate, overlap, 0, multiple).starts) <= count
+        ):
             return candidate
     return tile

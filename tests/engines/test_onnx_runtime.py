@@ -91,7 +91,7 @@ def write(path, data):
         (lambda p: identity_model(p, 1, metadata="{broken"), "not the JSON"),
         (lambda p: identity_model(p, 1, metadata='{"scale": "2"}'), "whole number"),
         (lambda p: identity_model(p, 1, metadata='{"scale": 0}'), "whole number"),
-        (lambda p: identity_model(p, 1, metadata='{"value_range": [1, 0]}'), "empty"),
+        (lambda p: identity_model(p, 1, metadata='{"value_range": [1, 0]}'), "no range"),
     ],
 )
 def test_what_is_no_such_model_is_refused_in_one_line(tmp_path, make, words):

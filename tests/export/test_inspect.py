@@ -63,7 +63,7 @@ def test_metadata_of_others_is_shown_as_it_is(tmp_path):
     onnx.save(model, path)
     found = inspect(path, "cpu")
     assert found["metadata"] == {"author": "A. Name", "sr_tile": {"licence": "MIT"}}
-    assert found["spec"]["details"] == {"licence": "MIT"}
+    assert found["spec"]["details"] == {"licence": "MIT", "receptive_field": 1, "seam": 0.0}  # the last two measured
 
 
 def test_forged_files_are_refused_as_a_whole(tmp_path):

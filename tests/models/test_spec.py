@@ -43,3 +43,9 @@ def test_a_name_cannot_steer_a_terminal(name):
     spec = ModelSpec.from_metadata(f'{{"scale": 2, "name": "{name}"}}', "file")
     assert spec.name.isprintable()
     assert spec.name.encode()
+
+
+@pytest.mark.parametrize("text", ['{"smallest":-1}', '{"padding":"mirror"}', '{"padding":["reflect"]}'])
+def test_a_padding_that_means_nothing_is_refused(text):
+    with pytest.raises(ModelLoadError, match="model n: "):
+        ModelSpec.from_metadata(text, "n")

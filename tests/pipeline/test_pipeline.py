@@ -385,6 +385,16 @@ def test_padding_to_the_alignment_repeats(wanted, edge):
     assert padded.tolist() == expected.tolist()
 
 
+@pytest.mark.parametrize(
+    ("padding", "mode"),
+    [("replicate", "edge"), ("reflect", "reflect"), ("symmetric", "symmetric"), ("zeros", "constant")],
+)
+def test_padding_to_the_alignment_is_what_the_network_does(padding, mode):
+    tile = noise_image(5, 6)
+    expected = np.pad(tile, ((0, 3), (0, 2), (0, 0)), mode=mode)
+    np.testing.assert_array_equal(pad(tile, 8, 8, 8, padding), expected)
+
+
 def test_plan_refuses_what_cannot_be():
     with pytest.raises(GeometryError, match="overlap"):
         plan(32, 32).grid(100, 100)

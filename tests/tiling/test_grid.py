@@ -3,7 +3,7 @@ import itertools
 import pytest
 
 from sr_tile.errors import GeometryError
-from sr_tile.tiling.grid import Axis, Region, TileGrid, equalised_tile
+from sr_tile.tiling.grid import Axis, Region, TileGrid, ending_tile, equalised_tile
 
 
 def axes():
@@ -81,6 +81,19 @@ def test_equalised_tiles_need_no_more_tiles_and_waste_less(multiple):
         smaller = tile - multiple
         if fitted > 1 and smaller - 64 >= multiple:
             assert len(Axis(length, smaller, 64, 16, multiple).starts) > full
+
+
+@pytest.mark.parametrize("multiple", [2, 7, 16])
+@pytest.mark.parametrize(("tile", "overlap"), [(112, 16), (224, 0), (112, 64), (112, 96)])
+def test_tiles_that_end_where_the_image_does_start_on_the_grid_and_share_what_they_should(multiple, tile, overlap):
+    for length in range(1, 500):
+        largest = ending_tile(length, tile, overlap, multiple)
+        for side in (largest, equalised_tile(length, largest, overlap, multiple)):
+            axis = Axis(length, side, overlap, overlap // 2, multiple)
+            assert side < tile + multiple
+            assert axis.starts[-1] + side == length
+            assert all(start % multiple == 0 for start in axis.starts)
+            assert all(a + axis.whole - b >= overlap for a, b in itertools.pairwise(axis.starts))
 
 
 @pytest.mark.parametrize(

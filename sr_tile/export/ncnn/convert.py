@@ -14,7 +14,7 @@ from sr_tile.export.ncnn.frame import Frame, measure_frame
 from sr_tile.export.ncnn.operators import OPERATORS, Context
 from sr_tile.export.ncnn.param import Layer, read_param
 from sr_tile.export.ncnn.weights import WeightReader
-from sr_tile.export.receptive_field import Picture, Run
+from sr_tile.models.receptive_field import Picture, Run
 
 
 def load_ncnn(path: Path) -> tuple[Network, Run]:

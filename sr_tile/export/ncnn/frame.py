@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from sr_tile.errors import ModelLoadError, SrTileError
-from sr_tile.export.receptive_field import Picture, Run
+from sr_tile.models.receptive_field import Picture, Run
 
 FIRST = 64  # pixels; larger than twice any published border
 FEW, MANY = 8, 32  # sizes tried; a network that takes all of the few takes all

@@ -1,4 +1,4 @@
-"""Measure how far a network looks, on the exported graph itself: no list of architectures to keep up to date."""
+"""Measure how far a network looks, on its graph."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def natural_like(batch: int, channels: int, height: int, width: int, seed: int =
     return np.clip(0.5 + pictures, 0, 1).astype(np.float32)
 
 
-def measure(run: Run, channels: int, scale: int, multiple: int) -> Locality:
+def measure(run: Run, channels: int, scale: int, multiple: int, canvas: int = CANVAS) -> Locality:
     """Change one pixel and see where the output changes; cut the picture and see how far in the output differs.
 
     Args:
@@ -51,8 +51,9 @@ def measure(run: Run, channels: int, scale: int, multiple: int) -> Locality:
         channels: channels of the picture.
         scale: output pixels per input pixel.
         multiple: tiles start and end at multiples of it.
+        canvas: side of the picture.
     """
-    side = -(-CANVAS // multiple) * multiple
+    side = -(-canvas // multiple) * multiple
     picture = natural_like(1, channels, side, side)
     whole = run(picture)
     changed = picture.copy()

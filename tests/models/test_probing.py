@@ -1,0 +1,150 @@
+"""Tiled against whole on pictures that show the phase, for networks that work on a grid; and what else running tells."""
+
+import numpy as np
+import onnxruntime
+import pytest
+from onnx import helper
+from support.toys import noise_image, save_model
+
+from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.enhancer import Enhancer
+from sr_tile.errors import ModelError
+from sr_tile.planner import Settings
+
+SPATIAL = {"one": np.array([2], np.int64), "zeros": np.zeros(2, np.int64), "axes": np.array([2, 3], np.int64)}
+
+
+def cells(path, k, fill):
+    """The mean of each cell of k x k pixels; behind the end `fill`, or just the pixels that there are."""
+    weights = {**SPATIAL, "scales": np.array([1, 1, k, k], np.float32), "k": np.array([k], np.int64)}
+    weights |= {"four": np.zeros(6, np.int64), "minus": np.array([-1], np.int64)}
+    nodes = [
+        helper.make_node("Shape", ["input"], ["size"], start=2),
+        helper.make_node("Mul", ["size", "minus"], ["negative"]),
+        helper.make_node("Mod", ["negative", "k"], ["missing"]),
+        helper.make_node("Concat", ["four", "missing"], ["pads"], axis=0),
+    ]
+    last = "input"
+    if fill != "own":
+        mode = {"replicate": "edge", "reflect": "reflect", "zeros": "constant"}[fill]
+        nodes.append(helper.make_node("Pad", ["input", "pads"], ["padded"], mode=mode))
+        last = "padded"
+    nodes += [
+        helper.make_node("AveragePool", [last], ["mean"], kernel_shape=[k, k], strides=[k, k], ceil_mode=1),
+        helper.make_node(
+            "Resize",
+            ["mean", "", "scales"],
+            ["up"],
+            mode="nearest",
+            nearest_mode="floor",
+            coordinate_transformation_mode="asymmetric",
+        ),
+        helper.make_node("Slice", ["up", "zeros", "size", "axes"], ["output"]),
+    ]
+    return save_model(path, nodes, weights=weights)
+
+
+def whole(path, image):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    picture = (image / np.float32(255)).transpose(2, 0, 1)[None].astype(np.float32)
+    (result,) = session.run(None, {"input": picture})
+    return np.rint(np.clip(result[0].transpose(1, 2, 0), 0, 1) * 255).astype(int)
+
+
+@pytest.mark.parametrize(
+    ("k", "fill"),
+    [
+        (2, "own"),
+        (3, "replicate"),
+        (4, "reflect"),
+        (7, "own"),
+        (7, "zeros"),
+        (8, "own"),
+        (8, "reflect"),
+        (12, "replicate"),
+    ],
+)
+def test_tiles_equal_the_whole_picture_for_networks_that_pad_inside(tmp_path, k, fill):
+    path = cells(tmp_path / "m.onnx", k, fill)
+    image = noise_image(131, 173)
+    with Enhancer(path, device="cpu", settings=Settings(tile=8 * k)) as enhancer:
+        assert enhancer.engine.spec.multiple == k
+        result = enhancer.enhance(image)
+    assert np.abs(result.astype(int) - whole(path, image)).max() <= 1
+
+
+@pytest.mark.parametrize("k", [5, 7, 12, 24, 48, 128])
+def test_sizes_that_the_graph_takes_are_found(tmp_path, k):
+    nodes = [
+        helper.make_node("SpaceToDepth", ["input"], ["deep"], blocksize=k),
+        helper.make_node("DepthToSpace", ["deep"], ["output"], blocksize=k),
+    ]
+    image = noise_image(70, 91)
+    for metadata in (None, f'{{"multiple": {k}}}'):
+        path = save_model(tmp_path / "m.onnx", nodes, metadata=metadata)
+        with Enhancer(path, device="cpu") as enhancer:
+            assert enhancer.engine.spec.multiple == k
+            np.testing.assert_array_equal(enhancer.enhance(image), image)
+
+
+@pytest.mark.parametrize("reach", [3, 21])
+def test_small_pictures_are_padded_up_to_what_runs(tmp_path, reach):
+    pads = {"pads": np.array([0, 0, reach, reach, 0, 0, reach, reach], np.int64)}
+    window = {"from": np.array([reach] * 2, np.int64), "to": np.array([-reach] * 2, np.int64), "axes": SPATIAL["axes"]}
+    nodes = [
+        helper.make_node("Pad", ["input", "pads"], ["padded"], mode="reflect"),
+        helper.make_node("Slice", ["padded", "from", "to", "axes"], ["output"]),
+    ]
+    path = save_model(tmp_path / "m.onnx", nodes, weights={**pads, **window})
+    with Enhancer(path, device="cpu") as enhancer:
+        assert enhancer.engine.spec.smallest == reach + 1
+        for size in ((1, 1), (reach, 100), (100, reach + 1)):
+            image = noise_image(*size)
+            np.testing.assert_array_equal(enhancer.enhance(image), image)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_that_the_export_left_open_are_found(tmp_path, channels):
+    weights = {"w": np.eye(channels, dtype=np.float32)[..., None, None]}
+    nodes = [helper.make_node("Conv", ["input", "w"], ["output"])]
+    path = save_model(tmp_path / "m.onnx", nodes, weights=weights, shape=tuple("abcd"), out_shape=tuple("efgh"))
+    image = noise_image(20, 30)
+    with Enhancer(path, device="cpu") as enhancer:
+        assert enhancer.engine.spec.channels == channels
+        np.testing.assert_array_equal(enhancer.enhance(image), image)
+
+
+@pytest.mark.parametrize("white", [1.0, 255.0])
+def test_the_range_of_values_is_found_and_said(tmp_path, white, caplog):
+    weights = {"low": np.array(0, np.float32), "high": np.array(white, np.float32)}
+    nodes = [helper.make_node("Clip", ["input", "low", "high"], ["output"])]
+    if white > 1:
+        nodes = [
+            helper.make_node("Clip", ["input", "low", "high"], ["clipped"]),
+            helper.make_node("Round", ["clipped"], ["output"]),
+        ]
+    path = save_model(tmp_path / "m.onnx", nodes, weights=weights)
+    image = noise_image(40, 50)
+    with Enhancer(path, device="cpu") as enhancer:
+        assert enhancer.engine.spec.value_range == (0.0, white)
+        np.testing.assert_array_equal(enhancer.enhance(image), image)
+    assert ("--value-range" in caplog.text) == (white > 1)
+
+
+def test_what_was_found_is_kept_by_the_files_hash(tmp_path, monkeypatch):
+    monkeypatch.setattr("sr_tile.models.probing.cache_folder", lambda *names: tmp_path / "cache")
+    path = cells(tmp_path / "m.onnx", 4, "reflect")
+    first = OnnxEngine(path, "cpu").spec
+    monkeypatch.setattr("sr_tile.engines.onnx_runtime.probe", None)  # running again would fail
+    second = OnnxEngine(path, "cpu").spec
+    assert (second, second.details) == (first, first.details)
+    assert second.padding == "reflect"
+
+
+def test_the_first_failure_is_what_is_said(tmp_path):
+    weights = {"shape": np.array([1, 3, 17, 19], np.int64)}
+    path = save_model(
+        tmp_path / "m.onnx", [helper.make_node("Reshape", ["input", "shape"], ["output"])], weights=weights
+    )
+    with pytest.raises(ModelError, match="cannot be reshaped"):
+        OnnxEngine(path, "cpu")
