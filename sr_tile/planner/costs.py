@@ -61,10 +61,25 @@ class Costs:
         """Pixels of the largest call that was measured."""
         return max(point.pixels for point in self.points)
 
+    @cached_property
+    def _line(self) -> tuple[float, float]:
+        """(a, b) of `a + b * pixels` bytes, above all points: what the first call takes once is no price of a pixel."""
+        pixels = np.array([point.pixels for point in self.points], float)
+        sizes = np.array([point.size for point in self.points], float)
+        slope = float(np.polyfit(pixels, sizes, 1)[0]) if len(set(pixels)) > 1 else 0.0
+        if slope <= 0:
+            return 0.0, float(max(sizes / pixels))
+        return max(0.0, float(max(sizes - slope * pixels))), slope
+
     @property
     def bytes_per_pixel(self) -> float:
-        """The dearest pixel: allocators round and reuse, so the dearest is the safe price."""
-        return max(point.size / point.pixels for point in self.points)
+        """Bytes that one pixel more takes."""
+        return self._line[1]
+
+    def call_bytes(self, pixels: float) -> float:
+        """Of one call, and of what a process takes once."""
+        fixed, slope = self._line
+        return fixed + slope * pixels
 
     def seconds(self, pixels: int) -> float:
         """Of one call."""

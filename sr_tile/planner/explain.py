@@ -45,7 +45,7 @@ def weigh(plan: Plan, sizes: Sequence[tuple[int, int]], costs: Costs | None) -> 
         calls=sum(-(-len(grid) // plan.batch) for grid in grids),
         redundancy=sum(len(grid) * math.prod(grid.tile) for grid in grids) / sum(math.prod(size) for size in sizes),
         seconds=sum(costs.seconds_of(grid, plan.batch) for grid in grids) if costs else None,
-        call_bytes=most * costs.bytes_per_pixel if costs else None,
+        call_bytes=costs.call_bytes(most) if costs else None,
     )
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from sr_tile.engines.base import Engine
-from sr_tile.errors import OutOfMemoryError
+from sr_tile.errors import DeviceError, OutOfMemoryError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner.costs import Costs, Point
 from sr_tile.system.atomic_file import atomic_write
@@ -22,13 +22,13 @@ log = logging.getLogger("sr_tile")
 
 Shape = tuple[int, int, int]  # rows, height, width
 
-TIMED_CALLS = 2  # a shape, after one that meets cold memory
+TIMED_CALLS = 2  # a shape, after one that meets cold memory and builds plans
 SHAPES = {
     "cpu": ((1, 128), (1, 256), (4, 256), (1, 512), (1, 768)),
     "gpu": ((1, 128), (1, 256), (4, 256), (1, 512), (1, 1024), (4, 1024)),
 }
-WATCH_SECONDS = 0.003
-FORMAT = 1  # of the files in the cache
+WATCH_SECONDS = 0.01
+FORMAT = 2  # of the files in the cache; 1 billed what the first call takes once to its pixels
 
 
 def shapes_to_measure(engine: Engine, largest: tuple[int, int]) -> list[Shape]:
@@ -72,28 +72,30 @@ def measure(
     """
     path = _path(engine, folder)
     known = {} if remeasure else _read(path)
-    sizes: dict[Shape, float] = {}  # bytes of the shapes that are new
-    price, before = 0.0, 0
+    new: list[Shape] = []
+    found: list[Point] = []
+    before = 0
     for shape in shapes:
-        pixels = math.prod(shape)
-        if price * pixels > budget:
+        # On a device, the first point holds what is taken once; an attempt that fails costs nothing there.
+        if len(found) > (not engine.uses_host_memory) and Costs(found).call_bytes(math.prod(shape)) > budget:
             break
         if shape not in known:
-            if not sizes:
+            if not new:
                 engine.rebuild()
                 before = engine.memory_used()
             try:
-                sizes[shape] = max(_peak(engine, shape) - before, 4.0 * pixels * values_per_pixel(engine.spec))
+                known[shape] = _point(engine, shape, before)
             except OutOfMemoryError:
                 engine.rebuild()
                 break
-        price = max(price, (known[shape].size if shape in known else sizes[shape]) / pixels)
-    if sizes:
-        times = _times(engine, list(sizes))
-        known |= {shape: Point(*shape, times[shape], size) for shape, size in sizes.items()}
+            new.append(shape)
+        found.append(known[shape])
+    if new:
         _write(path, known)
-    found = [known[shape] for shape in shapes if shape in known and price * math.prod(shape) <= budget]
-    return Costs(found or [known[shapes[0]]]) if shapes[0] in known else None
+        if not engine.uses_host_memory:
+            engine.rebuild()  # the arena holds what all shapes took
+    fitting = [point for point in found if point.size <= budget]
+    return Costs(fitting or found[:1]) if found else None
 
 
 def remembered(engine: Engine, shapes: Sequence[Shape], folder: Path | None = None) -> Costs | None:
@@ -113,37 +115,42 @@ def _batch(engine: Engine, shape: Shape) -> np.ndarray:
     return np.full((rows, engine.spec.channels, height, width), 0.5, np.float32)
 
 
-def _peak(engine: Engine, shape: Shape) -> int:
+def _point(engine: Engine, shape: Shape, before: int) -> Point:
+    """Seconds and bytes of a shape, in calls in a row: a runtime keeps what it prepared for the last shape only.
+
+    The better of each is taken, for other programs make calls slower and memory scarcer, never the reverse.
+    """
+    batch = _batch(engine, shape)
+    engine.run(batch)
+    seconds, size = math.inf, math.inf
+    for _ in range(TIMED_CALLS):
+        start = time.perf_counter()
+        peak = _peak(engine, batch)
+        seconds = min(seconds, time.perf_counter() - start)
+        size = min(size, peak - before)
+    return Point(*shape, seconds, max(size, 4.0 * math.prod(shape) * values_per_pixel(engine.spec)))
+
+
+def _peak(engine: Engine, batch_nchw: np.ndarray) -> int:
     """The most bytes in use on the device during and after a call; runtimes may give back what they took."""
     most, stop = 0, threading.Event()
 
     def watch() -> None:
         nonlocal most
         while not stop.wait(WATCH_SECONDS):
-            most = max(most, engine.memory_used())
+            with contextlib.suppress(DeviceError):  # the call itself will say so
+                most = max(most, engine.memory_used())
 
     watcher = threading.Thread(target=watch, name="watch memory", daemon=True)
     watcher.start()
     try:
-        output = engine.run(_batch(engine, shape))
+        output = engine.run(batch_nchw)
         after = engine.memory_used()
         del output
     finally:
         stop.set()
         watcher.join()
     return max(most, after)
-
-
-def _times(engine: Engine, shapes: Sequence[Shape]) -> dict[Shape, float]:
-    """Seconds of the best call of each; in turn, so that what else the machine does meets all of them."""
-    best = dict.fromkeys(shapes, math.inf)
-    for _ in range(TIMED_CALLS):
-        for shape in shapes:
-            batch = _batch(engine, shape)
-            start = time.perf_counter()
-            engine.run(batch)
-            best[shape] = min(best[shape], time.perf_counter() - start)
-    return best
 
 
 def _path(engine: Engine, folder: Path | None) -> Path:

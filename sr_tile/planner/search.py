@@ -61,8 +61,16 @@ class MemoryBudget:
         return cls(budget, call, settings.mem_limit is not None and on_cpu, on_cpu, waiting)
 
     def bytes_per_pixel(self, costs: Costs | None) -> float:
-        """Bytes that a pixel of a call takes."""
+        """Bytes that one pixel more in a call takes."""
         return (costs.bytes_per_pixel if costs else ASSUMED_PRICE) + (self.waiting if self.on_cpu else 0.0)
+
+    def call_bytes(self, costs: Costs | None, pixels: float) -> float:
+        """Bytes that a call takes."""
+        return self.bytes_per_pixel(costs) * pixels + (costs.call_bytes(0) if costs else 0.0)
+
+    def rows(self, costs: Costs | None, pixels: float) -> int:
+        """Tiles of so many pixels that fit into a call."""
+        return int((self.call - self.call_bytes(costs, 0)) / (self.bytes_per_pixel(costs) * pixels))
 
 
 def smallest(engines: Sequence[Engine]) -> Engine:
@@ -101,7 +109,7 @@ def make_plan(
         plan, expected_pixels = replace(plan, sides=()), None  # each new shape is built for minutes
     costs = find_costs(engine, plan, settings, budget, expected_pixels=expected_pixels, remeasure=remeasure)
     if costs or budget.bounded:
-        plan = _shrunk(plan, budget, budget.bytes_per_pixel(costs))
+        plan = _shrunk(plan, budget, costs)
     options = candidates(plan, settings, budget, costs)
     plan = best_of(options, plan.tile) if options else _by_rule(plan, settings, budget, costs)
     fixed = engine.spec.fixed_batch
@@ -168,11 +176,11 @@ def candidates(plan: Plan, settings: Settings, budget: MemoryBudget, costs: Cost
     sides = [side for side in plan.sides if side**2 <= MAX_EXTRAPOLATION * costs.largest]
     if plan.sides and not sides:
         return []
-    most = {side: int(budget.call / (budget.bytes_per_pixel(costs) * side**2)) for side in sides}
+    most = {side: budget.rows(costs, side**2) for side in sides}
     found = []
     for tile in [(side, side) for side in sides] or [plan.tile]:
         pixels = math.prod(tile)
-        fits = int(budget.call / (budget.bytes_per_pixel(costs) * pixels))
+        fits = max(0, budget.rows(costs, pixels))
         if settings.batch == "auto":
             useful = min(fits, max(1, costs.largest // pixels))
             batches = [2**power for power in range(useful.bit_length())]
@@ -205,22 +213,22 @@ def _by_rule(plan: Plan, settings: Settings, budget: MemoryBudget, costs: Costs 
     if settings.batch != "auto" and not budget.bounded:
         return replace(plan, batch=settings.batch)
     pixels = math.prod(plan.tile)
-    fits = max(1, int(budget.call / (budget.bytes_per_pixel(costs) * pixels)))
+    fits = max(1, budget.rows(costs, pixels))
     if settings.batch != "auto":
         return replace(plan, batch=min(fits, settings.batch))
     wanted = max(1, PIXELS_PER_CALL["cpu" if budget.on_cpu else "gpu"] // pixels)
     return replace(plan, batch=wanted if wanted <= fits else 2 ** (fits.bit_length() - 1))
 
 
-def _shrunk(plan: Plan, budget: MemoryBudget, price: float) -> Plan:
+def _shrunk(plan: Plan, budget: MemoryBudget, costs: Costs | None) -> Plan:
     """The plan with tiles so small that one of them fits, where its price is known."""
-    while price * math.prod(plan.tile) > budget.call:
+    while budget.rows(costs, math.prod(plan.tile)) < 1:
         try:
             plan = plan.smaller()
         except OutOfMemoryError:
             if not budget.bounded:
                 return plan  # the device has the last word
-            needed = 2 * price * math.prod(plan.tile) + memory.process_ram()
+            needed = 2 * budget.call_bytes(costs, math.prod(plan.tile)) + memory.process_ram()
             raise OutOfMemoryError(
                 f"--mem-limit leaves {memory.format_size(max(0, 2 * budget.call))} to work in, and the smallest tiles, "
                 f"{plan.tile[0]} x {plan.tile[1]}, need about {memory.format_size(needed / HEADROOM)} in all; raise it"

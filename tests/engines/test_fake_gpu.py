@@ -211,3 +211,97 @@ def test_standard_output_is_ours_where_libraries_are_missing(tmp_path):
         check=True,
     )
     assert done.stdout == ""
+
+
+def plan_on(gpu):
+    """The plan for large work, what two threads then take at most, each twice, and what the card has for us."""
+    from sr_tile.planner import Settings, make_plan
+
+    engine = OnnxEngine(X2, "cuda:0")
+    free = engine.memory_free()
+    plan = make_plan(engine, Settings(), expected_pixels=2**62)
+    batch = np.zeros((plan.batch, 3, *plan.tile), np.float32)
+    engine.rebuild()
+    gpu.peak(reset=True)
+    threads = [threading.Thread(target=lambda: [engine.run(batch) for _ in range(2)]) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return plan, gpu.peak(), free
+
+
+def check_plan(gpu, least):
+    """Only bytes are real here, so each call takes the same time, and the plan fills the card."""
+    plan, peak, free = plan_on(gpu)
+    assert plan.batch * plan.tile[0] * plan.tile[1] >= least
+    assert peak + 300 * 2**20 < free
+    pixels = plan.costs.points[-1].pixels  # and the price is what a call really takes
+    engine = OnnxEngine(X2, "cuda:0")
+    before = gpu.live()
+    engine.run(np.zeros((pixels // 2**16, 3, 256, 256), np.float32))
+    assert 0.95 < plan.costs.bytes_per_pixel * pixels / (gpu.live() - before) < 1.35
+
+
+# What the first call takes once (here 300 MB) was billed to the smallest shape: 65,536, 262,144 and 1,048,576 pixels a call.
+@on_fake_gpu(FAKE_TOTAL_MB=8192, FAKE_LAZY_MB=300, FAKE_CALL_MS=50)
+def test_a_small_card_is_filled_and_not_overfilled(gpu):
+    check_plan(gpu, 4 * 65536)
+
+
+@pytest.mark.slow
+@on_fake_gpu(FAKE_TOTAL_MB=24576, FAKE_LAZY_MB=300, FAKE_CALL_MS=300)
+def test_a_card_of_24_gb_is_filled_and_not_overfilled(gpu):
+    check_plan(gpu, 4 * 262144)
+
+
+@pytest.mark.slow
+@on_fake_gpu(FAKE_LAZY_MB=300, FAKE_CALL_MS=300)
+def test_a_card_of_80_gb_is_filled_and_not_overfilled(gpu):
+    check_plan(gpu, 4 * 1048576)
+
+
+@on_fake_gpu()
+def test_a_timed_call_builds_no_plans(gpu, monkeypatch):
+    from sr_tile.planner import measure
+
+    engine, plans = OnnxEngine(X2, "cuda:0"), []
+
+    def peak(*arguments):
+        before = gpu.count("plans")
+        taken = original(*arguments)
+        plans.append(gpu.count("plans") - before)
+        return taken
+
+    original = measure._peak
+    monkeypatch.setattr(measure, "_peak", peak)
+    shapes = [(1, 64, 64), (2, 64, 64), (1, 128, 128)]
+    measure.measure(engine, shapes, 2**40, remeasure=True)
+    assert plans == [0] * len(shapes) * measure.TIMED_CALLS
+
+
+@on_fake_gpu()
+def test_memory_of_other_programs_that_comes_and_goes_has_no_price(gpu, monkeypatch):
+    from sr_tile.planner import measure
+
+    engine, shapes = OnnxEngine(X2, "cuda:0"), [(1, 64, 64), (1, 128, 128), (4, 128, 128)]
+    expected = measure.measure(engine, shapes, 2**40, remeasure=True).bytes_per_pixel
+    original, calls = measure._peak, []
+
+    def peak(*arguments):
+        calls.append(None)
+        gpu.others(5000 if len(calls) % 2 else 500)
+        return original(*arguments)
+
+    monkeypatch.setattr(measure, "_peak", peak)
+    assert measure.measure(engine, shapes, 2**40, remeasure=True).bytes_per_pixel == pytest.approx(expected)
+
+
+@on_fake_gpu()
+def test_no_change_of_batch_size_reaches_the_gpu(gpu):
+    engine = OnnxEngine(X2, "cuda:0")
+    engine.run(SOME)
+    gpu.reset()
+    for rows in (4, 3, 1, 2, 4):
+        assert engine.run(SOME[:rows]).shape == (rows, 3, 512, 512)
+    assert gpu.count("plans") == 0

@@ -22,7 +22,7 @@ class Session:
         self.session, self.shapes, self.before = session, [], lambda: None
         self.get_inputs, self.get_outputs = session.get_inputs, session.get_outputs
 
-    def run(self, names, feeds):
+    def run(self, names, feeds, options=None):
         (pixels,) = feeds.values()
         self.shapes.append(pixels.shape)
         self.before()

@@ -9,6 +9,7 @@
 #include <map>
 #include <mutex>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define API extern "C" __attribute__((visibility("default")))
 typedef void* Handle;
@@ -130,6 +131,7 @@ static int copy(void* to, const void* from, size_t n) {
   if (int code = failure(RUNNING)) return code;
   bool source = device_of(from) >= 0, target = device_of(to) >= 0;
   if (!source && target) { counters[UP]++; counters[BYTES_UP] += n; counters[PINNED_UP] += pinned(from) ? n : 0; }
+  if (source && !target) usleep(number("FAKE_CALL_MS", 0) * 1000);  // what a call takes, whatever its size
   if (source && !target) { counters[DOWN]++; counters[BYTES_DOWN] += n; counters[PINNED_DOWN] += pinned(to) ? n : 0; }
   memcpy(to, from, n);
   return 0;
