@@ -1,5 +1,6 @@
 """Measure what calls cost, a few shapes from small to large, and remember it on disk."""
 
+import contextlib
 import hashlib
 import json
 import logging
