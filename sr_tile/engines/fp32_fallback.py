@@ -1,8 +1,9 @@
 """The float32 twin of a model in float16: same graph, same stored weights, wider arithmetic."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from sr_tile.models.onnx_files import all_graphs
 
 if TYPE_CHECKING:
     import onnx
@@ -24,18 +25,9 @@ def as_float32(path: Path) -> bytes | None:
     import onnx  # heavy, and only needed when a tile went wrong
 
     model = onnx.load(path)
-    if not sum(_widen(graph) for graph in _graphs(model.graph)) or model.ByteSize() >= 2**31:
+    if not sum(_widen(graph) for graph in all_graphs(model.graph)) or model.ByteSize() >= 2**31:
         return None
     return model.SerializeToString()
-
-
-def _graphs(graph: "onnx.GraphProto") -> Iterator["onnx.GraphProto"]:
-    """The graph, and those inside its nodes."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in ([attribute.g] if attribute.HasField("g") else []) + list(attribute.graphs):
-                yield from _graphs(inner)
 
 
 def _widen(graph: "onnx.GraphProto") -> int:

@@ -42,6 +42,12 @@ def format_of(path: Path | str) -> str:
     raise ImageWriteError(f"{path}: no format that is written has the suffix '{suffix}': use one of {known}")
 
 
+def listed(*, alpha: bool = False) -> str:
+    """The formats that are written, or those that hold alpha, as a sentence names them."""
+    names = [{"webp": "WebP"}.get(name, name.upper()) for name, kind in FORMATS.items() if kind.alpha or not alpha]
+    return f"{', '.join(names[:-1])} or {names[-1]}"
+
+
 def holds_alpha(format_name: str) -> bool:
     """Whether files of this format can be transparent."""
     return kind_of(format_name).alpha

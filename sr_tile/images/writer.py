@@ -10,7 +10,7 @@ import numpy as np
 
 from sr_tile.errors import ArgumentError, ImageWriteError
 from sr_tile.images.encoder import Encoder
-from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions, format_of
+from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions, format_of, listed
 from sr_tile.images.tiff_exif import append_exif
 from sr_tile.images.vips import reason_of
 from sr_tile.system.atomic_file import AtomicFile, TargetError
@@ -55,7 +55,7 @@ class ImageWriter:
         if self.info.dtype == np.float32:
             raise ArgumentError(f"{self.path}: files hold uint8 or uint16, not float32: scale and round first")
         if self.info.has_alpha and not kind.alpha:
-            raise ImageWriteError(f"{self.path}: {name.upper()} holds no alpha: choose PNG, TIFF, WebP or AVIF")
+            raise ImageWriteError(f"{self.path}: {name.upper()} holds no alpha: choose {listed(alpha=True)}")
         if side > kind.max_side:
             bound = f"{name.upper()} holds at most {kind.max_side} pixels a side, not {side}"
             raise ImageWriteError(f"{self.path}: {bound}: choose {'PNG or ' if name != 'png' else ''}TIFF")

@@ -68,6 +68,22 @@ def tensors(model: "onnx.ModelProto") -> "Iterator[onnx.TensorProto]":
         yield from _node_tensors(function.node)
 
 
+def inner_graphs(node: "onnx.NodeProto") -> "Iterator[onnx.GraphProto]":
+    """The graphs of If, Loop and Scan, which read names of the outer one."""
+    for attribute in node.attribute:
+        if attribute.HasField("g"):
+            yield attribute.g
+        yield from attribute.graphs
+
+
+def all_graphs(graph: "onnx.GraphProto") -> "Iterator[onnx.GraphProto]":
+    """A graph, and those inside its nodes, however deep."""
+    yield graph
+    for node in graph.node:
+        for inner in inner_graphs(node):
+            yield from all_graphs(inner)
+
+
 def _graph_tensors(graph: "onnx.GraphProto") -> "Iterator[onnx.TensorProto]":
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
@@ -83,10 +99,8 @@ def _node_tensors(nodes: "list[onnx.NodeProto]") -> "Iterator[onnx.TensorProto]"
             yield from attribute.tensors
             if attribute.HasField("sparse_tensor"):
                 yield from (attribute.sparse_tensor.values, attribute.sparse_tensor.indices)
-            if attribute.HasField("g"):
-                yield from _graph_tensors(attribute.g)
-            for graph in attribute.graphs:
-                yield from _graph_tensors(graph)
+        for graph in inner_graphs(node):
+            yield from _graph_tensors(graph)
 
 
 def _parse(path: Path) -> "onnx.ModelProto":

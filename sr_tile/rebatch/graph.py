@@ -1,6 +1,5 @@
 """An ONNX graph under edit: its face, (N, C, H, W) in RGB, and what its input takes."""
 
-from collections.abc import Iterator
 from typing import Any, Literal
 
 import numpy as np
@@ -8,6 +7,7 @@ import onnx
 from onnx import helper, numpy_helper, shape_inference
 
 from sr_tile.errors import ArgumentError, ModelLoadError
+from sr_tile.models.onnx_files import inner_graphs
 
 Dim = int | Literal["dynamic"]
 Shape = list[int | None]
@@ -166,14 +166,7 @@ def _rename(graph: onnx.GraphProto, names: dict[str, str]) -> None:
         for field in (node.input, node.output):
             for index, name in enumerate(field):
                 field[index] = names.get(name, name)
-        for inner in _inner(node):
+        for inner in inner_graphs(node):
             _rename(inner, names)
             for item in inner.output:
                 item.name = names.get(item.name, item.name)
-
-
-def _inner(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs

@@ -15,6 +15,7 @@ from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, SrTileError
 from sr_tile.export.find_model import find_model
 from sr_tile.images import ImageInfo, ImageReader, describe_content, format_by_content, is_written
+from sr_tile.images.formats import listed
 from sr_tile.models import zoo
 from sr_tile.pipeline.job import ImageJob, Stats
 from sr_tile.pipeline.pipeline import Pipeline
@@ -279,7 +280,7 @@ class ModelPool:
         kind = format_by_content(head)
         if kind is None:
             known = describe_content(head)
-            what = f"is {f'{known}, ' if known else ''}no PNG, JPEG, TIFF, WebP or AVIF" if head else "is empty"
+            what = f"is {f'{known}, ' if known else ''}no {listed()}" if head else "is empty"
             raise HttpError(415, "unknown_format", f"{task.name}: {what}; convert it first")
         with ImageReader(task.source) as reader:
             info = reader.info

@@ -22,8 +22,9 @@ from sr_tile.export.precision.compare import (
     save_judged,
     too_lossy,
 )
-from sr_tile.export.precision.onnx_passes import float_tensors, has_graph, load_float, tidy, without_repeats
+from sr_tile.export.precision.onnx_passes import float_tensors, load_float, tidy, without_repeats
 from sr_tile.export.precision.pictures import pictures_for
+from sr_tile.models.onnx_files import inner_graphs
 
 if TYPE_CHECKING:
     import onnx
@@ -135,7 +136,7 @@ def measure_nodes(model: "onnx.ModelProto", batches: Sequence[np.ndarray]) -> li
     for node in model.graph.node:
         results = [name for name in node.output if name in floats]
         inputs = [name for name in node.input if name in floats]
-        if not results or not inputs or has_graph(node):
+        if not results or not inputs or any(inner_graphs(node)):
             continue
         for name in inputs:
             if name not in rounded:
@@ -185,7 +186,7 @@ def emulate(model: "onnx.ModelProto", kept: Sequence[str]) -> "onnx.ModelProto":
     for node in nodes:
         for index, name in enumerate(node.input):
             both_exact = node.name in exact and (name not in made or made[name] in exact)
-            if name in floats and not both_exact and not has_graph(node):
+            if name in floats and not both_exact and not any(inner_graphs(node)):
                 renamed.setdefault(name, f"{name}/half")
                 node.input[index] = renamed[name]
     casts = [node for name, half in renamed.items() for node in _round(name, half)]

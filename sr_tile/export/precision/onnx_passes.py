@@ -48,11 +48,6 @@ def float_tensors(model: "onnx.ModelProto") -> set[str]:
     return names | {tensor.name for tensor in graph.initializer if tensor.data_type == TensorProto.FLOAT}
 
 
-def has_graph(node: "onnx.NodeProto") -> bool:
-    """True of If, Loop and Scan, whose inner graphs read names of the outer one."""
-    return any(attribute.HasField("g") or attribute.graphs for attribute in node.attribute)
-
-
 def tidy(model: "onnx.ModelProto") -> "onnx.ModelProto":
     """Drop casts to float16 that are only cast back, and what nothing reads; sort the nodes.
 

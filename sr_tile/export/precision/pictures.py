@@ -7,11 +7,11 @@ import numpy as np
 
 from sr_tile.errors import ArgumentError, ImageError
 from sr_tile.export.precision.synthetic_images import scenes
+from sr_tile.images import READABLE_SUFFIXES
 from sr_tile.models.spec import ModelSpec
 
 _SIDE = 128
 _CALIBRATION, _JUDGEMENT = 15, 10
-_SUFFIXES = {".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp", ".avif", ".bmp"}
 
 
 @dataclass(frozen=True)
@@ -100,9 +100,11 @@ def _tiles(folder: Path, height: int, width: int, most: int = 60) -> list[np.nda
     """
     from sr_tile.images import ImageReader
 
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in READABLE_SUFFIXES)
     if not paths:
-        raise ArgumentError(f"folder {folder}: holds no images to calibrate with ({', '.join(sorted(_SUFFIXES))})")
+        raise ArgumentError(
+            f"folder {folder}: holds no images to calibrate with ({', '.join(sorted(READABLE_SUFFIXES))})"
+        )
     paths = paths[:: -(-len(paths) // most)]
     each = -(-3 // len(paths)) if len(paths) > 12 else 5
     found = []

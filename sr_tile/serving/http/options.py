@@ -1,15 +1,19 @@
 """What a request may ask for: the options of `sr-tile enhance` that are the client's to choose."""
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sr_tile.errors import ArgumentError
 from sr_tile.images import WriteOptions
+from sr_tile.images.formats import FORMATS
 from sr_tile.planner import Settings
 from sr_tile.serving.http.http_errors import HttpError
 
-FormatName = Literal["png", "jpeg", "tiff", "webp", "avif"]
+if TYPE_CHECKING:
+    FormatName = str
+else:
+    FormatName = Literal[tuple(FORMATS)]
 
 
 class Options(BaseModel):

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 from sr_tile import __version__
+from sr_tile.images.formats import FORMATS
 from sr_tile.serving.http.http_errors import MEANINGS
 from sr_tile.serving.http.options import FormatName, Options
 from sr_tile.serving.model_pool import ModelPool
@@ -110,11 +111,11 @@ def describe(host: ModelPool) -> Models:
         for name, model in host.models.items()
     ]
     limits = ServedLimits(**{name: getattr(host.limits, name) for name in ServedLimits.model_fields})
-    return Models(version=__version__, models=served, limits=limits, formats=["png", "jpeg", "tiff", "webp", "avif"])
+    return Models(version=__version__, models=served, limits=limits, formats=list(FORMATS))
 
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-IMAGES: dict[str, Any] = {f"image/{name}": _BINARY for name in ("png", "jpeg", "tiff", "webp", "avif")}
+IMAGES: dict[str, Any] = {f"image/{name}": _BINARY for name in FORMATS}
 TIMING = {
     "Server-Timing": {
         "description": "Milliseconds at work of decode, tile, infer, blend and encode, and in all.",

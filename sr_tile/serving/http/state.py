@@ -9,6 +9,7 @@ from pathlib import Path
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
+from sr_tile.images.formats import FORMATS
 from sr_tile.serving.http.job_store import JobStore, refusal_of
 from sr_tile.serving.http.limits import Admission, Slot
 from sr_tile.serving.http.options import Options, read_options
@@ -16,8 +17,8 @@ from sr_tile.serving.http.spool import Spool
 from sr_tile.serving.http.uploads import is_form, read_form, read_raw
 from sr_tile.serving.model_pool import Done, ImageRequest, ModelPool
 
-MEDIA = {name: f"image/{name}" for name in ("png", "jpeg", "tiff", "webp", "avif")}
-_SUFFIXES = {**{name: f".{name}" for name in MEDIA}, "jpeg": ".jpg", "tiff": ".tif"}
+MEDIA = {name: f"image/{name}" for name in FORMATS}
+_SUFFIXES = {name: kind.suffixes[0] for name, kind in FORMATS.items()}
 _WATCH_SECONDS = 0.2
 
 
