@@ -13,11 +13,18 @@ from sr_tile.cli.grouped import StrictCommand, grouped
 from sr_tile.errors import SrTileError, printable, unexpected
 from sr_tile.system import stopping
 
+_EXAMPLES = """\b
+Examples:
+  sr-tile enhance in.png out.png                 twice as large
+  sr-tile enhance photos/ results/ --scale 4     a folder, four times as large
+  sr-tile enhance in.jpg out.jpg --model denoise
+"""
+
 app = typer.Typer(
     name="sr-tile",
     help="Restore or enlarge images of any size with an ONNX network.",
+    epilog=_EXAMPLES,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},

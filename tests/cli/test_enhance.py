@@ -295,9 +295,20 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(run, model, 
 
 
 def test_version_and_help(run):
-    assert "Usage" in run()[1] + run()[2]
+    alone = run()[1] + run()[2]
+    assert "Usage" in alone
+    examples = [line.split()[1:] for line in alone.splitlines() if line.startswith("    sr-tile enhance")]
+    assert len(examples) == 3
     assert run("--version")[1].startswith("sr-tile ")
     assert "enhance" in run("--help")[1]
+
+
+def test_the_shell_completes_commands_and_options(run, monkeypatch):
+    for words, place, expected in (("sr-tile en", 1, "enhance"), ("sr-tile enhance --skip", 2, "--skip-existing")):
+        monkeypatch.setenv("_SR_TILE_COMPLETE", "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", words)
+        monkeypatch.setenv("COMP_CWORD", str(place))
+        assert run()[1].split() == [expected]
 
 
 @pytest.mark.slow
