@@ -49,7 +49,6 @@ def template(tmp_path_factory):
     for name in ("in.png", "in.tif", "in.jpg", "huge.png", "photos/a.png", "photos/b.jpg", "scans/c.tif"):
         (folder / name).parent.mkdir(exist_ok=True)
         photo.save(folder / name)
-    shutil.copy(ROOT / "models" / "clean-x2.onnx", folder / "clean-x2.onnx")
     shutil.copy(ROOT / "models" / "clean-x2.onnx", folder / "net.onnx")
     conv_model(folder / "my.onnx", 2)
     conv_model(folder / "fixed.onnx", 2, shape=(1, 3, 64, 64))
@@ -89,9 +88,9 @@ def prepare(command: str) -> None:
         Path(next(word for word in words[3:] if word.endswith(".onnx"))).unlink(missing_ok=True)
     if "net.pth" in words:
         import torch
-        from support.networks import SMALL_SCUNET, scunet
+        from support.networks import SMALL_NAFNET, nafnet
 
-        torch.save(scunet(**SMALL_SCUNET, dim=32).state_dict(), "net.pth")
+        torch.save(nafnet(**SMALL_NAFNET).state_dict(), "net.pth")
     if "net.param" in words:
         writer = NcnnWriter()
         writer.conv("in", "middle", 3, 8)
