@@ -1,12 +1,14 @@
 """Calls of engines that may run out of memory, lose their device, or overflow; for the pipeline and the server alike.
 
 Out of memory: the batch is halved and the memory of the arena given back; one row gets a second try, alone on the device.
-A device that is lost is done without. Tiles that overflow are run again in float32 where the engine can do that.
+A device that is lost is done without until it comes back. Tiles that overflow are run again in float32 where that can be
+done.
 """
 
 import logging
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import NamedTuple
@@ -16,6 +18,8 @@ import numpy as np
 from sr_tile.engines.base import Engine
 from sr_tile.errors import ArgumentError, DeviceError, ModelError, ModelOutputError, OutOfMemoryError
 from sr_tile.types import Array, Float32
+
+REOPEN_SECONDS = (5.0, 120.0)  # before a lost device is opened again: the first time, and at most
 
 log = logging.getLogger("sr_tile")
 
@@ -30,13 +34,15 @@ class DeviceSlot:
     Attributes:
         threads: call it.
         max_concurrency: calls that it takes at a time; all threads' at first, one where memory is too tight for more.
-        lost: why it is not called any more.
+        lost: why it is not called now; it is opened again from time to time, for memory and devices come back.
     """
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
         self.threads = self.max_concurrency = engine.max_concurrency
         self.lost: DeviceError | None = None
+        self._reopen_wait = self._reopen_at = 0.0
+        self._reopening = threading.Lock()
         self._calling = self._wanting_exclusive = 0
         self._changed = threading.Condition()
 
@@ -57,6 +63,31 @@ class DeviceSlot:
                 self._calling -= 1
                 self._wanting_exclusive -= exclusive
                 self._changed.notify_all()
+
+    def lose(self, error: DeviceError) -> None:
+        """Call it no more until it could be opened again, which is tried ever more seldom."""
+        self.lost = error.with_traceback(None)  # whose frames keep the batch
+        self._reopen_wait = min(REOPEN_SECONDS[1], max(REOPEN_SECONDS[0], 2 * self._reopen_wait))
+        self._reopen_at = time.monotonic() + self._reopen_wait
+
+    def is_alive(self) -> bool:
+        """True where it is not lost, or could be opened again just now."""
+        if self.lost is None:
+            return True
+        if time.monotonic() < self._reopen_at or not self._reopening.acquire(blocking=False):
+            return False
+        try:
+            with self.use(exclusive=True) as engine:
+                engine.rebuild()
+        except (DeviceError, OutOfMemoryError) as error:
+            self.lose(DeviceError(str(error)))
+            return False
+        else:
+            self.lost = None
+            log.warning("%s is there again", self.engine.device)
+            return True
+        finally:
+            self._reopening.release()
 
 
 def device_slots(engines: Engine | Sequence[Engine]) -> list[DeviceSlot]:
@@ -215,17 +246,23 @@ class DeviceRunner:
         except (ModelError, DeviceError):
             return None  # what went wrong first is what counts
 
+    def is_alive(self) -> bool:
+        """True where a device is left, or is there again."""
+        return any(slot.is_alive() for slot in self._slots)
+
     def _alive(self, own: DeviceSlot) -> DeviceSlot:
         """The thread's own slot, or another that takes its place."""
         for slot in (own, *self._slots):
-            if not slot.lost:
+            if slot.is_alive():
                 return slot
-        raise DeviceError("; ".join(dict.fromkeys(str(slot.lost) for slot in self._slots)))
+        raise DeviceError("; ".join(dict.fromkeys(str(slot.lost) for slot in self._slots if slot.lost)))
 
     def _lose(self, slot: DeviceSlot, error: DeviceError) -> None:
         """Do without an engine; its threads help at the others."""
         with self._lock:
-            known, slot.lost = slot.lost, error.with_traceback(None)  # whose frames keep the batch
+            known = slot.lost
+            if not known:
+                slot.lose(error)
             left = [other.engine.device for other in self._slots if not other.lost]
         if left and not known:
             log.warning("%s; going on with %s", error, ", ".join(left))

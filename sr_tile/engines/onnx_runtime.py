@@ -77,6 +77,7 @@ class OnnxEngine(BaseEngine):
         self.prefers_few_shapes = self._device.kind == "tensorrt"  # it builds for minutes
         self._graphs: GraphCalls | None = None  # made when first needed
         self._full: dict[tuple[int, int], int] = {}  # the most rows that each shape of tiles came in
+        self._lost = ""  # why there is no session
         self._doubts = 0  # ambiguous failures since the last call that was none
         self._dtype, self.spec = self._read_spec()
         self.spec = self._complete(self.spec)
@@ -141,12 +142,12 @@ class OnnxEngine(BaseEngine):
             time.sleep(wait)
             try:
                 self._session = open_session(self._path, self._device)
+                self._lost = ""
                 return
             except OutOfMemoryError as error:
                 failure = error
-        raise DeviceError(
-            f"device {self.device}: has no memory left even for the weights of {self._path.name}; end other programs on it"
-        ) from failure
+        self._lost = f"device {self.device}: has no memory left even for the weights of {self._path.name}; end other programs on it"
+        raise DeviceError(self._lost) from failure
 
     def memory_free(self) -> int:
         """See `Engine.memory_free`."""
@@ -171,6 +172,8 @@ class OnnxEngine(BaseEngine):
 
     def _call(self, batch: np.ndarray, session: Any) -> np.ndarray:
         """One call of a session, whatever shape it returns."""
+        if session is None and self._lost:  # another thread could not rebuild it
+            raise DeviceError(self._lost)
         if session is None:
             raise ModelLoadError(f"model {self._path.name}: its engine was closed; make a new one")
         try:

@@ -136,6 +136,10 @@ class SharedEngine:
         """Clients that are not closed."""
         return len(self._clients)
 
+    def is_alive(self) -> bool:
+        """True where a device is left; those that were lost are opened again from time to time, also by asking this."""
+        return self._runner.is_alive()
+
     def client(self, name: str = "image", *, share: float = 1.0, timeout: float | None = None) -> "TileClient":
         """An engine for one caller's pipeline; close it when the pipeline has ended, or to cancel it.
 

@@ -134,7 +134,7 @@ class Lost(ToyEngine):
         raise DeviceError("cuda:1: fell off the bus")
 
 
-def test_a_lost_device_is_done_without_for_ever_and_none_left_is_an_error(caplog):
+def test_a_lost_device_is_done_without_and_none_left_is_an_error(caplog):
     lost, good = Lost(), ToyEngine()
     run = runner([lost, good])
     with caplog.at_level(logging.WARNING, "sr_tile"):
@@ -145,6 +145,39 @@ def test_a_lost_device_is_done_without_for_ever_and_none_left_is_an_error(caplog
     alone = runner([Lost(), Lost()])
     with pytest.raises(DeviceError, match=r"^cuda:1: fell off the bus$"):
         list(alone.run(alone.threads[0], batch()))
+
+
+def test_a_lost_device_is_opened_again_ever_more_seldom_until_it_is_there(monkeypatch, caplog):
+    class Away(ToyEngine):
+        away = True
+
+        def answer(self, batch_nchw):
+            if self.away:
+                raise DeviceError("cuda:1: fell off the bus")
+            return super().answer(batch_nchw)
+
+        def rebuild(self):
+            super().rebuild()
+            if self.away:
+                raise DeviceError("cuda:1: fell off the bus")
+
+    now = [1000.0]
+    monkeypatch.setattr("sr_tile.engines.device_runner.time.monotonic", lambda: now[0])
+    engine = Away()
+    run = runner([engine])
+    tries = []
+    for now[0] in range(1000, 1200):
+        before = engine.rebuilt
+        with pytest.raises(DeviceError):
+            list(run.run(run.threads[0], batch()))
+        assert not run.is_alive()
+        if engine.rebuilt > before:
+            tries.append(now[0] - 1000)
+    assert tries == [5, 15, 35, 75, 155]
+    engine.away = False
+    now[0] = 1400.0
+    assert run.is_alive()
+    assert np.array_equal(joined(run.run(run.threads[0], batch()), 8), batch())
 
 
 def test_a_device_that_is_lost_while_it_gives_memory_back_is_done_without():

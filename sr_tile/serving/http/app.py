@@ -133,13 +133,16 @@ def _add_health(app: FastAPI, host: ModelPool) -> None:
 
     @app.get("/readyz", tags=["operation"], summary="Ready for images", responses=answers(503))
     async def readyz(request: Request) -> schemas.Ready:
-        """200 where images are accepted; 503 while the models are loaded, files cannot be stored, or the server stops."""
+        """200 where images are accepted; 503 while models are loaded, no device or disk is left, or the server stops."""
         server: Server = request.app.state.server
         if server.admission.draining:
             raise HttpError(503, "stopping", "this server is stopping", retry_after=10)
         if not host.models:
             raise HttpError(503, "loading", "the models are being loaded", retry_after=2)
         await run_in_threadpool(server.spool.check)
+        for name, model in host.models.items():
+            if not await run_in_threadpool(model.shared.is_alive):
+                raise HttpError(503, "no_device", f"no device is left for model {name}", retry_after=10)
         ready = [schemas.ReadyModel(name=name, device=model.engine.device) for name, model in host.models.items()]
         return schemas.Ready(models=ready)
 

@@ -4,10 +4,12 @@ import io
 import json
 import shutil
 import tempfile
+import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from starlette.testclient import TestClient
 from support.encoded_images import encoded, header_only, mixed
 from support.servers import BlockedEngine, make_host, until
 
+from sr_tile.errors import DeviceError
 from sr_tile.images import ImageReader
 from sr_tile.planner import Settings
 from sr_tile.serving.http.app import create_app
@@ -216,6 +219,19 @@ def test_models_that_cannot_be_loaded_leave_it_unready(tmp_path):
         assert is_refusal(server.get("/readyz"), 503, "loading")
         assert is_refusal(server.get("/v1/models"), 503, "loading")
         assert is_refusal(server.post("/v1/enhance", content=encoded()), 503, "loading")
+
+
+def test_a_server_without_a_device_is_not_ready_until_one_is_there_again(client, monkeypatch):
+    server = client()
+    (model,) = server.app.state.server.host.models.values()
+    (slot,) = {id(slot): slot for slot in model.shared._runner.threads}.values()
+    slot.lose(DeviceError("toy: fell off the bus"))
+    assert is_refusal(server.get("/readyz"), 503, "no_device")
+    assert server.post("/v1/enhance", content=encoded()).status_code >= 500
+    now = time.monotonic() + 1000
+    monkeypatch.setattr("sr_tile.engines.device_runner.time", SimpleNamespace(monotonic=lambda: now))
+    assert server.get("/readyz").status_code == 200
+    assert server.post("/v1/enhance", content=encoded()).status_code == 200
 
 
 def test_jobs(client, reference):
