@@ -146,7 +146,9 @@ class OnnxEngine(BaseEngine):
                 return
             except OutOfMemoryError as error:
                 failure = error
-        self._lost = f"device {self.device}: has no memory left even for the weights of {self._path.name}; end other programs on it"
+        self._lost = (
+            f"device {self.device}: no memory left even for the weights of {self._path.name}; end other programs there"
+        )
         raise DeviceError(self._lost) from failure
 
     def memory_free(self) -> int:
