@@ -208,7 +208,8 @@ class Fuzzer:
         command = ("enhance", "in", "out", "--model", "m.onnx", "--device", "cpu", "-q", "--report", "report.json")
         self._run(place, *command, "--job", "job")
         shapes = ["{}", "[]", "null", "1", '{"event": "start"}', '{"event": "done", "target": []}', "[" * 100_000,
-                  '{"event": "begin", "target": "x"}', '{"event": "band", "target": "x"}', "1e999", '"\\ud800"']  # fmt: skip
+                  '{"event": "begin", "target": "x"}', '{"event": "strip", "target": "x"}',
+                  "1e999", '"\\ud800"']  # fmt: skip
         journal = place / "job" / "journal.jsonl"
         lines = journal.read_bytes().splitlines(keepends=True)
         if dice.random() < 0.5:

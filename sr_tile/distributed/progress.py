@@ -62,8 +62,8 @@ class Progress:
             heard.add(index)
             if report["kind"] == "giant":
                 self.giants.add(index)
-            elif report["kind"] in ("cut", "band"):
-                self._band(report)
+            elif report["kind"] in ("cut", "strip"):
+                self._strip(report)
             elif index not in self.ended:
                 yield self._end(index, report)
         for index in {row["index"] for row in wanted} - heard - self.ended:
@@ -78,14 +78,14 @@ class Progress:
         """The blocks of an image that the journal knows: folder to first row to end."""
         return dict(self._job.recorded(row["target"])) if self._job else {}
 
-    def _band(self, report: Row) -> None:
+    def _strip(self, report: Row) -> None:
         index, first, end = report["index"], report["first"], report["end"]
         self._folders[index] = report["blocks"]
         if report["kind"] == "cut":
             return
         self._blocks[index][first] = end
         if self._job:
-            self._job.band(self._pairs[index].target, Path(report["blocks"]), first, end)
+            self._job.strip(self._pairs[index].target, Path(report["blocks"]), first, end)
 
     def _end(self, index: int, report: Row) -> FileResult:
         self.ended.add(index)

@@ -156,8 +156,8 @@ def run_ray(
         config = replace(config, model=os.path.abspath(config.model))  # noqa: PTH100  # as the journal names files
     config = plan_on_fleet(replace(config, plan=job.plan) if job and job.plan else config, fleet)
     # Every machine that writes results sees their folder; the journal's folder is to be such a one.
-    bands = job.bands if job else pairs[0].target_path.absolute().parent / f".sr-tile-{secrets.token_hex(4)}"
-    config = replace(config, split=not remote and (fleet.actors > 1 or job is not None), bands=str(bands))
+    strips = job.strips if job else pairs[0].target_path.absolute().parent / f".sr-tile-{secrets.token_hex(4)}"
+    config = replace(config, split=not remote and (fleet.actors > 1 or job is not None), strips=str(strips))
     if job:
         assert config.plan  # by plan_on_fleet
         job.start(config.plan, config.device, len(pairs))
@@ -171,7 +171,7 @@ def run_ray(
             yield from _giants(progress, giants, config, fleet)
     finally:
         if not job:
-            shutil.rmtree(config.bands, ignore_errors=True)
+            shutil.rmtree(config.strips, ignore_errors=True)
 
 
 def _giants(progress: Progress, wanted: list[Row], config: EnhanceConfig, fleet: RayConfig) -> Iterator[FileResult]:
@@ -186,7 +186,7 @@ def _giants(progress: Progress, wanted: list[Row], config: EnhanceConfig, fleet:
     for row in wanted:
         if row["index"] not in progress.ended:
             folder, blocks = progress.blocks(row)
-            joined.append({**row, "folder": str(Path(config.bands) / folder), "blocks": pickle.dumps(blocks)})
+            joined.append({**row, "folder": str(Path(config.strips) / folder), "blocks": pickle.dumps(blocks)})
     if joined:
         yield from progress.take(_dataset(joined, 1).map(tasks.join, **common), joined)
     for row in joined:

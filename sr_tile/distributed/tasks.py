@@ -4,7 +4,7 @@ Rows are dicts of plain values, for they travel as Arrow tables; what has no suc
 
     wanted   {index, source, target}                    which image
     decoded  wanted + {kind, info, pixels, ...}         kind is `pixels`, `file` (a giant, for one actor), `part` or an end
-    report   {index, kind, error, size, mtime_ns, sha256, blocks, first, end}    kind is `done`, `band`, `giant`, `failed`
+    report   {index, kind, error, size, mtime_ns, sha256, blocks, first, end}    kind is `done`, `strip`, `giant`, `failed`
 """
 
 import itertools
@@ -53,7 +53,7 @@ class EnhanceConfig:
         options: how results are encoded.
         plan: the tiles, the same for all actors; None before one of them has made it.
         split: giants are cut into parts, which go to several actors.
-        bands: folder for the finished bands of giants, which every machine sees.
+        strips: folder for the finished strips of giants, which every machine sees.
         giant_pixels: results with more pixels are giants.
     """
 
@@ -65,7 +65,7 @@ class EnhanceConfig:
     options: WriteOptions = field(default_factory=WriteOptions)
     plan: Plan | None = None
     split: bool = False
-    bands: str = ""
+    strips: str = ""
     giant_pixels: int = GIANT_PIXELS
 
     def enhancer(self) -> Enhancer:
@@ -115,23 +115,23 @@ def parts(row: Row, config: EnhanceConfig, actors: int) -> Iterator[Row]:
     try:
         with reading(row["source"]) as path, ImageReader(path) as reader:
             facts, info, grid = FileFingerprint.of(path), reader.info, config.grid(reader.info)
-            folder = Path(config.bands) / strips_name(Path(row["target"]), facts, grid)
-            report = {**_REPORT, "kind": "band", **asdict(facts), "blocks": folder.name}
+            folder = Path(config.strips) / strips_name(Path(row["target"]), facts, grid)
+            report = {**_REPORT, "kind": "strip", **asdict(facts), "blocks": folder.name}
             recorded = pickle.loads(row["recorded"]).get(folder.name, {})
             there = whole_blocks(folder, recorded)
             yield {**names, **_DECODED, "kind": "cut", "report": pickle.dumps({**report, "kind": "cut"})}
             fits = PART_BYTES // (grid.y.tile * info.width * info.channels * info.dtype.itemsize)
             most = max(1, min(fits, -(-len(grid.rows) // actors)))
             rows, top = reader.read_rows(1), 0
-            for band in missing_strips(grid, there, config.scale or 1, most):
-                first, end = band.reads
+            for strip in missing_strips(grid, there, config.scale or 1, most):
+                first, end = strip.reads
                 _skip(reader, first)
                 rows = rows[first - top :]  # nothing, where rows were skipped
                 if end - first > len(rows):
                     rows = np.concatenate([rows, reader.read_rows(end - first - len(rows))])
                 top = first
                 values = {"info": pickle.dumps(info), "pixels": rows.tobytes(), "folder": str(folder)}
-                values |= {"report": pickle.dumps(report), "tiles": pickle.dumps((band.first, band.stop))}
+                values |= {"report": pickle.dumps(report), "tiles": pickle.dumps((strip.first, strip.stop))}
                 yield {**names, **_DECODED, "kind": "part", **values}
     except SrTileError as error:
         yield {**names, **_DECODED, **_failed(error)}
@@ -144,7 +144,7 @@ def _skip(reader: ImageReader, first: int) -> None:
 
 
 def missing_strips(grid: TileGrid, blocks: dict[int, int], scale: int, most: int) -> Iterator[Strip]:
-    """What the blocks, first row to end, leave of an image, in bands of at most `most` rows of tiles."""
+    """What the blocks, first row to end, leave of an image, in strips of at most `most` rows of tiles."""
     missing = [
         row
         for row in grid.rows
@@ -199,7 +199,7 @@ class Network:
         """A part of a giant, into a block; its result is never in memory as a whole."""
         info: ImageInfo = pickle.loads(row["info"])
         expected, scale = self._recipe.grid(info), self._enhancer.scale
-        band = Strip(expected, *pickle.loads(row["tiles"]))
+        strip = Strip(expected, *pickle.loads(row["tiles"]))
         pixels = np.frombuffer(row["pixels"], info.dtype).reshape(-1, info.width, info.channels)
 
         def tiles(grid: TileGrid) -> range:
@@ -207,17 +207,17 @@ class Network:
                 raise OutOfMemoryError(
                     f"{row['source']}: one actor has no room for the tiles of the others; use a smaller --tile-size"
                 )
-            return band.tiles
+            return strip.tiles
 
         def open_sink(result: ImageInfo) -> Sink:
             store = StripStore(Path(row["folder"]), result, stored_dtype(row["target"], info))
-            return CroppingSink(_BlockSink(store, band.rows[0] * scale), band.dropped * scale)
+            return CroppingSink(_BlockSink(store, strip.rows[0] * scale), strip.dropped * scale)
 
         (outcome,) = self._enhancer.run([ImageJob(row["source"], lambda: _PartSource(info, pixels), open_sink, tiles)])
         if outcome.error:
             return {**row, **_DECODED, **_failed(outcome.error)}
-        report = {**pickle.loads(row["report"]), "first": band.rows[0] * scale, "end": band.rows[1] * scale}
-        return {**row, **_DECODED, "kind": "band", "report": pickle.dumps(report)}
+        report = {**pickle.loads(row["report"]), "first": strip.rows[0] * scale, "end": strip.rows[1] * scale}
+        return {**row, **_DECODED, "kind": "strip", "report": pickle.dumps(report)}
 
     def _file(self, row: Row) -> Row:
         """A giant that is not split: a stream from file to file."""

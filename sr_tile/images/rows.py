@@ -61,7 +61,7 @@ class SkippingSource:
 
 
 class CroppingSink:
-    """Passes a band's own rows on and drops those before them, which lack the tiles above."""
+    """Passes a strip's own rows on and drops those before them, which lack the tiles above."""
 
     def __init__(self, sink: Sink, drop: int) -> None:
         self.sink, self._drop = sink, drop

@@ -1,12 +1,12 @@
 """The journal of a resumable job: one JSON object a line, only ever appended, on disk before anything relies on it.
 
-A folder holds `journal.jsonl`, `lock`, and `bands/`, the finished rows of images that are not finished. The events:
+A folder holds `journal.jsonl`, `lock`, and `strips/`, the finished rows of images that are not finished. The events:
 
 ========  ==========================================================================================
 `start`   settings, plan of tiles, number of images: what comes before it belongs to other settings
 `resume`  the same job again, by another process
 `begin`   an image is under way: source, its size, time and sha256 (with Ray, unknown yet), target
-`band`    rows `first` to `end` of an image's result lie in folder `blocks`
+`strip`    rows `first` to `end` of an image's result lie in folder `blocks`
 `done`    a target is whole: its bytes
 `failed`  an image has no result, and why
 ========  ==========================================================================================
@@ -38,7 +38,7 @@ _SHAPES: dict[str, dict[str, type]] = {
     "start": {"total": int, "settings": dict, "device": str, "plan": dict},
     "resume": {"total": int},
     "begin": {"source": str, "target": str, "size": int, "mtime_ns": int, "sha256": str},
-    "band": {"target": str, "blocks": str, "first": int, "end": int},
+    "strip": {"target": str, "blocks": str, "first": int, "end": int},
     "done": {"target": str, "bytes": int},
     "failed": {"source": str, "target": str, "error": str, "size": int, "mtime_ns": int},
 }
@@ -87,7 +87,7 @@ class State:
         event, target = line.get("event"), str(line.get("target"))
         if any(type(line[key]) is not kind for key, kind in _SHAPES.get(str(event), {}).items()):
             raise TypeError("a value of another type")
-        if event in ("band", "done") and target not in self.images:
+        if event in ("strip", "done") and target not in self.images:
             return
         if event == "start":
             self.started, self.total, self.runs, self.images = line, line["total"], 1, {}
@@ -98,7 +98,7 @@ class State:
             facts = {key: line[key] for key in ("source", "target", "size", "mtime_ns", "sha256")}
             self.images[target] = Image(**facts, blocks=before.blocks if before else {})
             self.owned.add(target)
-        elif event == "band":
+        elif event == "strip":
             self.images[target].blocks.setdefault(line["blocks"], {})[line["first"]] = line["end"]
         elif event == "done":
             image = self.images[target]

@@ -1,7 +1,7 @@
-"""Jobs that survive: each finished image, and each finished band of a giant one, is in the journal before the next.
+"""Jobs that survive: each finished image, and each finished strip of a giant one, is in the journal before the next.
 
 A run that was killed goes on where its journal ends, with the tiles that the journal's plan says, so that it gives the same
-bytes. Images go one at a time unless the enhancer allows more under way, so that a kill costs one image or one band.
+bytes. Images go one at a time unless the enhancer allows more under way, so that a kill costs one image or one strip.
 """
 
 import contextlib
@@ -39,10 +39,10 @@ from sr_tile.tiling.strips import Strip, edge, split
 log = logging.getLogger("sr_tile")
 
 GIANT_PIXELS = 64_000_000
-"""Images whose results have more pixels than this are kept band by band."""
+"""Images whose results have more pixels than this are kept strip by strip."""
 
 STRIP_PIXELS = 16_000_000
-"""About as many pixels of the result are in one band, and at least what one row of tiles finishes."""
+"""About as many pixels of the result are in one strip, and at least what one row of tiles finishes."""
 
 
 @dataclass(frozen=True)
@@ -101,12 +101,12 @@ class ResumableJob:
             changed = {key for key in (*before, *now) if before.get(key) != now.get(key)}
             log.warning("job %s: other %s than before: starting afresh", self.folder, ", ".join(sorted(changed)))
         if self.fresh:
-            shutil.rmtree(self.bands, ignore_errors=True)
+            shutil.rmtree(self.strips, ignore_errors=True)
 
     @property
-    def bands(self) -> Path:
-        """Where finished bands lie."""
-        return self.folder / "bands"
+    def strips(self) -> Path:
+        """Where finished strips lie."""
+        return self.folder / "strips"
 
     @property
     def plan(self) -> Plan | None:
@@ -144,9 +144,9 @@ class ResumableJob:
             self.journal.append("resume", total=total, pid=os.getpid())
 
     def _sweep(self) -> None:
-        """Remove the bands of finished images, where a kill came between the last line and that."""
+        """Remove the strips of finished images, where a kill came between the last line and that."""
         kept = {folder for image in self.journal.state.images.values() for folder in image.blocks}
-        for folder in self.bands.iterdir() if self.bands.is_dir() else ():
+        for folder in self.strips.iterdir() if self.strips.is_dir() else ():
             if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
@@ -196,9 +196,9 @@ class ResumableJob:
         self.journal.append("failed", source=source, target=target, error=error, size=size, mtime_ns=mtime_ns)
         return FileResult(pair.source, pair.target, "failed", error)
 
-    def band(self, target: Path | str, folder: Path, first: int, end: int) -> None:
+    def strip(self, target: Path | str, folder: Path, first: int, end: int) -> None:
         """Note that rows `first` to before `end` of a result lie in `folder`."""
-        self.journal.append("band", target=_name(target), blocks=folder.name, first=first, end=end)
+        self.journal.append("strip", target=_name(target), blocks=folder.name, first=first, end=end)
 
     def recorded(self, target: Path | str) -> dict[str, dict[int, int]]:
         """The blocks of an image that the journal knows: folder to first row to end."""
@@ -281,7 +281,7 @@ class _DurableImage:
 
     def job(self) -> ImageJob:
         """For `Enhancer.run`."""
-        return ImageJob(self._pair.source, self._open_source, self._open_sink, self._band)
+        return ImageJob(self._pair.source, self._open_source, self._open_sink, self._strip)
 
     def _open_source(self) -> SkippingSource:
         self._part: Strip | None = None
@@ -290,11 +290,11 @@ class _DurableImage:
         self._job.begin(self._pair, self._facts)
         return self._source
 
-    def _band(self, grid: TileGrid) -> range:
+    def _strip(self, grid: TileGrid) -> range:
         """The rows of tiles to do: all, or of a giant image those behind the blocks there are."""
         if self._source.info.pixels * self._scale**2 <= GIANT_PIXELS:
             return grid.rows
-        self._folder = self._job.bands / strips_name(self._pair.target, self._facts, grid)
+        self._folder = self._job.strips / strips_name(self._pair.target, self._facts, grid)
         self._finished = finished_blocks(self._job.blocks(self._pair.target, self._folder), grid, self._scale)
         row = self._finished[-1][1] if self._finished else 0
         first = next(index for index in grid.rows if edge(grid, index) * self._scale == row)
@@ -310,16 +310,16 @@ class _DurableImage:
             return _JournalingSink(writer, lambda: self._job.done(self._pair))
         store, grid = StripStore(self._folder, info, writer.dtype), self._part.grid
         store.clean()
-        edges = [band.rows[0] * self._scale for band in split(grid, grid.rows, rows_per_band(grid, self._scale))][1:]
+        edges = [strip.rows[0] * self._scale for strip in split(grid, grid.rows, rows_per_strip(grid, self._scale))][1:]
 
         def done() -> None:
             self._job.done(self._pair)
             store.remove()
 
-        def on_band(first: int, end: int) -> None:
-            self._job.band(self._pair.target, self._folder, first, end)
+        def on_strip(first: int, end: int) -> None:
+            self._job.strip(self._pair.target, self._folder, first, end)
 
-        sink = CheckpointingSink(_JournalingSink(writer, done), store, self._finished, edges, on_band)
+        sink = CheckpointingSink(_JournalingSink(writer, done), store, self._finished, edges, on_strip)
         return CroppingSink(sink, self._part.dropped * self._scale)
 
 
@@ -357,8 +357,8 @@ class _JournalingSink:
             raise
 
 
-def rows_per_band(grid: TileGrid, scale: int) -> int:
-    """Rows of tiles in a band of about `STRIP_PIXELS`, at least 1."""
+def rows_per_strip(grid: TileGrid, scale: int) -> int:
+    """Rows of tiles in a strip of about `STRIP_PIXELS`, at least 1."""
     pixels = grid.y.length * grid.x.length * scale**2 / len(grid.y.starts)
     return max(1, round(STRIP_PIXELS / pixels))
 
@@ -370,7 +370,7 @@ def strips_name(target: Path | str, facts: FileFingerprint, grid: TileGrid) -> s
 
 
 def finished_blocks(blocks: dict[int, int], grid: TileGrid, scale: int) -> list[tuple[int, int]]:
-    """Those of the blocks, first row to end, that follow each other from row 0; never all, for one band must be left."""
+    """Those of the blocks, first row to end, that follow each other from row 0; never all, for one strip must be left."""
     found, row = [], 0
     while row in blocks and blocks[row] < grid.y.length * scale:
         found.append((row, blocks[row]))

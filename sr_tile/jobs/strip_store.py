@@ -61,7 +61,7 @@ class StripStore:
                 if file.read() != _TRAILER.pack(size, checksum):
                     raise ValueError("it was changed since it was written")
         except (OSError, ValueError) as error:
-            raise ImageReadError(f"{path}: a finished band cannot be read: {error}; do the image again") from None
+            raise ImageReadError(f"{path}: a finished strip cannot be read: {error}; do the image again") from None
 
     def clean(self) -> None:
         """Remove what a process that died left half written."""
@@ -141,22 +141,22 @@ class StripFile:
 
     def _failed(self, error: OSError) -> ImageWriteError:
         return ImageWriteError(
-            f"{self._store.folder}: a finished band cannot be written: {error.strerror}; giant images need room for "
+            f"{self._store.folder}: a finished strip cannot be written: {error.strerror}; giant images need room for "
             "their pixels there"
         )
 
 
 class CheckpointingSink:
-    """Rows of a giant image go into its file and, band by band, into blocks.
+    """Rows of a giant image go into its file and, strip by strip, into blocks.
 
-    Blocks of earlier runs are copied into the file first. The last band needs no block: when it ends, the file is whole.
+    Blocks of earlier runs are copied into the file first. The last strip needs no block: when it ends, the file is whole.
 
     Args:
         sink: the file.
         store: the blocks.
         finished: (first, end) of the blocks there are, which follow each other from row 0.
-        edges: the rows at which bands end, rising, without the last; what `finished` covers does not come again.
-        on_band: called with (first, end) of each new block, from the thread that writes.
+        edges: the rows at which strips end, rising, without the last; what `finished` covers does not come again.
+        on_strip: called with (first, end) of each new block, from the thread that writes.
     """
 
     def __init__(
@@ -165,9 +165,9 @@ class CheckpointingSink:
         store: StripStore,
         finished: list[tuple[int, int]],
         edges: list[int],
-        on_band: Callable[[int, int], None],
+        on_strip: Callable[[int, int], None],
     ) -> None:
-        self._sink, self._store, self._replay, self._on_band = sink, store, finished, on_band
+        self._sink, self._store, self._replay, self._on_strip = sink, store, finished, on_strip
         self.dtype = sink.dtype
         self._row = finished[-1][1] if finished else 0
         self._edges = [row for row in edges if row > self._row]
@@ -194,7 +194,7 @@ class CheckpointingSink:
         self._row += len(piece_hwc)
         if self._edges and self._row == self._edges[0]:
             self._block.finish()
-            self._on_band(self._block.first, self._block.end)
+            self._on_strip(self._block.first, self._block.end)
             self._block = StripFile(self._store, self._edges.pop(0))
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ class StageReport:
     Attributes:
         name: of the stage.
         workers: threads that do it.
-        items_in: what it took: images, bands, rows of a batch, ...
+        items_in: what it took: images, strips, rows of a batch, ...
         items_out: what it made of it.
         shortest: seconds of the shortest piece of work.
         mean: seconds of one, on average.

@@ -18,7 +18,7 @@ class ImageJob:
         name: what messages call it.
         open_source: starts reading; it may be called again when the image has to start afresh.
         open_sink: starts writing an image of the given kind.
-        band: says, between the two, which rows of tiles to do, where that is not all; the source then begins with the
+        strip: says, between the two, which rows of tiles to do, where that is not all; the source then begins with the
             first row of pixels that these read, and the sink gets what `TileBlender` says. See `tiling/strips`.
         on_grid: told the tiles that will be done, between the two; again where the image starts afresh with smaller ones.
     """
@@ -26,7 +26,7 @@ class ImageJob:
     name: str
     open_source: Callable[[], Source]
     open_sink: Callable[[ImageInfo], Sink]
-    band: Callable[[TileGrid], range] | None = None
+    strip: Callable[[TileGrid], range] | None = None
     on_grid: Callable[[TileGrid], None] | None = None
 
 

@@ -1,7 +1,7 @@
 """decode -> tile -> infer -> blend -> encode: threads joined by bounded queues, one clock a stage.
 
 Images go through in order, and so do their tiles; several images are decoded and encoded at a time, and their tiles
-share batches. Every queue is bounded, so memory follows the width of a band, not the number or the size of the images.
+share batches. Every queue is bounded, so memory follows the width of a strip, not the number or the size of the images.
 
 An image that fails is dropped and reported, and the others go on. A device that runs out of memory gets the same tiles in
 smaller batches (see `device_runner`); when one tile is too large, everything under way stops, and the images that are not
@@ -81,21 +81,21 @@ class _ImageState:
 
     job: ImageJob
     index: int
-    bands: BoundedQueue[_RowBlock] = field(default_factory=lambda: BoundedQueue(1))
+    row_blocks: BoundedQueue[_RowBlock] = field(default_factory=lambda: BoundedQueue(1))
     rows: BoundedQueue[np.ndarray] = field(default_factory=lambda: BoundedQueue(4))
     sink: Sink | None = None
     error: SrTileError | None = None
     pixels_done: int = 0
-    # Set by the decoder before the first band.
+    # Set by the decoder before the first row.
     info: ImageInfo = field(init=False)
     grid: TileGrid = field(init=False)
     parts: tuple[Part, ...] = ()
     accumulator: TileBlender = field(init=False)
 
     def fail(self, error: SrTileError) -> None:
-        # Without its traceback, whose frames know this task: no circle may keep bands until the collector comes.
+        # Without its traceback, whose frames know this task: no circle may keep rows until the collector comes.
         self.error = self.error or error.with_traceback(None)
-        self.bands.cancel()
+        self.row_blocks.cancel()
         self.rows.cancel()
 
 
@@ -301,7 +301,7 @@ class _Attempt:
         with self._lock:
             tasks = list(self._tasks)
         for task in tasks:
-            task.bands.cancel()
+            task.row_blocks.cancel()
             task.rows.cancel()
             if task.sink:  # first: its thread may wait inside it
                 task.sink.abort()
@@ -330,8 +330,8 @@ class _Attempt:
                     source = task.job.open_source()
                 with closing(source):
                     self._prepare(task, source.info)
-                    self._read_bands(task, source)
-                task.bands.close()
+                    self._read_row_blocks(task, source)
+                task.row_blocks.close()
             except SrTileError as error:
                 task.fail(error)
             except Cancelled:
@@ -343,31 +343,31 @@ class _Attempt:
         spec, scale = self._spec, self._spec.scale or 1
         separate_alpha = info.has_alpha and self._pipeline.alpha == "bicubic"
         task.info, task.grid = info, tile_grid_for(self.plan, info, scale, self._pipeline.alpha)
-        if task.job.band:
-            task.grid = replace(task.grid, band=task.job.band(task.grid))
+        if task.job.strip:
+            task.grid = replace(task.grid, strip=task.job.strip(task.grid))
         if task.job.on_grid:
             task.job.on_grid(task.grid)
         task.parts = parts_of(info.channels, spec.channels, self._pipeline.alpha)
         task.accumulator = TileBlender(task.grid, scale, info.channels, len(task.parts) + separate_alpha)
         task.sink = task.job.open_sink(replace(info, height=info.height * scale, width=info.width * scale))
 
-    def _read_bands(self, task: _ImageState, source: Source) -> None:
-        """Read the image, or its band, once, top to bottom; neighbouring rows of tiles share rows of pixels."""
+    def _read_row_blocks(self, task: _ImageState, source: Source) -> None:
+        """Read the image, or its strip, once, top to bottom; neighbouring rows of tiles share rows of pixels."""
         axis = task.grid.y
-        band: np.ndarray | None = None
+        pixels: np.ndarray | None = None
         for row in task.grid.rows:
             start = axis.starts[row]
             with self._clocks["decode"].working(made=1):
                 end = min(start + axis.tile, axis.length)
-                kept = None if band is None else band[start - axis.starts[row - 1] :]
+                kept = None if pixels is None else pixels[start - axis.starts[row - 1] :]
                 wanted = end - start - (0 if kept is None else len(kept))
                 fresh = source.read_rows(wanted)
                 if len(fresh) != wanted:
                     raise ImageReadError(
                         f"{task.job.name}: ends after {end - wanted + len(fresh)} rows of {axis.length}"
                     )
-                band = fresh if kept is None else np.concatenate([kept, fresh])
-            task.bands.put(_RowBlock(row, band))
+                pixels = fresh if kept is None else np.concatenate([kept, fresh])
+            task.row_blocks.put(_RowBlock(row, pixels))
 
     def _tile(self) -> None:
         builder: BatchBuilder[_Key] = BatchBuilder(self.plan.batch)
@@ -382,10 +382,10 @@ class _Attempt:
         # Where the next image is long in coming, the tiles at hand do not wait for it.
         for task in self._to_tile.items(timeout=timeout, on_wait=lambda: send(builder.flush())):
             try:
-                for band in task.bands:
+                for block in task.row_blocks:
                     for column in range(len(task.grid.x.starts)):
                         with self._clocks["tile"].working(taken=column == 0, made=len(task.parts)):
-                            rows = list(self._cut(task, band, column))
+                            rows = list(self._cut(task, block, column))
                             batches = [batch for key, tile in rows for batch in builder.add(key, tile)]
                         send(batches)
             except Cancelled:
@@ -394,11 +394,11 @@ class _Attempt:
         send(builder.flush())
         self._batches.close()
 
-    def _cut(self, task: _ImageState, band: _RowBlock, column: int) -> Iterator[tuple[_Key, np.ndarray]]:
+    def _cut(self, task: _ImageState, block: _RowBlock, column: int) -> Iterator[tuple[_Key, np.ndarray]]:
         """The rows that one tile contributes to a batch, in the model's range of values."""
         height, width = task.grid.tile
         outer = Region(0, task.grid.x.starts[column], height, width)
-        real = band.pixels_hwc[outer.slices]
+        real = block.pixels_hwc[outer.slices]
         tile = pad(real, height, width, task.grid.x.multiple, self._spec.padding)
         largest = 1 if tile.dtype == np.float32 else np.iinfo(tile.dtype).max
         unit = np.divide(tile.transpose(2, 0, 1), np.float32(largest), dtype=np.float32, order="C")
@@ -410,7 +410,7 @@ class _Attempt:
             pixels = part.gather(unit)
             if (low, high) != (0.0, 1.0):
                 pixels = pixels * np.float32(high - low) + np.float32(low)
-            yield _Key(task, band.row, column, part, alpha if number == 0 else None), pixels
+            yield _Key(task, block.row, column, part, alpha if number == 0 else None), pixels
 
     def _blend(self) -> None:
         for pieces in self._outputs:
@@ -428,7 +428,7 @@ class _Attempt:
     def _blend_tile(self, key: _Key, output_chw: np.ndarray) -> None:
         """Add one tile to its image, and pass on the rows that it finished."""
         task, spec = key.task, self._spec
-        assert task.sink is not None  # opened before the first band
+        assert task.sink is not None  # opened before the first row
         with self._clocks["blend"].working(taken=1):
             low, high = spec.value_range
             if (low, high) != (0.0, 1.0):
@@ -457,7 +457,7 @@ class _Attempt:
         for task in self._to_encode:
             try:
                 for rows in task.rows:
-                    assert task.sink is not None  # opened before the first band
+                    assert task.sink is not None  # opened before the first row
                     with self._clocks["encode"].working(taken=1):
                         task.sink.write_rows(rows)
                 if task.sink and not task.error:

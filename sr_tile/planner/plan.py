@@ -88,7 +88,7 @@ class Plan:
         return Axis(length, tile, self.overlap, self.halo, self.multiple)
 
     def grid_for(self, height: int, width: int, channels: int, scale: int) -> TileGrid:
-        """`grid`, with lower tiles where the image is so wide that its bands would break `strip_budget`.
+        """`grid`, with lower tiles where the image is so wide that its strips would break `strip_budget`.
 
         Args:
             height: rows of the image.
@@ -143,7 +143,7 @@ class Plan:
 def strip_bytes(grid: TileGrid, channels: int, scale: int) -> int:
     """Bytes of RAM that one image under way takes outside the session, 16 bits a value at worst.
 
-    Four bands of input are read or wait, one band of output is blended in float32, some blocks of it are encoded.
+    Four strips of input are read or wait, one strip of output is blended in float32, some blocks of it are encoded.
     """
     decoded = 4 * grid.y.tile * grid.x.length * channels * 2
     blended = grid.y.tile * scale * grid.x.length * scale * channels * 4

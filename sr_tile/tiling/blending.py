@@ -54,7 +54,7 @@ class TileBlender:
     at most `tile height * scale` rows of the output, float32.
 
     Args:
-        grid: the tiles of the image, or a band of them: rows come from where the band's first row of tiles has weight
+        grid: the tiles of the image, or a strip of them: rows come from where the strip's first row of tiles has weight
             to where the row behind its last has some.
         scale: output pixels per input pixel.
         channels: channels of the output image.

@@ -146,7 +146,7 @@ class TileGrid:
     Args:
         y: the rows of tiles.
         x: the columns of tiles.
-        band: the rows of tiles that are computed, numbered as in the whole image; None is all of them.
+        strip: the rows of tiles that are computed, numbered as in the whole image; None is all of them.
 
     >>> grid = TileGrid(Axis(448, 256, 64, 16), Axis(256, 256, 64, 16))
     >>> [tile.y for _, _, tile in grid.tiles()]
@@ -155,12 +155,12 @@ class TileGrid:
 
     y: Axis
     x: Axis
-    band: range | None = None
+    strip: range | None = None
 
     @property
     def rows(self) -> range:
-        """The rows of tiles that are computed: all, or those of the band."""
-        return range(len(self.y.starts)) if self.band is None else self.band
+        """The rows of tiles that are computed: all, or those of the strip."""
+        return range(len(self.y.starts)) if self.strip is None else self.strip
 
     @property
     def tile(self) -> tuple[int, int]:

@@ -1,16 +1,16 @@
-"""Bands of one image: rows of tiles that can be computed apart, with exactly the pixels of the whole.
+"""Strips of one image: rows of tiles that can be computed apart, with exactly the pixels of the whole.
 
-A band is some rows of tiles that follow each other, from `first` to before `stop`, and the rows of pixels that these
+A strip is some rows of tiles that follow each other, from `first` to before `stop`, and the rows of pixels that these
 finish: those from where row `first` begins to have weight to where row `stop` does. At its upper edge rows of tiles above
-`first` have weight as well, so they are computed twice, once for each band; below, nothing is::
+`first` have weight as well, so they are computed twice, once for each strip; below, nothing is::
 
-    tile row first - 1   [==========|~~~~]              computed for this band again, its upper rows are dropped
+    tile row first - 1   [==========|~~~~]              computed for this strip again, its upper rows are dropped
     tile row first               [~~~~|==========|~~~~]
     tile row stop - 1                         [~~~~|==========|~~~~]
     tile row stop                                          [~~~~|==========]    not needed
-    rows of the band              |-----------------------|
+    rows of the strip              |-----------------------|
 
-Each row of pixels is the sum of the same tiles, with the same weights, in the same order, whichever band it is in.
+Each row of pixels is the sum of the same tiles, with the same weights, in the same order, whichever strip it is in.
 """
 
 import itertools
@@ -42,16 +42,16 @@ class Strip:
     def __post_init__(self) -> None:
         count = len(self.grid.y.starts)
         if not 0 <= self.first < self.stop <= count:
-            raise GeometryError(f"rows of tiles {self.first} to {self.stop} are no band of the {count} there are")
+            raise GeometryError(f"rows of tiles {self.first} to {self.stop} are no strip of the {count} there are")
 
     @property
     def rows(self) -> tuple[int, int]:
-        """(first, end) of the finished rows, in input pixels; bands that follow each other partition the image."""
+        """(first, end) of the finished rows, in input pixels; strips that follow each other partition the image."""
         return edge(self.grid, self.first), edge(self.grid, self.stop)
 
     @cached_property
     def tiles(self) -> range:
-        """The rows of tiles to compute: the band's, and those above that reach into it."""
+        """The rows of tiles to compute: the strip's, and those above that reach into it."""
         top = self.rows[0]
         above = (row for row in range(self.first) if self.grid.y.support(row)[1] > top)
         return range(next(above, self.first), self.stop)
@@ -64,7 +64,7 @@ class Strip:
 
     @property
     def dropped(self) -> int:
-        """Rows, in input pixels, that come before the band's own and are not finished."""
+        """Rows, in input pixels, that come before the strip's own and are not finished."""
         return self.rows[0] - edge(self.grid, self.tiles.start)
 
 
@@ -74,7 +74,7 @@ def edge(grid: TileGrid, row: int) -> int:
 
 
 def split(grid: TileGrid, rows: range, most: int) -> Iterator[Strip]:
-    """Bands that cover some rows of tiles, of at most `most` each, as even as can be."""
+    """Strips that cover some rows of tiles, of at most `most` each, as even as can be."""
     count = -(-len(rows) // most)
     edges = [rows.start + len(rows) * i // count for i in range(count + 1)] if count else []
     for first, stop in itertools.pairwise(edges):

@@ -108,7 +108,7 @@ def test_a_giant_over_two_actors_and_a_journal_that_the_local_engine_reads(photo
     assert {result.status for result in results.values()} == {"done"}
     assert contents(photos / "out") == contents(photos / "expected")
     lines = [json.loads(line) for line in (photos / "job" / NAME).read_text().splitlines()]
-    assert sum(line["event"] == "band" for line in lines) > 8
+    assert sum(line["event"] == "strip" for line in lines) > 8
     assert sum(line["event"] == "done" for line in lines) == 16
     begun = len([line for line in lines if line["event"] == "begin"])
     enhancer = Enhancer(photos / "model.onnx", device="cpu", settings=SETTINGS)

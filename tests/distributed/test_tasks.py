@@ -26,7 +26,7 @@ SETTINGS = Settings(tile=32, overlap=8, halo=2, batch=3)
 def config(tmp_path):
     conv_model(tmp_path / "model.onnx", 2)
     return EnhanceConfig(
-        str(tmp_path / "model.onnx"), device="cpu", settings=SETTINGS, bands=str(tmp_path / "bands")
+        str(tmp_path / "model.onnx"), device="cpu", settings=SETTINGS, strips=str(tmp_path / "strips")
     ).planned()
 
 
@@ -93,8 +93,8 @@ def test_parts_of_a_giant_joined_are_the_local_result(tmp_path, config, monkeypa
     assert len(cut) > 3
     network = Network(split)
     reports = [encode(result, split) for part in reversed(cut) for result in network([part])]
-    folder = Path(config.bands) / reports[0]["blocks"]
-    blocks = {report["first"]: report["end"] for report in reports if report["kind"] == "band"}
+    folder = Path(config.strips) / reports[0]["blocks"]
+    blocks = {report["first"]: report["end"] for report in reports if report["kind"] == "strip"}
     lost = min(blocks)
     nothing_left = parts({**row, "recorded": pickle.dumps({folder.name: blocks})}, split, actors)
     assert [part["kind"] for part in nothing_left] == ["cut"]
@@ -118,16 +118,16 @@ def test_a_giant_for_one_actor_goes_from_file_to_file(tmp_path, config):
     assert Image.open(tmp_path / "deep" / "out.png").size == (100, 180)
 
 
-def test_missing_bands_are_what_blocks_leave():
+def test_missing_strips_are_what_blocks_leave():
     grid = TileGrid(Axis(100, 16, 4, 1), Axis(8, 8, 0, 0))
-    bands = list(missing_strips(grid, {}, 2, 3))
-    assert [row for band in bands for row in range(band.first, band.stop)] == list(grid.rows)
-    blocks = {band.rows[0] * 2: band.rows[1] * 2 for band in bands}
+    strips = list(missing_strips(grid, {}, 2, 3))
+    assert [row for strip in strips for row in range(strip.first, strip.stop)] == list(grid.rows)
+    blocks = {strip.rows[0] * 2: strip.rows[1] * 2 for strip in strips}
     assert list(missing_strips(grid, blocks, 2, 3)) == []
-    for gone in bands:
+    for gone in strips:
         rest = {first: end for first, end in blocks.items() if first != gone.rows[0] * 2}
         left = list(missing_strips(grid, rest, 2, 1))
-        assert [row for band in left for row in range(band.first, band.stop)] == list(range(gone.first, gone.stop))
+        assert [row for strip in left for row in range(strip.first, strip.stop)] == list(range(gone.first, gone.stop))
 
 
 fsspec = pytest.importorskip("fsspec", reason="fsspec comes with the extra `ray`")

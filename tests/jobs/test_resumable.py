@@ -31,13 +31,13 @@ class StoppedError(BaseException):
 class ShadingEngine(ToyEngine):
     """Its answer depends on the tile, so that other tiles give other bytes; it may stop at a call, once some is kept."""
 
-    def __init__(self, stop_at=None, bands=None, kept=0):
+    def __init__(self, stop_at=None, strips=None, kept=0):
         super().__init__(ModelSpec("shading", scale=2, multiple=1))
-        self.stop_at, self.bands, self.kept = stop_at, bands, kept
+        self.stop_at, self.strips, self.kept = stop_at, strips, kept
 
     def answer(self, batch_nchw):
         if self.stop_at is not None and len(self.shapes) > self.stop_at:
-            while self.kept and len(list(Path(self.bands).rglob("*-*"))) < self.kept:
+            while self.kept and len(list(Path(self.strips).rglob("*-*"))) < self.kept:
                 time.sleep(0.01)  # what was computed before is on its way
             raise StoppedError
         return super().answer(batch_nchw * np.linspace(1, 0.5, batch_nchw.shape[2], dtype=np.float32)[:, None])
@@ -80,14 +80,14 @@ def test_a_second_run_computes_nothing(photos):
     assert len(lines("job", "begin")) == begun == 4
 
 
-def test_bands_that_a_kill_left_behind_a_finished_image_are_swept_up(photos):
+def test_strips_that_a_kill_left_behind_a_finished_image_are_swept_up(photos):
     pairs = select_files(["in"], "out").pairs
     run("job", pairs)
-    left = Path("job/bands/0123456789abcdef")
+    left = Path("job/strips/0123456789abcdef")
     left.mkdir(parents=True)
     (left / "0-64").write_bytes(b"rows")
     run("job", pairs)
-    assert not list(Path("job/bands").iterdir())
+    assert not list(Path("job/strips").iterdir())
 
 
 def test_only_what_changed_is_done_again(photos):
@@ -278,7 +278,7 @@ def small_giants(monkeypatch):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_a_giant_stopped_anywhere_goes_on_behind_its_last_band(tmp_path, monkeypatch, small_giants, dtype):
+def test_a_giant_stopped_anywhere_goes_on_behind_its_last_strip(tmp_path, monkeypatch, small_giants, dtype):
     monkeypatch.chdir(tmp_path)
     from sr_tile.images import ImageInfo, ImageWriter
 
@@ -289,19 +289,19 @@ def test_a_giant_stopped_anywhere_goes_on_behind_its_last_band(tmp_path, monkeyp
     for stop_at, least in ((0, 0), (3, 0), (6, 0), (9, 1), (12, 2), (15, 2)):
         pairs = [FilePair("giant.png", f"out{stop_at}.png")]
         folder = f"job{stop_at}"
-        # What follows the last journalled band is lost, as when the process is killed.
+        # What follows the last journalled strip is lost, as when the process is killed.
         with pytest.raises(StoppedError):
-            run(folder, pairs, enhancer(ShadingEngine(stop_at, f"{folder}/bands", least)))
-        kept = lines(folder, "band")
+            run(folder, pairs, enhancer(ShadingEngine(stop_at, f"{folder}/strips", least)))
+        kept = lines(folder, "strip")
         assert len(kept) >= least - 1, "a block is there before the journal says so"
         assert run(folder, pairs)["giant.png"].status == "done"
         assert Path(f"out{stop_at}.png").read_bytes() == Path("expected.png").read_bytes()
-        rows = [(line["first"], line["end"]) for line in lines(folder, "band")]
+        rows = [(line["first"], line["end"]) for line in lines(folder, "strip")]
         assert rows[: len(kept)] == [(line["first"], line["end"]) for line in kept]
         assert [row for first, end in rows for row in range(first, end)] == list(range(rows[-1][1])), (
-            "a band came twice, or was left out"
+            "a strip came twice, or was left out"
         )
-        assert not list((Path(folder) / "bands").iterdir())
+        assert not list((Path(folder) / "strips").iterdir())
 
 
 def test_a_lost_block_is_computed_again(photos, small_giants):
@@ -309,8 +309,8 @@ def test_a_lost_block_is_computed_again(photos, small_giants):
     enhancer().enhance_file("giant.png", "expected.png")
     pairs = [FilePair("giant.png", "out.png")]
     with pytest.raises(StoppedError):
-        run("job", pairs, enhancer(ShadingEngine(12, "job/bands", 2)))
-    blocks = sorted(Path("job/bands").rglob("*-*"), key=lambda path: int(path.name.split("-")[0]))
+        run("job", pairs, enhancer(ShadingEngine(12, "job/strips", 2)))
+    blocks = sorted(Path("job/strips").rglob("*-*"), key=lambda path: int(path.name.split("-")[0]))
     assert len(blocks) > 1
     blocks[1].unlink()
     assert run("job", pairs)["giant.png"].status == "done"
@@ -323,8 +323,8 @@ def test_a_damaged_block_is_computed_again(photos, small_giants, damage):
     enhancer().enhance_file("giant.png", "expected.png")
     pairs = [FilePair("giant.png", "out.png")]
     with pytest.raises(StoppedError):
-        run("job", pairs, enhancer(ShadingEngine(12, "job/bands", 2)))
-    block = min(Path("job/bands").rglob("*-*"), key=lambda path: int(path.name.split("-")[0]))
+        run("job", pairs, enhancer(ShadingEngine(12, "job/strips", 2)))
+    block = min(Path("job/strips").rglob("*-*"), key=lambda path: int(path.name.split("-")[0]))
     content = bytearray(block.read_bytes())
     if damage == "changed":
         content[len(content) // 2] ^= 1
@@ -336,7 +336,7 @@ def test_a_damaged_block_is_computed_again(photos, small_giants, damage):
 
 
 def test_a_block_that_is_damaged_while_it_is_read_is_no_result(tmp_path):
-    store = StripStore(tmp_path / "bands", ImageInfo(8, 5, 3, np.dtype(np.uint8)), np.dtype(np.uint8))
+    store = StripStore(tmp_path / "strips", ImageInfo(8, 5, 3, np.dtype(np.uint8)), np.dtype(np.uint8))
     block = StripFile(store, 2)
     pixels = noise_image(6, 5)
     block.write(pixels[:4])

@@ -18,7 +18,7 @@ import sr_tile
 from sr_tile.jobs.journal import NAME
 
 KILLS = 20
-# Giants and their bands are small here, so that a test has some.
+# Giants and their strips are small here, so that a test has some.
 MAIN = (
     "import sr_tile.jobs.resumable as d; d.GIANT_PIXELS, d.STRIP_PIXELS = 400_000, 80_000\n"
     "from sr_tile.cli.main import main; main()"
@@ -55,8 +55,8 @@ def kill_at_random(process, journal, begun, longest, chance):
 
 
 def check_recomputation(lines):
-    """Each kill costs one image or one band: by the journal, nothing that it says is finished is begun again."""
-    max_in_flight, bands, again = None, set(), 0
+    """Each kill costs one image or one strip: by the journal, nothing that it says is finished is begun again."""
+    max_in_flight, strips, again = None, set(), 0
     for line in lines:
         if line["event"] == "begin":
             if line["target"] == max_in_flight:
@@ -64,10 +64,10 @@ def check_recomputation(lines):
             else:
                 assert max_in_flight is None, "two images were under way"
             max_in_flight = line["target"]
-        elif line["event"] == "band":
+        elif line["event"] == "strip":
             assert line["target"] == max_in_flight
-            assert (line["target"], line["first"]) not in bands, "a finished band was computed again"
-            bands.add((line["target"], line["first"]))
+            assert (line["target"], line["first"]) not in strips, "a finished strip was computed again"
+            strips.add((line["target"], line["first"]))
         elif line["event"] == "done":
             max_in_flight = None
     done = Counter(line["target"] for line in lines if line["event"] == "done")
@@ -107,7 +107,7 @@ def test_a_job_killed_at_20_moments_gives_the_same_bytes(tmp_path):
         assert found.keys() == expected.keys()
         assert all(found[name] == expected[name] for name in expected)
         again += check_recomputation(events(journal))
-        assert not any(Path(tmp_path / job / "bands").iterdir())
+        assert not any(Path(tmp_path / job / "strips").iterdir())
         jobs += 1
     print(f"{kills} kills in {jobs} jobs, {again} images begun again")
     assert again <= kills

@@ -205,7 +205,7 @@ def test_no_memory_at_all_is_one_clear_error():
 
 
 class BrokenSource(ArraySource):
-    """Fails at its second band."""
+    """Fails at its second strip."""
 
     def read_rows(self, count):
         if self._row:

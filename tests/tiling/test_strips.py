@@ -44,19 +44,19 @@ class Rows:
 
 
 class Part:
-    """One band of an array as a job."""
+    """One strip of an array as a job."""
 
     def __init__(self, image, cut):
         self.image, self.cut = image, cut
 
     def job(self):
-        return ImageJob("part", self.open_source, self.open_sink, self.band)
+        return ImageJob("part", self.open_source, self.open_sink, self.strip)
 
     def open_source(self):
         self.source = SkippingSource(ArraySource(self.image))
         return self.source
 
-    def band(self, grid):
+    def strip(self, grid):
         self.part = self.cut(grid)
         self.source.skip = self.part.reads[0]
         return self.part.tiles
@@ -66,8 +66,8 @@ class Part:
         return CroppingSink(self.rows, self.part.dropped * (info.height // self.image.shape[0]))
 
 
-def whole_and_bands(image, engine, plan, most, **keywords):
-    """The image in one go, and joined from bands that were computed apart."""
+def whole_and_strips(image, engine, plan, most, **keywords):
+    """The image in one go, and joined from strips that were computed apart."""
     pipeline = Pipeline(engine, plan, **keywords)
 
     def do(job):
@@ -94,45 +94,45 @@ AXES = [(8, 0, 0, 1), (9, 4, 1, 1), (16, 6, 0, 1), (16, 12, 2, 2), (24, 18, 6, 1
 
 
 @pytest.mark.parametrize(("tile", "overlap", "halo", "multiple"), AXES)
-def test_rows_of_bands_partition_the_image_and_no_tile_is_missing(tile, overlap, halo, multiple):
+def test_rows_of_strips_partition_the_image_and_no_tile_is_missing(tile, overlap, halo, multiple):
     for height, most in itertools.product((1, 7, 16, 33, 64, 100, 129), (1, 2, 3, 5)):
         grid = TileGrid(Axis(height, tile, overlap, halo, multiple), Axis(8, 8, 0, 0))
-        bands = list(split(grid, grid.rows, most))
-        assert [row for band in bands for row in range(*band.rows)] == list(range(height))
-        assert [row for band in bands for row in range(band.first, band.stop)] == list(grid.rows)
-        for band in bands:
-            assert band.stop - band.first <= most
-            top, bottom = band.rows
+        strips = list(split(grid, grid.rows, most))
+        assert [row for strip in strips for row in range(*strip.rows)] == list(range(height))
+        assert [row for strip in strips for row in range(strip.first, strip.stop)] == list(grid.rows)
+        for strip in strips:
+            assert strip.stop - strip.first <= most
+            top, bottom = strip.rows
             touching = [row for row in grid.rows if grid.y.support(row)[0] < bottom and grid.y.support(row)[1] > top]
-            assert touching == list(band.tiles)
-            assert band.reads[0] == grid.y.starts[touching[0]]
-            assert band.dropped == top - edge(grid, touching[0])
+            assert touching == list(strip.tiles)
+            assert strip.reads[0] == grid.y.starts[touching[0]]
+            assert strip.dropped == top - edge(grid, touching[0])
 
 
 @pytest.mark.parametrize(("tile", "overlap", "halo", "multiple"), AXES)
 @pytest.mark.parametrize("scale", [1, 2, 3])
-def test_bands_joined_are_the_whole_image(tile, overlap, halo, multiple, scale):
+def test_strips_joined_are_the_whole_image(tile, overlap, halo, multiple, scale):
     engine = ShadingEngine(ModelSpec("shading", scale=scale, multiple=multiple))
     for number, (height, most) in enumerate(itertools.product((5, 40, 71), (1, 2, 5))):
         image = noise_image(height, 29, 1 + number % 4, (np.uint8, np.uint16)[number % 2], number)
         plan = Plan((tile, tile), overlap, halo, multiple, batch=1 + number % 3, equalised=number % 2 == 1)
-        whole, joined, parts = whole_and_bands(image, engine, plan, most)
+        whole, joined, parts = whole_and_strips(image, engine, plan, most)
         assert np.array_equal(whole, joined), (height, most)
         assert len(parts) == -(-len(parts[0].part.grid.y.starts) // most)
 
 
-def test_a_band_computes_no_more_than_one_row_of_tiles_again():
+def test_a_strip_computes_no_more_than_one_row_of_tiles_again():
     engine = ToyEngine(ModelSpec("toy", scale=2, multiple=1))
     image = noise_image(100, 20)
-    _, joined, parts = whole_and_bands(image, engine, Plan((16, 32), 4, 1, 1), 2)
+    _, joined, parts = whole_and_strips(image, engine, Plan((16, 32), 4, 1, 1), 2)
     assert np.array_equal(joined, repeat(image, 2))
     assert [len(part.part.tiles) - (part.part.stop - part.part.first) for part in parts] == [0] + [1] * (len(parts) - 1)
 
 
-def test_bands_of_the_bundled_model_are_the_whole_image():
+def test_strips_of_the_bundled_model_are_the_whole_image():
     engine = OnnxEngine(zoo.find("x2"), "cpu")
     image = noise_image(230, 90)
-    whole, joined, parts = whole_and_bands(image, engine, Plan((64, 64), 16, 4, 1, batch=3), 2)
+    whole, joined, parts = whole_and_strips(image, engine, Plan((64, 64), 16, 4, 1, batch=3), 2)
     assert len(parts) == 3
     assert np.array_equal(whole, joined)
     engine.close()
@@ -150,8 +150,8 @@ def test_a_source_that_ends_while_rows_are_skipped_says_so():
     assert isinstance(outcome.error, ImageReadError)
 
 
-def test_what_is_no_band_is_refused():
+def test_what_is_no_strip_is_refused():
     grid = TileGrid(Axis(100, 16, 4, 1), Axis(8, 8, 0, 0))
     for first, stop in ((0, 0), (3, 2), (0, 99), (-1, 2)):
-        with pytest.raises(GeometryError, match="no band"):
+        with pytest.raises(GeometryError, match="no strip"):
             Strip(grid, first, stop)
