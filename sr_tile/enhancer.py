@@ -282,12 +282,17 @@ class Enhancer:
             ImageJob(name, lambda array=array: ArraySource(array), ArraySink)  # type: ignore[misc]
             for array, name in zip(arrays, names, strict=True)
         ]
+        order = list(range(len(arrays)))
+        if (
+            not self.engine.uses_host_memory
+        ):  # a GPU pays for each change of shape: those of one size one after the other
+            order.sort(key=lambda index: arrays[index].shape[:2])
         results: dict[int, np.ndarray] = {}
-        for outcome in self.run(jobs):
+        for outcome in self.run(jobs[index] for index in order):
             if outcome.error:
                 raise outcome.error
             assert isinstance(outcome.sink, ArraySink)
-            results[outcome.index] = outcome.sink.pixels_hwc
+            results[order[outcome.index]] = outcome.sink.pixels_hwc
         return [_like(image, results[index]) for index, image in enumerate(images)]
 
 

@@ -67,12 +67,16 @@ class LocalBackend:
         common: Any = {"existing": options.files.existing, "options": options.files.write_options}
         with ExitStack() as stack:
             job = _open_job(options, stack)
-            sizes, work = _work(pairs, options, job)
+            by_path, work = _work(pairs, options, job)
+            sizes = list(by_path.values())
             progress = stack.enter_context(Progress(work, options.report.quiet))
             self._enhancer = stack.enter_context(self._open(job, work or sum(h * w for h, w in sizes), progress))
             if job and job.plan:
                 self._enhancer.use_plan(job.plan)
             self._enhancer.warm_up(options.compute.warmup, sizes[0] if sizes else None)
+            if not self._enhancer.engine.uses_host_memory:
+                # A GPU pays for each change of shape: images of one size one after the other.
+                pairs = sorted(pairs, key=lambda pair: by_path.get(pair.source, (0, 0)))
             if job:
                 yield from job.run(self._enhancer, pairs, retry_failed=options.backend.retry_failed, **common)
             else:
@@ -204,17 +208,17 @@ def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None
 
 def _work(
     pairs: "Sequence[FilePair]", options: EnhanceOptions, job: "ResumableJob | None"
-) -> tuple[list[tuple[int, int]], int | None]:
-    """(height, width) of images that are to be done, and the pixels of all, unless they are too many to look into."""
+) -> tuple[dict[str, tuple[int, int]], int | None]:
+    """(height, width) of the images to do by name, and the pixels of all, unless they are too many to look into."""
     from sr_tile.jobs.selection import FilePair, screen
 
     def is_ours(target: str) -> bool:
         return job is not None and job.owns(target)
 
     waiting = [
-        item.source_path
+        item
         for item in screen(pairs, options.files.existing, is_ours=is_ours)
         if isinstance(item, FilePair) and not (job and job.known(item, options.backend.retry_failed))
     ]
-    sizes = image_sizes(waiting[:MOST_HEADERS])
-    return sizes, None if len(waiting) > MOST_HEADERS else sum(height * width for height, width in sizes)
+    sizes = {item.source: size for item in waiting[:MOST_HEADERS] for size in image_sizes([item.source_path])}
+    return sizes, None if len(waiting) > MOST_HEADERS else sum(height * width for height, width in sizes.values())

@@ -103,10 +103,8 @@ def make_plan(
     engine = smallest(engines)
     plan = plan_tiles(engine.spec, settings)
     budget = MemoryBudget.of(engines, settings)
-    if not budget.on_cpu:
-        plan = replace(plan, equalised=False)  # a GPU pays for each new shape
-    if engine.prefers_few_shapes:
-        plan, expected_pixels = replace(plan, sides=()), None  # each new shape is built for minutes
+    if engine.prefers_few_shapes:  # each new shape is built for minutes
+        plan, expected_pixels = replace(plan, sides=(), equalised=False, fitted=False), None
     costs = find_costs(engine, plan, settings, budget, expected_pixels=expected_pixels, remeasure=remeasure)
     if costs or budget.bounded:
         plan = _shrunk(plan, budget, costs)

@@ -181,6 +181,8 @@ class ModelPool:
 
     def _load(self, name: str, engines: list[Engine]) -> Model:
         plan = make_plan(engines, self._settings, images_under_way=self.limits.running + 1)
+        if not engines[0].uses_host_memory:  # images of many sizes come mixed, and a GPU pays for each change of shape
+            plan = replace(plan, equalised=False)
         shared = SharedEngine(engines, plan, max_clients=self.limits.running, on_call=self.metrics.call)
         return Model(name, shared.start())
 

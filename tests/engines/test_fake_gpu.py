@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import itertools
 import subprocess
 import sys
 import threading
@@ -305,3 +306,18 @@ def test_no_change_of_batch_size_reaches_the_gpu(gpu):
     for rows in (4, 3, 1, 2, 4):
         assert engine.run(SOME[:rows]).shape == (rows, 3, 512, 512)
     assert gpu.count("plans") == 0
+
+
+@on_fake_gpu(FAKE_TOTAL_MB=8192)
+def test_images_of_one_size_share_one_shape_of_even_tiles(gpu):
+    from sr_tile.enhancer import Enhancer
+    from sr_tile.planner import Settings
+
+    with Enhancer(X2, device="cuda:0", settings=Settings(batch=4)) as enhancer:
+        assert enhancer.plan.grid(3000, 4000).redundancy < 1.2  # tiles of 512 at the edges made it 1.376
+        run, shapes = enhancer.engine.run, []
+        enhancer.engine.run = lambda batch: shapes.append(batch.shape[2:]) or run(batch)
+        sizes = [(600, 600), (700, 500), (600, 600), (700, 500), (600, 600)]
+        results = enhancer.enhance_batch([np.zeros((*size, 3), np.uint8) for size in sizes])
+        assert [result.shape[:2] for result in results] == [(2 * h, 2 * w) for h, w in sizes]
+        assert sum(one != two for one, two in itertools.pairwise(shapes)) == 1
