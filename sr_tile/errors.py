@@ -24,8 +24,11 @@
 A message is one line: what happened, where, the bound that was broken, what to do next.
 """
 
+import logging
 import re
 import unicodedata
+
+log = logging.getLogger("sr_tile")
 
 
 class SrTileError(Exception):
@@ -155,3 +158,13 @@ def unexpected(error: BaseException) -> str:
         f"{type(error).__name__}: {one_line(Exception(error))}; sr-tile did not expect this: please report it with your "
         "command, and with the traceback that --debug shows, where you have sr-tile from"
     )
+
+
+DEFECTS = (ArithmeticError, AttributeError, BufferError, EOFError, LookupError, RuntimeError, TypeError, ValueError)
+"""What a defect of ours, or of a library, raises: it fails the image that shows it, and the others go on."""
+
+
+def unexpected_of(name: str, error: BaseException) -> SrTileError:
+    """An error that is not ours as the failure of one image."""
+    log.debug("%s", name, exc_info=error)
+    return ImageError(f"{name}: {unexpected(error)}")

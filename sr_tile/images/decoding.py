@@ -49,6 +49,7 @@ class Decoded:
         narrow: luma of AVIF goes from 16 to 235 of 255 still.
         lenient: what JPEG's library only warns about is taken.
         keep: must live as long as image.
+        whole_bytes: about as much memory decoding takes beside the rows that are read; 0 for what streams.
         unsupported: what libvips' reason says of the kind of file, where it is not damage.
     """
 
@@ -61,6 +62,7 @@ class Decoded:
     narrow: bool = False
     lenient: bool = False
     keep: list[Any] = field(default_factory=list)
+    whole_bytes: int = 0
     unsupported: Callable[[str], str | None] = lambda reason: None
 
 
@@ -79,13 +81,28 @@ def open_image(path: Path, *, lenient: bool = False) -> Decoded:
     kind = _kind(path)
     decoded = _OPENERS.get(kind, _open_whole)(path, kind, "sequential", lenient)
     _check(path, decoded)
-    if kind not in READ_ONLY and field_of(decoded.image, "orientation") in range(3, 9):
+    turned = kind not in READ_ONLY and field_of(decoded.image, "orientation") in range(3, 9)
+    if turned:
         # Rows of the turned image come from all over the file.
         decoded = _OPENERS[kind](path, kind, "random", lenient)
     if decoded.image.interpretation == "cmyk":
         decoded.notes.append("CMYK is converted to sRGB")
+    decoded.whole_bytes = _whole_bytes(decoded, turned)
     decoded.image = _to_rgb_or_gray(decoded.image.autorot())
     return decoded
+
+
+def _whole_bytes(decoded: Decoded, turned: bool) -> int:
+    """What libraries take that decode an image as a whole, measured on photographs of 17 megapixels, by the header alone."""
+    image = decoded.image
+    pixels, sample = image.width * image.height, image.bands * (1 if image.format == "uchar" else 2)
+    price = {"webp": 8, "avif": 16 if image.format == "uchar" else 20}.get(decoded.kind, 0)
+    if decoded.kind in READ_ONLY:
+        price = 2 * sample
+    elif field_of(image, "interlaced") or field_of(image, "jpeg-multiscan"):
+        price = 2 * image.bands if decoded.kind == "jpeg" else sample
+    # libvips keeps a turned image in memory, or above 100 MB in a file.
+    return int(price * pixels + (min(sample * pixels, 100 * 2**20) if turned else 0))
 
 
 def _kind(path: Path) -> str:

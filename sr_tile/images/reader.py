@@ -1,19 +1,34 @@
 """Files to rows of pixels."""
 
 import logging
+import struct
 import threading
+import zlib
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 
-from sr_tile.errors import ArgumentError, ImageReadError
+from sr_tile.errors import ArgumentError, ImageReadError, SrTileError, one_line
 from sr_tile.images.decoding import Decoded, open_image
 from sr_tile.images.formats import ImageInfo
 from sr_tile.images.jpeg_segments import is_harmless
 from sr_tile.images.vips import attempt, reason_of, vips
 
 log = logging.getLogger("sr_tile")
+
+DAMAGE = (
+    ArithmeticError,
+    EOFError,
+    LookupError,
+    RecursionError,
+    SyntaxError,
+    TypeError,
+    struct.error,
+    zlib.error,
+    ValueError,
+)
+"""What readers of headers raise at what they cannot take; Pillow's say SyntaxError."""
 
 _FETCH_BYTES = 4 * 2**20  # libvips keeps buffers as large as one request: ask for a little at a time
 
@@ -25,6 +40,8 @@ class ImageReader:
     """
 
     info: ImageInfo
+    whole_bytes: int
+    """See `Decoded.whole_bytes`."""
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
@@ -34,13 +51,20 @@ class ImageReader:
         self._decoded: Decoded | None = None
         try:
             self._decoded = attempt(lambda: open_image(self.path), lambda: open_image(self.path))
+        except SrTileError:
+            raise  # some of ours are a ValueError too
         except OSError as error:
             raise ImageReadError(f"{self.path}: cannot be opened: {reason_of(error)}") from None
         except vips().Error as error:
             raise ImageReadError(f"{self.path}: not an image, or a damaged one: {reason_of(error)}") from None
+        except DAMAGE as error:
+            raise ImageReadError(
+                f"{self.path}: damaged: {type(error).__name__} in its header: {one_line(error)}"
+            ) from None
         image = self._decoded.image
         dtype = np.dtype(np.uint8 if image.format == "uchar" else np.uint16)
         self.info = ImageInfo(image.height, image.width, image.bands, dtype, self._decoded.metadata)
+        self.whole_bytes = self._decoded.whole_bytes
         self._notes = self._decoded.notes
 
     @property

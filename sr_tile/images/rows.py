@@ -41,12 +41,18 @@ class Sink(Protocol):
         ...
 
 
+def whole_bytes_of(source: Source) -> int:
+    """Bytes that reading takes beside the rows that are asked for, 0 where the source has no `whole_bytes` that says so."""
+    return getattr(source, "whole_bytes", 0)
+
+
 class SkippingSource:
     """A source whose first rows are read and dropped, before the first that is wanted."""
 
     def __init__(self, source: Source, skip: int = 0) -> None:
         self._source, self.skip = source, skip
         self.info: ImageInfo = source.info
+        self.whole_bytes = whole_bytes_of(source)
 
     def read_rows(self, count: int) -> np.ndarray:
         """See `Source.read_rows`."""

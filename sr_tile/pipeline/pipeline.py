@@ -23,7 +23,7 @@ import numpy as np
 
 from sr_tile.engines.base import Engine
 from sr_tile.engines.device_runner import DeviceRunner, TileTooLargeError, device_slots
-from sr_tile.errors import ArgumentError, ImageReadError, SrTileError
+from sr_tile.errors import DEFECTS, ArgumentError, ImageReadError, SrTileError, unexpected_of
 from sr_tile.images import ImageInfo
 from sr_tile.images.rows import Sink, Source
 from sr_tile.pipeline.clock import StageClock
@@ -32,6 +32,7 @@ from sr_tile.pipeline.job import ImageJob, Outcome, Stats
 from sr_tile.pipeline.plan_image import tile_grid_for
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled, OrderedQueue, start_thread
 from sr_tile.pipeline.tile_batches import Batch, BatchBuilder
+from sr_tile.pipeline.whole_images import WholeImages
 from sr_tile.planner import Plan
 from sr_tile.tiling.blending import TileBlender, quantise
 from sr_tile.tiling.channels import Alpha, Part, enlarge_bicubic, parts_of
@@ -42,6 +43,7 @@ log = logging.getLogger("sr_tile")
 
 STAGES = ("decode", "tile", "infer", "blend", "encode")
 BATCH_TIMEOUT = 0.2  # seconds that an unfinished batch waits for the next image
+ADMIT_SECONDS = 0.01  # between looks at whether the headers of the images before were read
 BATCH_TIMEOUT_LAST = 0.005  # the same, where none will come
 
 
@@ -86,6 +88,7 @@ class _ImageState:
     sink: Sink | None = None
     error: SrTileError | None = None
     pixels_done: int = 0
+    is_admitted: bool = False  # it has the memory that decoding takes
     # Set by the decoder before the first row.
     info: ImageInfo = field(init=False)
     grid: TileGrid = field(init=False)
@@ -111,6 +114,10 @@ class Pipeline:
         encoders: images written at the same time.
         on_progress: called with (job, input pixels that were just finished), from a thread of the pipeline.
         max_in_flight: images between the first row and the last at the same time; None leaves it to the queues.
+
+    Attributes:
+        whole_images: memory for those that are decoded as a whole: one of its own, as large as the rows that are read at the
+            same time may be, unless it is given one that several pipelines share.
     """
 
     def __init__(
@@ -124,6 +131,8 @@ class Pipeline:
         on_progress: Callable[[ImageJob, int], None] | None = None,
         max_in_flight: int | None = None,
     ) -> None:
+        share = plan.strip_budget
+        self.whole_images = WholeImages(None if share is None else share * decoders)
         self.max_in_flight = max_in_flight
         self.slots = device_slots(engines)
         self.spec = self.slots[0].engine.spec
@@ -330,6 +339,7 @@ class _Attempt:
                     source = task.job.open_source()
                 with closing(source):
                     self._prepare(task, source.info)
+                    self._admit(task, whole_bytes_of(source))
                     self._read_row_blocks(task, source)
                 task.row_blocks.close()
             except SrTileError as error:
@@ -337,6 +347,30 @@ class _Attempt:
             except Cancelled:
                 if not task.error:
                     raise
+            except (OSError, MemoryError, *DEFECTS) as error:
+                task.fail(unexpected_of(task.job.name, error))
+            finally:
+                task.is_admitted = True
+                self._pipeline.whole_images.release((self, task.index))
+
+    def _admit(self, task: _ImageState, size: int) -> None:
+        """Wait until there is room for an image that is decoded as a whole, behind those before it."""
+        whole_images = self._pipeline.whole_images
+
+        def is_wanted() -> bool:
+            return not (self._slots.cancelled or task.error)
+
+        def is_next() -> bool:
+            with self._lock:
+                return all(other.is_admitted for other in self._tasks if other.index < task.index)
+
+        while size and not is_next():
+            if not is_wanted():
+                raise Cancelled
+            time.sleep(ADMIT_SECONDS)
+        if not whole_images.reserve((self, task.index), task.job.name, size, is_wanted):
+            raise Cancelled
+        task.is_admitted = True
 
     def _prepare(self, task: _ImageState, info: ImageInfo) -> None:
         """Lay out the tiles and open the output, so that what cannot work fails before it costs anything."""
@@ -468,6 +502,8 @@ class _Attempt:
             except Cancelled:
                 if not task.error:
                     raise
+            except (OSError, MemoryError, *DEFECTS) as error:
+                task.fail(unexpected_of(task.job.name, error))
             self._report(task)
         with self._lock:
             self._encoders_left -= 1

@@ -19,6 +19,7 @@ from sr_tile.images.formats import listed
 from sr_tile.models import zoo
 from sr_tile.pipeline.job import ImageJob, Stats
 from sr_tile.pipeline.pipeline import Pipeline
+from sr_tile.pipeline.whole_images import WholeImages
 from sr_tile.planner import Plan, Settings, make_plan
 from sr_tile.planner.tiles import plan_tiles
 from sr_tile.serving.http.http_errors import HttpError
@@ -115,6 +116,7 @@ class Model:
 
     name: str
     shared: SharedEngine
+    whole_images: WholeImages = field(default_factory=lambda: WholeImages(None))
 
     @property
     def engine(self) -> Engine:
@@ -184,7 +186,9 @@ class ModelPool:
         if not engines[0].uses_host_memory:  # images of many sizes come mixed, and a GPU pays for each change of shape
             plan = replace(plan, equalised=False)
         shared = SharedEngine(engines, plan, max_clients=self.limits.running, on_call=self.metrics.call)
-        return Model(name, shared.start())
+        share = plan.strip_budget
+        capacity = None if share is None else share * self.limits.running
+        return Model(name, shared.start(), WholeImages(capacity))
 
     def stop(self, drain: bool = True) -> None:
         """Finish the images under way, or fail them at once, and give the models back."""
@@ -309,8 +313,14 @@ class ModelPool:
             with model.shared.client(task.name) as engine:
                 task.begin(engine)
                 pipeline = Pipeline(
-                    engine, plan, alpha=task.options.alpha, decoders=1, encoders=1, on_progress=task.count
+                    engine,
+                    plan,
+                    alpha=task.options.alpha,
+                    decoders=1,
+                    encoders=1,
+                    on_progress=task.count,
                 )
+                pipeline.whole_images = model.whole_images
                 for outcome in pipeline.run([job]):
                     if outcome.error:
                         raise outcome.error

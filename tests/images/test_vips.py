@@ -42,3 +42,25 @@ def test_damaged_files_never_end_the_process_and_print_nothing_in_any_order_of_i
     assert done.returncode == 0, done.stderr
     assert "Corrupt JPEG data" in done.stdout
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "tiff", "webp", "avif"])
+def test_a_damaged_header_is_an_error_of_its_file_whatever_parser_meets_it(tmp_path, kind):
+    """Each byte of the first ones set to extremes, and each box or chunk called otherwise."""
+    from support.encoded_images import encoded
+
+    from sr_tile.errors import ImageReadError
+    from sr_tile.images import ImageReader
+
+    good = encoded(kind)
+    path = tmp_path / "a"
+    failed = 0
+    for at in range(0, min(len(good), 400), 3):
+        for fault in (b"\xff\xff", b"\0", b"zz"):
+            path.write_bytes(good[:at] + fault + good[at + len(fault) :])
+            try:
+                with ImageReader(path) as reader:
+                    reader.read_rows(reader.info.height)
+            except ImageReadError:
+                failed += 1
+    assert failed > 10
