@@ -25,7 +25,7 @@ from sr_tile.engines.base import Engine
 from sr_tile.engines.device_runner import DeviceRunner, TileTooLargeError, device_slots
 from sr_tile.errors import DEFECTS, ArgumentError, ImageReadError, SrTileError, unexpected_of
 from sr_tile.images import ImageInfo
-from sr_tile.images.rows import Sink, Source
+from sr_tile.images.rows import Sink, Source, whole_bytes_of
 from sr_tile.pipeline.clock import StageClock
 from sr_tile.pipeline.inference import Inference, Numbered, Tiles
 from sr_tile.pipeline.job import ImageJob, Outcome, Stats
