@@ -101,8 +101,9 @@ def make_folder(pair: FilePair) -> FileResult | None:
     """Make the folder of a target; the failure where that cannot be."""
     try:
         pair.target_path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as problem:
-        error = f"{pair.target_path.parent}: the folder cannot be made: {problem.strerror}; choose another output"
+    except (OSError, RecursionError) as problem:  # Python makes folders within folders by recursion
+        reason = getattr(problem, "strerror", "it lies in too many others")
+        error = f"{pair.target_path.parent}: the folder cannot be made: {reason}; choose another output"
         return FileResult(pair.source, pair.target, "failed", error)
     return None
 
