@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+import math
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,14 @@ import onnx
 import sr_tile
 from sr_tile.engines.onnx_runtime import open_session
 from sr_tile.engines.providers import Device
-from sr_tile.errors import ArgumentError, ModelOutputError, SrTileError
+from sr_tile.errors import ArgumentError, ModelLoadError, ModelOutputError, SrTileError
 from sr_tile.export.architectures import Network, Pooling, detect
 from sr_tile.export.graph_writer import Array
 from sr_tile.export.ncnn import is_ncnn, load_ncnn
-from sr_tile.export.state_dict import load_state
-from sr_tile.models.receptive_field import Locality, Picture, Run, measure, natural_like
-from sr_tile.models.spec import METADATA_KEY
+from sr_tile.export.state_dict import load_state, readings
+from sr_tile.models.probing import CANVAS, padding, phase
+from sr_tile.models.receptive_field import Picture, Run, measure, natural_like
+from sr_tile.models.spec import METADATA_KEY, ModelSpec
 from sr_tile.system.atomic_file import atomic_write
 from sr_tile.system.hashes import sha256_of
 
@@ -96,7 +98,7 @@ def export(
                 f"{source}: the exported graph differs from {against} by {errors[worst]:.1e} on {worst}, "
                 f"allowed {tolerance:.0e}; nothing was written"
             )
-        metadata = _describe(network, measure(run, network.channels, network.scale, network.multiple))
+        metadata = _describe(network, run)
         metadata |= {
             "name": name or source.stem,
             "checkpoint_sha256": sha256_of(weights),
@@ -111,7 +113,8 @@ def export(
 def verify(run: Run, forward: Run, channels: int, scale: int, multiple: int) -> dict[str, float]:
     """Largest relative error of `run` against `forward` in each case: sizes, batches, natural-like and random input.
 
-    The error is the largest absolute difference over the largest absolute value that `forward` gives.
+    The error is the largest absolute difference over the largest absolute value that `forward` gives, or over white, the
+    larger: of a result near 0 the rounding of what it was computed from must not count.
     """
     base = max(multiple, 32)
     cases = [(1, base, base), (3, base, base), (1, 100, 130), (1, 65, 64), (1, 1, 1)]
@@ -125,12 +128,37 @@ def verify(run: Run, forward: Run, channels: int, scale: int, multiple: int) -> 
                 raise ModelOutputError(
                     f"the exported graph gives {got.shape} for {picture.shape}, the checkpoint {wanted.shape}"
                 )
-            peak = max(float(np.abs(wanted).max()), 1e-12)
+            peak = max(float(np.abs(wanted).max()), 1.0)
             errors[f"{kind} {batch}x{channels}x{height}x{width}"] = float(np.abs(got - wanted).max()) / peak
     return errors
 
 
+def _on_grid(network: Network, run: Run) -> Network:
+    """The network with the grid that it works on, where that was not known: networks of others may pad inside."""
+    if network.family in ("scunet", "nafnet"):
+        return network
+    size = -(-CANVAS // network.multiple) * network.multiple
+    found = phase(run, network.channels, network.scale, 1, (size, size))
+    return replace(network, multiple=math.lcm(found, network.multiple))
+
+
 def _recognise(state: dict[str, Array], pooling: Pooling) -> tuple[Network, Run]:
+    """The first reading of the names that is an architecture; where none is, what was wrong with the plain one."""
+    failure: ModelLoadError | None = None
+    for reading in readings(state):
+        try:
+            network, forward = _recognise_plain(reading, pooling)
+            if network.channels not in (1, 3):
+                raise ModelLoadError(
+                    f"{network.architecture} takes pictures of {network.channels} channels; sr-tile feeds 1 or 3"
+                )
+            return network, forward
+        except ModelLoadError as error:
+            failure = failure or error
+    raise failure or ModelLoadError("the checkpoint holds no weights")
+
+
+def _recognise_plain(state: dict[str, Array], pooling: Pooling) -> tuple[Network, Run]:
     import torch
 
     network = detect(state, pooling)
@@ -162,11 +190,16 @@ def _session(path: Path) -> Run:
     return run
 
 
-def _describe(network: Network, locality: Locality) -> dict[str, Any]:
+def _describe(network: Network, run: Run) -> dict[str, Any]:
+    """What is measured on the graph, and what is known of the network."""
+    network = _on_grid(network, run)
+    locality = measure(run, network.channels, network.scale, network.multiple)
+    spec = ModelSpec(network.architecture, network.scale, network.channels, network.multiple)
     facts = {key: getattr(network, key) for key in ("architecture", "channels", "scale", "multiple", "tile")}
     return {
         **facts,
         **asdict(locality),
+        "padding": padding(run, spec),
         "pooling": network.pooling,
         "value_range": [0.0, 1.0],
         "exporter_version": sr_tile.__version__,

@@ -17,6 +17,8 @@ from sr_tile.errors import ModelLoadError
 from sr_tile.export.architectures import Network
 from sr_tile.export.graph_writer import Array
 
+_LIBRARY = torch.library.Library("torchvision", "FRAGMENT")  # what it declares lasts as long as it does
+
 
 class _Padded(nn.Module):
     """Pads right and bottom to what the network needs and crops, so that every size from 1 x 1 is accepted."""
@@ -46,6 +48,7 @@ def detect_foreign(state: Mapping[str, Array]) -> tuple[Network, Callable[[Tenso
     Raises:
         ModelLoadError: spandrel is missing, doesn't know the architecture, or the network isn't picture to picture.
     """
+    declare_operators()
     try:
         import spandrel
     except ImportError:
@@ -74,6 +77,24 @@ def detect_foreign(state: Mapping[str, Array]) -> tuple[Network, Callable[[Tenso
         family="spandrel",
     )
     return network, padded
+
+
+def declare_operators() -> None:
+    """Tell Torch of two operators that torchvision's import needs, where its own library does not fit this Torch.
+
+    spandrel imports torchvision; no network that is exported calls them.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError as error:
+        if "torchvision::" not in str(error):
+            raise
+        for name in ("nms", "qnms"):
+            _LIBRARY.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        for module in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
+            del sys.modules[module]  # what the failed import left
+    except ImportError:
+        pass  # spandrel says what is missing
 
 
 def _free_windows(network: nn.Module) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import pickle
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,18 @@ import numpy as np
 from sr_tile.errors import ModelLoadError
 from sr_tile.export.graph_writer import Array
 
+log = logging.getLogger("sr_tile")
+
 PICKLES = (".pth", ".pt", ".ckpt")
-WRAPPERS = ("params_ema", "ema", "params", "state_dict")
+WRAPPERS = (
+    *("params_ema", "params-ema", "ema", "ema_model", "model_ema", "ema_state_dict", "params", "state_dict"),
+    *("model_state_dict", "model", "net", "net_g", "netG", "generator", "network", "weights"),
+)
 """Keys under which checkpoints keep the state dict; averaged weights are what authors publish figures for."""
+SHELLS = ("module.", "_orig_mod.")
+"""What DataParallel and torch.compile put before every name."""
+MEMBERS = ("model.", "net_g.", "netG.", "net.", "generator.", "network.", "ema_model.", "g_ema.")
+"""Where a training program, such as Lightning's module, keeps the network; the names of ESRGAN begin so by themselves."""
 
 
 def load_state(path: Path) -> dict[str, Array]:
@@ -42,6 +52,14 @@ def load_state(path: Path) -> dict[str, Array]:
     return _as_arrays(path, _unwrap(content))
 
 
+def readings(state: dict[str, Array]) -> Iterator[dict[str, Array]]:
+    """The state as it is, then what lies in each member of a training program: the first that is understood is meant."""
+    yield state
+    for member in MEMBERS:
+        if inner := {name.removeprefix(member): value for name, value in state.items() if name.startswith(member)}:
+            yield inner
+
+
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
@@ -56,8 +74,19 @@ def _read_pickle(path: Path) -> object:
     import torch
 
     _refuse_inflating(path)
+    with path.open("rb") as file:
+        start = file.read(2)
+    if not zipfile.is_zipfile(path) and start[:1] != b"\x80":  # of every pickle that Torch ever wrote
+        raise ModelLoadError(
+            f"checkpoint {path}: is no Torch checkpoint: {path.stat().st_size} bytes of something else"
+        )
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_numpy_scalars()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except EOFError:
+        raise ModelLoadError(
+            f"checkpoint {path}: not a complete Torch checkpoint: it ends after {path.stat().st_size} bytes"
+        ) from None
     except pickle.UnpicklingError as error:
         reason = _first_line(error)
         if "Unsupported" in str(error) or "GLOBAL" in str(error):
@@ -76,18 +105,37 @@ def _refuse_inflating(path: Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
+            names = [name.partition("/")[2] for name in archive.namelist()]
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise ModelLoadError(f"checkpoint {path}: broken archive ({_first_line(error)})") from None
+    if "constants.pkl" in names or any(name.startswith("code/") for name in names):
+        raise ModelLoadError(
+            f"checkpoint {path}: is a TorchScript archive, a program in place of weights; save its weights with "
+            "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth') and export those"
+        )
     if unpacked > path.stat().st_size:
         raise ModelLoadError(
             f"checkpoint {path}: refused: {path.stat().st_size} bytes that claim to unpack to {unpacked} bytes"
         )
 
 
+def _numpy_scalars() -> list[Any]:
+    """What a best score or a counter is made of in the pickles of numpy 1 and 2: numbers only."""
+    scalar = np.array(0.0)[()].__reduce__()[0]
+    kinds = [type(np.dtype(code)) for code in "?bBhHiIlLqQefdg"]
+    names = [(scalar, f"numpy.{module}.multiarray.scalar") for module in ("core", "_core")]
+    return [*names, np.dtype, *dict.fromkeys(kinds)]
+
+
 def _unwrap(content: object) -> object:
-    for key in WRAPPERS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            return content[key]
+    """The innermost state dict, under one of the usual keys, or under the only key there is."""
+    while isinstance(content, Mapping):
+        inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping) and content[key]]
+        if not inner and len(content) == 1:
+            inner = [value for value in content.values() if isinstance(value, Mapping)]
+        if not inner:
+            break
+        content = inner[0]
     return content
 
 
@@ -97,7 +145,11 @@ def _as_arrays(path: Path, content: object) -> dict[str, Array]:
     if not isinstance(content, Mapping) or not content:
         raise ModelLoadError(f"checkpoint {path}: holds {type(content).__name__}, not a state dict of named weights")
     result: dict[str, Array] = {}
+    ignored = []
     for name, value in content.items():
+        if isinstance(value, int | float | str | np.generic | None) or str(name).split(".")[-1] == "n_averaged":
+            ignored.append(str(name))  # counters and scores of the training
+            continue
         if not isinstance(name, str) or not isinstance(value, torch.Tensor):
             raise ModelLoadError(
                 f"checkpoint {path}: entry {str(name)[:80]!r} is {type(value).__name__}, not a weight; "
@@ -108,7 +160,13 @@ def _as_arrays(path: Path, content: object) -> dict[str, Array]:
         array = value.detach().to(torch.float32).numpy()
         if not np.isfinite(array).all():
             raise ModelLoadError(f"checkpoint {path}: weight {name} contains values that are no numbers")
-        result[name.removeprefix("module.")] = array
+        while (shell := next((shell for shell in SHELLS if name.startswith(shell)), "")) and name != shell:
+            name = name.removeprefix(shell)
+        result[name] = array
+    if not result:
+        raise ModelLoadError(f"checkpoint {path}: holds no weights, only {', '.join(ignored[:5])}")
+    if ignored:
+        log.info("checkpoint %s: no weights, so left out: %s", path, ", ".join(ignored))
     return result
 
 

@@ -11,8 +11,9 @@ from support import networks
 
 from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.errors import ArgumentError, ModelLoadError, ModelOutputError
-from sr_tile.export import checkpoint, receptive_field
+from sr_tile.export import checkpoint
 from sr_tile.export.architectures import nafnet as nafnet_graph
+from sr_tile.models import receptive_field
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save_file
 
 from sr_tile.errors import ModelLoadError
-from sr_tile.export.state_dict import load_state
+from sr_tile.export.state_dict import load_state, readings
 
 WEIGHTS = {"a.weight": torch.arange(6.0).reshape(2, 3), "b": torch.ones(2, dtype=torch.float16)}
 
@@ -95,7 +95,11 @@ def test_claims_beyond_the_file_are_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "reason"),
-    [([1, 2], "not a state dict"), ({"a": 3}, "is int, not a weight"), ({"a": torch.tensor([np.nan])}, "no numbers")],
+    [
+        ([1, 2], "not a state dict"),
+        ({"a": 3}, "holds no weights, only a"),
+        ({"a": torch.tensor([np.nan])}, "no numbers"),
+    ],
 )
 def test_what_is_no_state_dict(tmp_path, content, reason):
     torch.save(content, tmp_path / "w.pth")
@@ -107,3 +111,52 @@ def test_suffix(tmp_path):
     (tmp_path / "w.bin").write_bytes(b"x")
     with pytest.raises(ModelLoadError, match="not supported"):
         load_state(tmp_path / "w.bin")
+
+
+def _before(prefix):
+    return {prefix + name: value for name, value in WEIGHTS.items()}
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {**WEIGHTS, "step": 100},
+        _before("_orig_mod."),
+        {"params_ema": _before("module._orig_mod.")},
+        {"params_ema": _before("module.") | {"n_averaged": torch.tensor(5)}},
+        {"state_dict": WEIGHTS, "best_psnr": np.float64(31.2), "epoch": np.int64(3)},
+        {"whatever": {"model": WEIGHTS}},
+        *(
+            {key: WEIGHTS, "epoch": 1}
+            for key in ("model", "net", "params-ema", "model_state_dict", "generator", "ema_model")
+        ),
+    ],
+)
+def test_the_usual_wrappers_prefixes_and_companions_are_taken_off(tmp_path, content):
+    torch.save(content, tmp_path / "m.pth")
+    state = load_state(tmp_path / "m.pth")
+    assert list(state) == list(WEIGHTS)
+    for name, value in WEIGHTS.items():
+        np.testing.assert_array_equal(state[name], value)
+
+
+@pytest.mark.parametrize("member", ["model.", "net_g."])
+def test_a_member_of_a_training_program_is_one_reading(tmp_path, member):
+    torch.save({"state_dict": _before(member) | {"loss.w": torch.ones(3)}, "epoch": 3}, tmp_path / "m.ckpt")
+    plain, inner = readings(load_state(tmp_path / "m.ckpt"))
+    assert "loss.w" in plain
+    assert list(inner) == list(WEIGHTS)
+
+
+@pytest.mark.parametrize("content", [b"1234567", b"<html></html>", b"\x80\x02"])
+def test_a_few_bytes_are_no_checkpoint_and_no_attack(tmp_path, content):
+    (tmp_path / "m.pth").write_bytes(content)
+    with pytest.raises(ModelLoadError, match=r"no Torch checkpoint|not a complete") as raised:
+        load_state(tmp_path / "m.pth")
+    assert "code" not in str(raised.value)
+
+
+def test_torchscript_is_called_by_its_name(tmp_path):
+    torch.jit.trace(torch.nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 4, 4)).save(str(tmp_path / "m.pt"))
+    with pytest.raises(ModelLoadError, match="TorchScript"):
+        load_state(tmp_path / "m.pt")
