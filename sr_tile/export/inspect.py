@@ -92,5 +92,5 @@ def _value(text: str) -> Any:
     """Metadata as JSON where it is JSON."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
