@@ -101,6 +101,8 @@ class Enhancer:
             self.close()
             raise
         plan = make_plan(self.engines, settings, images_under_way=decoders + 1, expected_pixels=expected_pixels)
+        for engine in self.engines:
+            engine.prepare(plan.batch, plan.tile)
         self._pipeline = Pipeline(
             self.engines,
             plan,

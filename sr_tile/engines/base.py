@@ -70,6 +70,10 @@ class Engine(Protocol):
         """Start the session afresh, so that the memory its arena holds is given back."""
         ...
 
+    def prepare(self, batch: int, tile: tuple[int, int]) -> None:
+        """Told the most rows and the largest (height, width) to come, before they come."""
+        ...
+
     def memory_free(self) -> int:
         """Bytes that are free on the device."""
         ...
@@ -100,6 +104,9 @@ class BaseEngine:
 
     def rebuild(self) -> None:
         """See `Engine.rebuild`: nothing is held between calls."""
+
+    def prepare(self, batch: int, tile: tuple[int, int]) -> None:
+        """See `Engine.prepare`: a shape is as good as another."""
 
     def close(self) -> None:
         """See `Engine.close`: nothing is held."""

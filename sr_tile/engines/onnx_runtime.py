@@ -5,6 +5,7 @@ import functools
 import io
 import logging
 import re
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from sr_tile.engines.cuda_graphs import GRAPH_ID, GraphCalls
 from sr_tile.engines.device_errors import Failure, failure_of
 from sr_tile.engines.fp32_fallback import as_float32
 from sr_tile.engines.providers import Device
-from sr_tile.engines.tensorrt import tensorrt_options
+from sr_tile.engines.tensorrt import load_libraries, profile, tensorrt_options
 from sr_tile.engines.time_limit import TimedCalls
 from sr_tile.errors import (
     DeviceError,
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 log = logging.getLogger("sr_tile")
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+# The driver of Windows pages into the machine's memory, many times slower, where others say that there is no more.
+PAGES_INTO_RAM = sys.platform == "win32"
+LIMIT = 0.9  # of the free memory: what is planned with at most
 _OPTION_ERROR = re.compile(r"Unknown provider option.*|Failed to parse provider option.*", re.S)
 _REBUILD_WAITS = (0.0, 0.1, 0.5, 2.0)  # seconds before each try to rebuild: other programs give memory back
 
@@ -150,6 +154,15 @@ class OnnxEngine(BaseEngine):
             f"device {self.device}: no memory left even for the weights of {self._path.name}; end other programs there"
         )
         raise DeviceError(self._lost) from failure
+
+    def prepare(self, batch: int, tile: tuple[int, int]) -> None:
+        """See `Engine.prepare`: TensorRT builds once for all sizes up to these, and not again for each."""
+        own = dict(self._device.options)
+        if self._device.kind != "tensorrt" or self.spec.fixed_tile or "trt_profile_max_shapes" in own:
+            return
+        name = self._session.get_inputs()[0].name
+        self._device = replace(self._device, options=tuple((own | profile(name, self.spec, batch, tile)).items()))
+        self.rebuild()
 
     def memory_free(self) -> int:
         """See `Engine.memory_free`."""
@@ -327,6 +340,8 @@ def open_session(
     name = model.name if isinstance(model, Path) else name
     if device.nvidia:
         _load_cuda()
+    if device.kind == "tensorrt":
+        load_libraries()
     options = runtime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = allowed_threads() or 0  # 0: one a core, which is left to ONNX Runtime
@@ -339,6 +354,8 @@ def open_session(
         providers = device.provider_options()
         if device.kind == "tensorrt":
             providers[0][1].update(tensorrt_options(model, f"{runtime.__version__}-{nvidia.gpu_name(device.index)}"))
+        if device.kind == "cuda" and PAGES_INTO_RAM:
+            providers[0][1].setdefault("gpu_mem_limit", str(int(LIMIT * nvidia.memory_of(device.index)[0])))
         # Its fallback would go on with another device after a failure, and only print that.
         session = runtime.InferenceSession(content, options, providers=providers, enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own

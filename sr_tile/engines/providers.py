@@ -14,7 +14,7 @@ PROVIDERS = {
 }
 _INSTALL = {
     "cuda": "install sr-tile[cuda] on Linux or Windows with an NVIDIA driver",
-    "tensorrt": "install onnxruntime-gpu and TensorRT",
+    "tensorrt": "install sr-tile[tensorrt] on Linux or Windows with an NVIDIA driver",
     "directml": "install onnxruntime-directml on Windows in place of onnxruntime",
     "coreml": "install onnxruntime on macOS",
 }

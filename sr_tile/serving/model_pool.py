@@ -185,6 +185,8 @@ class ModelPool:
         plan = make_plan(engines, self._settings, images_under_way=self.limits.running + 1)
         if not engines[0].uses_host_memory:  # images of many sizes come mixed, and a GPU pays for each change of shape
             plan = replace(plan, equalised=False)
+        for engine in engines:
+            engine.prepare(plan.batch, plan.tile)
         shared = SharedEngine(engines, plan, max_clients=self.limits.running, on_call=self.metrics.call)
         share = plan.strip_budget
         capacity = None if share is None else share * self.limits.running

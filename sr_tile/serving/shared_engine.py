@@ -288,6 +288,9 @@ class TileClient:
         for future in futures:
             future.cancel()
 
+    def prepare(self, batch: int, tile: tuple[int, int]) -> None:
+        """Nothing, see `rebuild`."""
+
     def rebuild(self) -> None:
         """Nothing: the device belongs to all clients, and what owns it gives its memory back where that is needed."""
 

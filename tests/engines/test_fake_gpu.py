@@ -321,3 +321,14 @@ def test_images_of_one_size_share_one_shape_of_even_tiles(gpu):
         results = enhancer.enhance_batch([np.zeros((*size, 3), np.uint8) for size in sizes])
         assert [result.shape[:2] for result in results] == [(2 * h, 2 * w) for h, w in sizes]
         assert sum(one != two for one, two in itertools.pairwise(shapes)) == 1
+
+
+@on_fake_gpu(FAKE_TOTAL_MB=8192)
+def test_on_windows_no_more_is_taken_than_there_is(gpu, monkeypatch):
+    monkeypatch.setattr("sr_tile.engines.onnx_runtime.PAGES_INTO_RAM", True)
+    free = nvidia.memory_of(0)[0]
+    engine = OnnxEngine(X2, "cuda:0")
+    limit = int(engine._session.get_provider_options()["CUDAExecutionProvider"]["gpu_mem_limit"])
+    assert limit == int(0.9 * free)
+    with pytest.raises(OutOfMemoryError):
+        engine.run(np.zeros((1, 3, 3072, 3072), np.float32))

@@ -7,12 +7,14 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
-from support.toys import conv_model, identity_model, save_model
+from support.toys import ToyEngine, conv_model, identity_model, save_model
 
 from sr_tile.engines.onnx_runtime import OnnxEngine, open_session
 from sr_tile.engines.providers import Device
-from sr_tile.engines.tensorrt import tensorrt_options
+from sr_tile.engines.tensorrt import load_libraries, tensorrt_options
 from sr_tile.errors import DeviceError, ModelOutputError
+from sr_tile.models.spec import ModelSpec
+from sr_tile.planner import Settings, make_plan
 
 
 class Session:
@@ -156,6 +158,41 @@ def test_the_session_is_opened_with_these_options(tmp_path, monkeypatch):
     assert seen[0][1]["device_id"] == seen[1][1]["device_id"] == "1"
     assert "trt_engine_cache_path" in seen[0][1]
     assert seen[1][1]["cudnn_conv_algo_search"] == "HEURISTIC"
+
+
+def test_tensorrt_builds_one_engine_for_all_sizes_of_a_plan(tmp_path, monkeypatch):
+    opened = []
+    engine = on_gpu(identity_model(tmp_path / "m.onnx", 2), monkeypatch, "tensorrt:0")
+    monkeypatch.setattr(
+        "sr_tile.engines.onnx_runtime.open_session", lambda path, device: opened.append(device) or Session(engine._real)
+    )
+    engine.prepare(16, (256, 384))
+    (device,) = opened
+    options = device.provider_options()[0][1]
+    assert options["trt_profile_min_shapes"] == "input:1x3x32x32"
+    assert options["trt_profile_opt_shapes"] == options["trt_profile_max_shapes"] == "input:16x3x256x384"
+    assert "trt_profile_max_shapes" not in device.provider_options()[1][1]  # of CUDA, which takes what TensorRT leaves
+    engine.prepare(16, (256, 384))
+    assert len(opened) == 1
+
+
+def test_tensorrt_keeps_one_tile_for_all_images(monkeypatch):
+    engine = ToyEngine(ModelSpec("toy", scale=1, multiple=1, halo=4, tile=256))
+    engine.uses_host_memory, engine.prefers_few_shapes = False, True
+    plan = make_plan(engine, Settings(), expected_pixels=10**12)
+    assert {plan.grid(*size).tile for size in ((100, 80), (300, 5000), (3000, 4000))} == {(256, 256)}
+
+
+def test_tensorrt_is_loaded_from_its_wheel_before_the_provider(tmp_path, monkeypatch):
+    folder = tmp_path / "tensorrt_libs"
+    folder.mkdir()
+    for name in ("libnvonnxparser.so.10", "libnvinfer.so.10", "__init__.py"):
+        (folder / name).touch()
+    loaded = []
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr("sr_tile.engines.tensorrt.ctypes.CDLL", lambda path, mode: loaded.append(Path(path).name))
+    load_libraries()
+    assert loaded == ["libnvinfer.so.10", "libnvonnxparser.so.10"]
 
 
 class Memory:
