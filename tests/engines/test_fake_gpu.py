@@ -3,6 +3,9 @@
 import contextlib
 import io
 import itertools
+import json
+import math
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,7 +16,8 @@ import pytest
 from support.fake_cuda import environment, on_fake_gpu
 from support.toys import conv_model
 
-from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.engines.onnx_runtime import OnnxEngine, open_session
+from sr_tile.engines.providers import Device
 from sr_tile.errors import DeviceError, ModelOutputError, OutOfMemoryError
 from sr_tile.system import nvidia
 
@@ -332,3 +336,79 @@ def test_on_windows_no_more_is_taken_than_there_is(gpu, monkeypatch):
     assert limit == int(0.9 * free)
     with pytest.raises(OutOfMemoryError):
         engine.run(np.zeros((1, 3, 3072, 3072), np.float32))
+
+
+def placed(model, tmp_path):
+    """(operator, provider, shapes of its outputs) of each node of a call, by ONNX Runtime's profile."""
+    session = open_session(
+        model, Device("cuda"), "model", enable_profiling=True, profile_file_prefix=str(tmp_path / "profile")
+    )
+    entry = session.get_inputs()[0]
+    dtype = np.float16 if entry.type == "tensor(float16)" else np.float32
+    session.run(None, {entry.name: np.zeros((2, 3, 128, 128), dtype)})
+    events = [event["args"] for event in json.loads(Path(session.end_profiling()).read_text()) if "args" in event]
+    return [
+        (event["op_name"], event["provider"], [tuple(*shape.values()) for shape in event["output_type_shape"]])
+        for event in events
+        if event.get("provider")
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("name", ["clean-x2", "clean-x4", "denoise"])
+@on_fake_gpu()
+def test_every_pixel_of_a_bundled_model_stays_on_the_gpu(tmp_path, name, precision):
+    from sr_tile.export.precision import convert
+
+    path = X2.with_name(f"{name}.onnx")
+    if precision == "fp16":
+        path = Path(shutil.copy(path, tmp_path / "whole.onnx"))
+        convert(path, tmp_path / "half.onnx", "fp16")
+        path = tmp_path / "half.onnx"
+    nodes = placed(path, tmp_path)
+    assert len(nodes) > 5
+    for operator, provider, shapes in nodes:
+        assert not operator.startswith("Memcpy")
+        assert provider == "CUDAExecutionProvider" or all(math.prod(shape) < 64 for shape in shapes), operator
+
+
+@pytest.mark.parametrize(("name", "width"), [("NAFNet", {"width": 8}), ("SCUNet", {"config": [1] * 7})])
+@on_fake_gpu()
+def test_every_pixel_of_an_exported_network_stays_on_the_gpu(tmp_path, name, width):
+    from support import reference_networks
+
+    from sr_tile.export.architectures import detect
+
+    network = reference_networks.randomise(getattr(reference_networks, name)(**width), 1)
+    graph = detect({key: value.numpy() for key, value in network.state_dict().items()}).graph(18)
+    nodes = placed(graph.SerializeToString(), tmp_path)
+    for operator, provider, shapes in nodes:
+        assert provider == "CUDAExecutionProvider" or all(math.prod(shape) < 4096 for shape in shapes), operator
+    # Of SCUNet's indices some parts of one number are moved, which keeps it from being recorded as a CUDA graph.
+    copies = [shape for operator, _, shapes in nodes if operator.startswith("Memcpy") for shape in shapes]
+    assert all(math.prod(shape) == 1 for shape in copies)
+    assert name == "SCUNet" or not copies
+
+
+@on_fake_gpu(FAKE_TOTAL_MB=8192)
+def test_memory_that_falls_during_a_run_makes_batches_smaller_and_loses_no_image(gpu):
+    from sr_tile.enhancer import Enhancer
+    from sr_tile.planner import Settings
+
+    with Enhancer(X2, device="cuda:0", settings=Settings(tile=256, batch=16), warmup="off") as enhancer:
+        assert enhancer.plan.batch == 16
+        run, calls = enhancer.engine.run, []
+
+        def less(batch):
+            calls.append(len(batch))
+            if len(calls) == 3:
+                enhancer.engine.rebuild()
+                gpu.others(8192 - 500 - (gpu.live() >> 20) - 200)
+            return run(batch)
+
+        enhancer.engine.run = less
+        enhancer.engine.max_concurrency = 1
+        result = enhancer.enhance(np.zeros((2000, 2000, 3), np.uint8))
+        assert result.shape == (4000, 4000, 3)
+        assert enhancer.plan.batch < 16
