@@ -392,23 +392,13 @@ def test_every_pixel_of_an_exported_network_stays_on_the_gpu(tmp_path, name, wid
 
 
 @on_fake_gpu(FAKE_TOTAL_MB=8192)
-def test_memory_that_falls_during_a_run_makes_batches_smaller_and_loses_no_image(gpu):
+def test_memory_that_falls_behind_the_plan_makes_batches_smaller_and_loses_no_image(gpu):
     from sr_tile.enhancer import Enhancer
     from sr_tile.planner import Settings
 
     with Enhancer(X2, device="cuda:0", settings=Settings(tile=256, batch=16), warmup="off") as enhancer:
         assert enhancer.plan.batch == 16
-        run, calls = enhancer.engine.run, []
-
-        def less(batch):
-            calls.append(len(batch))
-            if len(calls) == 3:
-                enhancer.engine.rebuild()
-                gpu.others(8192 - 500 - (gpu.live() >> 20) - 200)
-            return run(batch)
-
-        enhancer.engine.run = less
-        enhancer.engine.max_concurrency = 1
+        gpu.others(8192 - 500 - (gpu.live() >> 20) - 200)  # another program, since the plan was made
         result = enhancer.enhance(np.zeros((2000, 2000, 3), np.uint8))
         assert result.shape == (4000, 4000, 3)
         assert enhancer.plan.batch < 16
