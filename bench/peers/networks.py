@@ -11,7 +11,9 @@ import onnx
 import torch
 from random_networks import reference
 
+from sr_tile.export.architectures import detect
 from sr_tile.export.checkpoint import export
+from sr_tile.export.state_dict import load_state
 from sr_tile.models import zoo
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +37,9 @@ def prepare(name: str, folder: Path) -> Path:
 
 def in_torch(name: str, path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """The same network in PyTorch, (N, 3, h, w) to (N, 3, h * scale, w * scale)."""
-    module = _enlarger(path) if name == "x2" else _nafnet(path.with_suffix(".pth"))
+    if name != "x2":
+        return detect(load_state(path.with_suffix(".pth")), "local").reference
+    module = _enlarger(path)
 
     def run(batch_nchw: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
@@ -53,12 +57,3 @@ def _enlarger(path: Path) -> torch.nn.Module:
     state = {name: torch.from_numpy(weights[name].copy()) for name in network.state_dict()}
     network.load_state_dict(state)
     return network.eval()
-
-
-def _nafnet(path: Path) -> Callable[[torch.Tensor], torch.Tensor]:
-    from sr_tile.export.architectures import detect
-    from sr_tile.export.architectures.plain import plain_network
-    from sr_tile.export.state_dict import load_state
-
-    state = load_state(path)
-    return plain_network(detect(state, "local"), state)

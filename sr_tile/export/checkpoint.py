@@ -81,29 +81,27 @@ def export(
     if target.suffix.lower() != ".onnx" or not target.parent.is_dir():
         raise ArgumentError(f"output {target}: must end in .onnx and lie in a folder that exists")
     if is_ncnn(source):
-        network, forward = load_ncnn(source)
-        against, weights = "its layers one by one", source.with_suffix(".bin")
+        network, weights = load_ncnn(source), source.with_suffix(".bin")
     else:
         _require_torch()
-        network, forward = _recognise(load_state(source), pooling)
-        against, weights = "PyTorch", source
+        network, weights = _recognise(load_state(source), pooling), source
     model = network.graph(opset)
     with atomic_write(target) as temporary:
         onnx.save(model, temporary)
         run = _session(temporary)
-        errors = verify(run, forward, network.channels, network.scale, network.multiple)
+        errors = verify(run, network.reference, network.channels, network.scale, network.multiple)
         worst = max(errors, key=lambda case: errors[case])
         if not errors[worst] <= tolerance:
             raise ModelOutputError(
-                f"{source}: the exported graph differs from {against} by {errors[worst]:.1e} on {worst}, "
+                f"{source}: the exported graph differs from {network.against} by {errors[worst]:.1e} on {worst}, "
                 f"allowed {tolerance:.0e}; nothing was written"
             )
-        metadata = _describe(network, run)
-        metadata |= {
+        verified = {"against": network.against, "tolerance": tolerance, "worst": errors[worst], "errors": errors}
+        metadata = _describe(network, run) | {
             "name": name or source.stem,
             "checkpoint_sha256": sha256_of(weights),
             "licence": licence,
-            "verification": {"against": against, "tolerance": tolerance, "worst": errors[worst], "errors": errors},
+            "verification": verified,
         }
         onnx.helper.set_model_props(model, {METADATA_KEY: json.dumps(metadata)})
         onnx.save(model, temporary)
@@ -133,49 +131,20 @@ def verify(run: Run, forward: Run, channels: int, scale: int, multiple: int) -> 
     return errors
 
 
-def _on_grid(network: Network, run: Run) -> Network:
-    """The network with the grid that it works on, where that was not known: networks of others may pad inside."""
-    if network.family in ("scunet", "nafnet"):
-        return network
-    size = -(-CANVAS // network.multiple) * network.multiple
-    found = phase(run, network.channels, network.scale, 1, (size, size))
-    return replace(network, multiple=math.lcm(found, network.multiple))
-
-
-def _recognise(state: dict[str, Array], pooling: Pooling) -> tuple[Network, Run]:
+def _recognise(state: dict[str, Array], pooling: Pooling) -> Network:
     """The first reading of the names that is an architecture; where none is, what was wrong with the plain one."""
     failure: ModelLoadError | None = None
     for reading in readings(state):
         try:
-            network, forward = _recognise_plain(reading, pooling)
+            network = detect(reading, pooling)
             if network.channels not in (1, 3):
                 raise ModelLoadError(
                     f"{network.architecture} takes pictures of {network.channels} channels; sr-tile feeds 1 or 3"
                 )
-            return network, forward
+            return network
         except ModelLoadError as error:
             failure = failure or error
     raise failure or ModelLoadError("the checkpoint holds no weights")
-
-
-def _recognise_plain(state: dict[str, Array], pooling: Pooling) -> tuple[Network, Run]:
-    import torch
-
-    network = detect(state, pooling)
-    if network:
-        from sr_tile.export.architectures.plain import plain_network
-
-        compute = plain_network(network, state)
-    else:
-        from sr_tile.export.spandrel import detect_foreign
-
-        network, compute = detect_foreign(state)
-
-    def forward(picture: Picture) -> Picture:
-        with torch.inference_mode():
-            return compute(torch.from_numpy(picture)).numpy()
-
-    return network, forward
 
 
 def _session(path: Path) -> Run:
@@ -192,7 +161,10 @@ def _session(path: Path) -> Run:
 
 def _describe(network: Network, run: Run) -> dict[str, Any]:
     """What is measured on the graph, and what is known of the network."""
-    network = _on_grid(network, run)
+    if not network.is_multiple_known:
+        size = -(-CANVAS // network.multiple) * network.multiple
+        found = phase(run, network.channels, network.scale, 1, (size, size))
+        network = replace(network, multiple=math.lcm(found, network.multiple))
     locality = measure(run, network.channels, network.scale, network.multiple)
     spec = ModelSpec(network.architecture, network.scale, network.channels, network.multiple)
     facts = {key: getattr(network, key) for key in ("architecture", "channels", "scale", "multiple", "tile")}

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from sr_tile.export.spandrel import declare_operators
+from sr_tile.export.architectures.spandrel.module import declare_operators
 
 declare_operators()  # as the product does before it imports spandrel
 

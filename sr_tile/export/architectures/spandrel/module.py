@@ -1,11 +1,10 @@
-"""Every architecture that spandrel knows, through Torch's own exporter."""
+"""A network as spandrel loads it, made to take every size, and traced."""
 
 from __future__ import annotations
 
 import io
 import sys
 import warnings
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import onnx
@@ -14,8 +13,8 @@ import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import Tensor, nn
 
 from sr_tile.errors import ModelLoadError
-from sr_tile.export.architectures import Network
-from sr_tile.export.graph_writer import Array
+from sr_tile.export.architectures.network import Network, State
+from sr_tile.export.architectures.torch_reference import compute
 
 _LIBRARY = torch.library.Library("torchvision", "FRAGMENT")  # what it declares lasts as long as it does
 
@@ -42,8 +41,8 @@ class _Padded(nn.Module):
         return result[..., : height * self.scale, : width * self.scale]
 
 
-def detect_foreign(state: Mapping[str, Array]) -> tuple[Network, Callable[[Tensor], Tensor]]:
-    """Recognise a state dict with spandrel: the network, and the function that Torch computes for it.
+def load_module(state: State) -> Network:
+    """Recognise a state dict with spandrel.
 
     Raises:
         ModelLoadError: spandrel is missing, doesn't know the architecture, or the network isn't picture to picture.
@@ -67,16 +66,15 @@ def detect_foreign(state: Mapping[str, Array]) -> tuple[Network, Callable[[Tenso
     _free_windows(found.model)
     multiple = max(1, found.size_requirements.multiple_of)
     padded = _Padded(found.model.eval(), multiple, found.size_requirements.minimum, found.scale).eval()
-    network = Network(
+    return Network(
         architecture=" ".join((found.architecture.name, *found.tags)),
         channels=found.input_channels,
         scale=found.scale,
         multiple=multiple,
-        tile=256,
         graph=lambda opset: _trace(padded, found.input_channels, multiple, opset),
-        family="spandrel",
+        reference=lambda picture: compute(padded, picture),
+        is_multiple_known=False,
     )
-    return network, padded
 
 
 def declare_operators() -> None:
