@@ -11,7 +11,9 @@ from support import networks
 
 from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.errors import ArgumentError, ModelLoadError, ModelOutputError
-from sr_tile.export import checkpoint
+from sr_tile.export import architectures, checkpoint
+from sr_tile.export.architectures import Network
+from sr_tile.export.graph_writer import GraphWriter
 from sr_tile.models import receptive_field
 
 
@@ -142,3 +144,33 @@ def test_full_scunet_exports(tmp_path):
     report = checkpoint.export(tmp_path / "scunet.pth", tmp_path / "scunet.onnx")
     assert report.metadata["multiple"] == 64
     assert report.metadata["halo"] % 64 == 0
+
+
+class Blur:
+    """An architecture of one convolution, as a package under `architectures/` would be."""
+
+    @staticmethod
+    def load(state, pooling):
+        if set(state) != {"blur.weight"}:
+            return None
+        weight = state["blur.weight"]
+
+        def graph(opset):
+            writer = GraphWriter("blur", 3, opset)
+            return writer.model(writer.conv(writer.input, weight))
+
+        def reference(picture):
+            return torch.nn.functional.conv2d(torch.from_numpy(picture), torch.from_numpy(weight), padding=1).numpy()
+
+        return Network("Blur", 3, 1, 1, graph, reference)
+
+
+@pytest.mark.parametrize("prefix", ["", "net_g."])
+def test_an_architecture_that_is_registered_is_exported_like_the_others(prefix, tmp_path, monkeypatch):
+    torch.save({f"{prefix}blur.weight": torch.rand(3, 3, 3, 3) / 27}, tmp_path / "blur.pth")
+    monkeypatch.setattr(architectures, "ARCHITECTURES", (Blur, *architectures.ARCHITECTURES))
+    report = checkpoint.export(tmp_path / "blur.pth", tmp_path / "blur.onnx")
+    assert report.metadata["architecture"] == "Blur"
+    assert report.metadata["receptive_field"] == 3
+    with pytest.raises(ArgumentError, match="local pooling exists for NAFNet only"):
+        checkpoint.export(tmp_path / "blur.pth", tmp_path / "local.onnx", pooling="local")
