@@ -42,7 +42,7 @@ def enhance(
 
     One image: `sr-tile enhance in.png out.png`. Many: `sr-tile enhance photos/ more/*.jpg results/`.
     Alpha, colour profile, EXIF and 16 bits are kept; without --overwrite nothing that exists is touched.
-    With --job a run that was killed goes on: images, and bands of results above 64 megapixels, are done once. Images go
+    With --job a run that was killed goes on: images, and strips of results above 64 megapixels, are done once. Images go
     one at a time then, for less to be lost; --parallel lets several go.
     """
     if len(paths) < 2:

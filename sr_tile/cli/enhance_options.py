@@ -34,7 +34,8 @@ class FileOptions:
     """Which files, and what the results are."""
 
     output_format: Annotated[
-        str | None, typer.Option("--format", help="Format of results in a folder: png, jpeg, tiff, webp, avif.")
+        str | None,
+        typer.Option("--format", help="Format of results in a folder, such as png; a wrong name lists them all."),
     ] = None
     quality: Annotated[int, typer.Option(min=1, max=100, help="Quality of JPEG, WebP and AVIF.")] = 95
     lossless: Annotated[bool, typer.Option("--lossless", help="Write WebP and AVIF without loss.")] = False

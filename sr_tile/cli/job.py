@@ -37,7 +37,7 @@ def status(
             {
                 "source": i.source,
                 "target": i.target,
-                "rows_done": max((sum_of(b) for b in i.blocks.values()), default=0),
+                "rows_done": max((sum_of(strips) for strips in i.strips.values()), default=0),
             }
             for i in images
             if i.status == "begun"
@@ -48,9 +48,9 @@ def status(
     show(json.dumps(found, indent=2) if as_json else _text(found))
 
 
-def sum_of(blocks: dict[int, int]) -> int:
-    """Rows of the result that lie in blocks."""
-    return sum(end - first for first, end in blocks.items())
+def sum_of(strips: dict[int, int]) -> int:
+    """Rows of the result that lie in strips."""
+    return sum(end - first for first, end in strips.items())
 
 
 def _text(found: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ class Progress:
         self.done: set[int] = set()
         self.giants: set[int] = set()
         self._folders: dict[int, str] = {}
-        self._blocks: dict[int, dict[int, int]] = defaultdict(dict)
+        self._strips: dict[int, dict[int, int]] = defaultdict(dict)
 
     def wanted(self, existing: Existing, retry_failed: bool) -> Generator[FileResult, None, list[Row]]:
         """Results of images that need not be done; what comes back in the end are rows for those that are."""
@@ -54,7 +54,7 @@ class Progress:
     def take(self, dataset: Any, wanted: Sequence[Row]) -> Iterator[FileResult]:
         """Results out of a dataset of reports; images of which nothing came back have failed.
 
-        Giants are kept in `giants`, their parts in `blocks`: there is no result of those yet.
+        Giants are kept in `giants`, their parts in `strips`: there is no result of those yet.
         """
         heard = set()
         for report in dataset.iter_rows():
@@ -69,23 +69,23 @@ class Progress:
         for index in {row["index"] for row in wanted} - heard - self.ended:
             yield self._end(index, {"kind": "failed", "error": f"{self._pairs[index].source}: {LOST}"})
 
-    def blocks(self, row: Row) -> tuple[str, dict[int, int]]:
-        """Where the blocks of a giant lie, and first row to end of each."""
+    def strips(self, row: Row) -> tuple[str, dict[int, int]]:
+        """Where the strips of a giant lie, and first row to end of each."""
         folder = self._folders[row["index"]]
-        return folder, {**self.recorded(row).get(folder, {}), **self._blocks[row["index"]]}
+        return folder, {**self.recorded(row).get(folder, {}), **self._strips[row["index"]]}
 
     def recorded(self, row: Row) -> dict[str, dict[int, int]]:
-        """The blocks of an image that the journal knows: folder to first row to end."""
+        """The strips of an image that the journal knows: folder to first row to end."""
         return dict(self._job.recorded(row["target"])) if self._job else {}
 
     def _strip(self, report: Row) -> None:
         index, first, end = report["index"], report["first"], report["end"]
-        self._folders[index] = report["blocks"]
+        self._folders[index] = report["folder"]
         if report["kind"] == "cut":
             return
-        self._blocks[index][first] = end
+        self._strips[index][first] = end
         if self._job:
-            self._job.strip(self._pairs[index].target, Path(report["blocks"]), first, end)
+            self._job.strip(self._pairs[index].target, Path(report["folder"]), first, end)
 
     def _end(self, index: int, report: Row) -> FileResult:
         self.ended.add(index)

@@ -175,7 +175,7 @@ def run_ray(
 
 
 def _giants(progress: Progress, wanted: list[Row], config: EnhanceConfig, fleet: RayConfig) -> Iterator[FileResult]:
-    """Parts to blocks, and blocks to files."""
+    """Parts to strips, and strips to files."""
     rows = [{**row, "recorded": pickle.dumps(progress.recorded(row))} for row in wanted]
     common: dict[str, Any] = {"fn_kwargs": {"config": config}, "num_cpus": TASK_CPUS}
     cut = _dataset(rows, 1).flat_map(
@@ -185,8 +185,8 @@ def _giants(progress: Progress, wanted: list[Row], config: EnhanceConfig, fleet:
     joined = []
     for row in wanted:
         if row["index"] not in progress.ended:
-            folder, blocks = progress.blocks(row)
-            joined.append({**row, "folder": str(Path(config.strips) / folder), "blocks": pickle.dumps(blocks)})
+            folder, strips = progress.strips(row)
+            joined.append({**row, "folder": str(Path(config.strips) / folder), "strips": pickle.dumps(strips)})
     if joined:
         yield from progress.take(_dataset(joined, 1).map(tasks.join, **common), joined)
     for row in joined:

@@ -4,7 +4,7 @@ Rows are dicts of plain values, for they travel as Arrow tables; what has no suc
 
     wanted   {index, source, target}                    which image
     decoded  wanted + {kind, info, pixels, ...}         kind is `pixels`, `file` (a giant, for one actor), `part` or an end
-    report   {index, kind, error, size, mtime_ns, sha256, blocks, first, end}    kind is `done`, `strip`, `giant`, `failed`
+    report   {index, kind, error, size, mtime_ns, sha256, folder, first, end}    kind is `done`, `strip`, `giant`, `failed`
 """
 
 import itertools
@@ -23,7 +23,7 @@ from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions, fo
 from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.images.rows import CroppingSink, Sink
 from sr_tile.jobs.resumable import GIANT_PIXELS, FileFingerprint, strips_name
-from sr_tile.jobs.strip_store import StripFile, StripStore, whole_blocks
+from sr_tile.jobs.strip_store import StripFile, StripStore, whole_strips
 from sr_tile.pipeline.job import ImageJob
 from sr_tile.pipeline.plan_image import tile_grid_for
 from sr_tile.planner import Plan, Settings
@@ -36,7 +36,7 @@ Row = dict[str, Any]
 PART_BYTES = 96 * 2**20
 """Most bytes of decoded rows that one part of a giant image has: it is in memory as a whole, its result is not."""
 
-_REPORT: Row = {"kind": "", "error": "", "size": -1, "mtime_ns": -1, "sha256": "", "blocks": "", "first": 0, "end": 0}
+_REPORT: Row = {"kind": "", "error": "", "size": -1, "mtime_ns": -1, "sha256": "", "folder": "", "first": 0, "end": 0}
 _DECODED: Row = {"kind": "", "report": b"", "info": b"", "pixels": b"", "tiles": b"", "folder": ""}
 
 
@@ -104,10 +104,10 @@ def decode(row: Row, config: EnhanceConfig) -> Row:
 
 
 def parts(row: Row, config: EnhanceConfig, actors: int) -> Iterator[Row]:
-    """Cut a giant image into parts for several actors, reading it once; those whose blocks are there are left out.
+    """Cut a giant image into parts for several actors, reading it once; those that are there are left out.
 
     Args:
-        row: a wanted image; `recorded` says which blocks the journal knows, as {folder: {first: end}}, pickled.
+        row: a wanted image; `recorded` says which strips the journal knows, as {folder: {first: end}}, pickled.
         config: with a plan.
         actors: parts are so small that each gets one, and so that they fit into memory.
     """
@@ -116,9 +116,9 @@ def parts(row: Row, config: EnhanceConfig, actors: int) -> Iterator[Row]:
         with reading(row["source"]) as path, ImageReader(path) as reader:
             facts, info, grid = FileFingerprint.of(path), reader.info, config.grid(reader.info)
             folder = Path(config.strips) / strips_name(Path(row["target"]), facts, grid)
-            report = {**_REPORT, "kind": "strip", **asdict(facts), "blocks": folder.name}
+            report = {**_REPORT, "kind": "strip", **asdict(facts), "folder": folder.name}
             recorded = pickle.loads(row["recorded"]).get(folder.name, {})
-            there = whole_blocks(folder, recorded)
+            there = whole_strips(folder, recorded)
             yield {**names, **_DECODED, "kind": "cut", "report": pickle.dumps({**report, "kind": "cut"})}
             fits = PART_BYTES // (grid.y.tile * info.width * info.channels * info.dtype.itemsize)
             most = max(1, min(fits, -(-len(grid.rows) // actors)))
@@ -143,13 +143,13 @@ def _skip(reader: ImageReader, first: int) -> None:
         reader.read_rows(min(behind, 256))
 
 
-def missing_strips(grid: TileGrid, blocks: dict[int, int], scale: int, most: int) -> Iterator[Strip]:
-    """What the blocks, first row to end, leave of an image, in strips of at most `most` rows of tiles."""
+def missing_strips(grid: TileGrid, there: dict[int, int], scale: int, most: int) -> Iterator[Strip]:
+    """What the strips that are there, first row to end, leave of an image, in strips of at most `most` rows of tiles."""
     missing = [
         row
         for row in grid.rows
         if not any(
-            first <= edge(grid, row) * scale and edge(grid, row + 1) * scale <= end for first, end in blocks.items()
+            first <= edge(grid, row) * scale and edge(grid, row + 1) * scale <= end for first, end in there.items()
         )
     ]
     # Rows of tiles that follow each other differ from their place in the list by the same number.
@@ -196,7 +196,7 @@ class Network:
         )
 
     def _part(self, row: Row) -> Row:
-        """A part of a giant, into a block; its result is never in memory as a whole."""
+        """A part of a giant, into a strip; its result is never in memory as a whole."""
         info: ImageInfo = pickle.loads(row["info"])
         expected, scale = self._recipe.grid(info), self._enhancer.scale
         strip = Strip(expected, *pickle.loads(row["tiles"]))
@@ -211,7 +211,7 @@ class Network:
 
         def open_sink(result: ImageInfo) -> Sink:
             store = StripStore(Path(row["folder"]), result, stored_dtype(row["target"], info))
-            return CroppingSink(_BlockSink(store, strip.rows[0] * scale), strip.dropped * scale)
+            return CroppingSink(_StripSink(store, strip.rows[0] * scale), strip.dropped * scale)
 
         (outcome,) = self._enhancer.run([ImageJob(row["source"], lambda: _PartSource(info, pixels), open_sink, tiles)])
         if outcome.error:
@@ -245,24 +245,24 @@ class _PartSource:
         """Nothing is held."""
 
 
-class _BlockSink:
-    """Rows into one block, which appears when it is whole; doing it twice gives the same block."""
+class _StripSink:
+    """Rows into one strip, which appears when it is whole; doing it twice gives the same strip."""
 
     def __init__(self, store: StripStore, first: int) -> None:
-        self._block = StripFile(store, first)
+        self._strip = StripFile(store, first)
         self.dtype = store.dtype
 
     def write_rows(self, rows_hwc: np.ndarray) -> None:
         """See `Sink.write_rows`."""
-        self._block.write(rows_hwc)
+        self._strip.write(rows_hwc)
 
     def close(self) -> None:
         """See `Sink.close`."""
-        self._block.finish()
+        self._strip.finish()
 
     def abort(self) -> None:
         """See `Sink.abort`."""
-        self._block.abort()
+        self._strip.abort()
 
 
 def encode(row: Row, config: EnhanceConfig) -> Row:
@@ -283,13 +283,13 @@ def encode(row: Row, config: EnhanceConfig) -> Row:
 
 
 def join(row: Row, config: EnhanceConfig) -> Row:
-    """Write a giant whose blocks are all there, in order.
+    """Write a giant whose strips are all there, in order.
 
     Args:
-        row: a wanted image, with `folder` and `blocks`: the name of its folder, and {first: end}, pickled.
+        row: a wanted image, with `folder` and `strips`: the name of its folder, and {first: end}, pickled.
         config: with a plan.
     """
-    report, blocks = {**_REPORT, "index": row["index"]}, pickle.loads(row["blocks"])
+    report, strips = {**_REPORT, "index": row["index"]}, pickle.loads(row["strips"])
     try:
         with reading(row["source"]) as path, ImageReader(path) as reader:
             facts, result = FileFingerprint.of(path), _enlarged(reader.info, config)
@@ -300,13 +300,13 @@ def join(row: Row, config: EnhanceConfig) -> Row:
             store = StripStore(Path(row["folder"]), result, writer.dtype)
             first = 0
             while first < result.height:
-                if first not in blocks:
+                if first not in strips:
                     raise ImageReadError(
                         f"{row['source']}: the part from row {first} of its result was lost; do it again"
                     )
-                for rows in store.read(first, blocks[first]):
+                for rows in store.read(first, strips[first]):
                     writer.write_rows(rows)
-                first = blocks[first]
+                first = strips[first]
     except SrTileError as error:
         return {**report, "kind": "failed", "error": str(error)}
     return {**report, "kind": "done", **asdict(facts)}

@@ -6,7 +6,7 @@ A folder holds `journal.jsonl`, `lock`, and `strips/`, the finished rows of imag
 `start`   settings, plan of tiles, number of images: what comes before it belongs to other settings
 `resume`  the same job again, by another process
 `begin`   an image is under way: source, its size, time and sha256 (with Ray, unknown yet), target
-`strip`    rows `first` to `end` of an image's result lie in folder `blocks`
+`strip`   rows `first` to `end` of an image's result lie in `folder`
 `done`    a target is whole: its bytes
 `failed`  an image has no result, and why
 ========  ==========================================================================================
@@ -38,7 +38,7 @@ _SHAPES: dict[str, dict[str, type]] = {
     "start": {"total": int, "settings": dict, "device": str, "plan": dict},
     "resume": {"total": int},
     "begin": {"source": str, "target": str, "size": int, "mtime_ns": int, "sha256": str},
-    "strip": {"target": str, "blocks": str, "first": int, "end": int},
+    "strip": {"target": str, "folder": str, "first": int, "end": int},
     "done": {"target": str, "bytes": int},
     "failed": {"source": str, "target": str, "error": str, "size": int, "mtime_ns": int},
 }
@@ -57,7 +57,7 @@ class Image:
     sha256: str = ""
     bytes: int = -1
     error: str | None = None
-    blocks: dict[str, dict[int, int]] = field(default_factory=dict)
+    strips: dict[str, dict[int, int]] = field(default_factory=dict)
 
 
 @dataclass
@@ -96,13 +96,13 @@ class State:
         elif event == "begin":
             before = self.images.get(target)
             facts = {key: line[key] for key in ("source", "target", "size", "mtime_ns", "sha256")}
-            self.images[target] = Image(**facts, blocks=before.blocks if before else {})
+            self.images[target] = Image(**facts, strips=before.strips if before else {})
             self.owned.add(target)
         elif event == "strip":
-            self.images[target].blocks.setdefault(line["blocks"], {})[line["first"]] = line["end"]
+            self.images[target].strips.setdefault(line["folder"], {})[line["first"]] = line["end"]
         elif event == "done":
             image = self.images[target]
-            image.status, image.bytes, image.error, image.blocks = "done", line["bytes"], None, {}
+            image.status, image.bytes, image.error, image.strips = "done", line["bytes"], None, {}
             for key in ("size", "mtime_ns", "sha256"):  # of an image that another process read
                 setattr(image, key, line.get(key, getattr(image, key)))
         elif event == "failed":

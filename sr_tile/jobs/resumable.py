@@ -26,7 +26,7 @@ from sr_tile.images.rows import CroppingSink, Sink, SkippingSource
 from sr_tile.jobs.journal import NAME, Journal
 from sr_tile.jobs.report import FileResult
 from sr_tile.jobs.selection import Existing, FilePair, make_folder, screen
-from sr_tile.jobs.strip_store import CheckpointingSink, StripStore, whole_blocks
+from sr_tile.jobs.strip_store import CheckpointingSink, StripStore, whole_strips
 from sr_tile.pipeline.job import ImageJob
 from sr_tile.pipeline.queues import Cancelled
 from sr_tile.planner import Plan
@@ -145,7 +145,7 @@ class ResumableJob:
 
     def _sweep(self) -> None:
         """Remove the strips of finished images, where a kill came between the last line and that."""
-        kept = {folder for image in self.journal.state.images.values() for folder in image.blocks}
+        kept = {folder for image in self.journal.state.images.values() for folder in image.strips}
         for folder in self.strips.iterdir() if self.strips.is_dir() else ():
             if folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -198,16 +198,16 @@ class ResumableJob:
 
     def strip(self, target: Path | str, folder: Path, first: int, end: int) -> None:
         """Note that rows `first` to before `end` of a result lie in `folder`."""
-        self.journal.append("strip", target=_name(target), blocks=folder.name, first=first, end=end)
+        self.journal.append("strip", target=_name(target), folder=folder.name, first=first, end=end)
 
     def recorded(self, target: Path | str) -> dict[str, dict[int, int]]:
-        """The blocks of an image that the journal knows: folder to first row to end."""
+        """The strips of an image that the journal knows: folder to first row to end."""
         image = self.journal.state.images.get(_name(target))
-        return image.blocks if image else {}
+        return image.strips if image else {}
 
-    def blocks(self, target: Path | str, folder: Path) -> dict[int, int]:
-        """First row to end of those of an image's blocks that are in the journal and on disk, as they were written."""
-        return whole_blocks(folder, self.recorded(target).get(folder.name, {}))
+    def finished(self, target: Path | str, folder: Path) -> dict[int, int]:
+        """First row to end of those of an image's strips that are in the journal and on disk, as they were written."""
+        return whole_strips(folder, self.recorded(target).get(folder.name, {}))
 
     def waiting(
         self, pairs: Sequence[FilePair], *, existing: Existing, retry_failed: bool
@@ -291,11 +291,11 @@ class _DurableImage:
         return self._source
 
     def _strip(self, grid: TileGrid) -> range:
-        """The rows of tiles to do: all, or of a giant image those behind the blocks there are."""
+        """The rows of tiles to do: all, or of a giant image those behind the strips there are."""
         if self._source.info.pixels * self._scale**2 <= GIANT_PIXELS:
             return grid.rows
         self._folder = self._job.strips / strips_name(self._pair.target, self._facts, grid)
-        self._finished = finished_blocks(self._job.blocks(self._pair.target, self._folder), grid, self._scale)
+        self._finished = leading_strips(self._job.finished(self._pair.target, self._folder), grid, self._scale)
         row = self._finished[-1][1] if self._finished else 0
         first = next(index for index in grid.rows if edge(grid, index) * self._scale == row)
         self._part = Strip(grid, first, grid.rows.stop)
@@ -364,17 +364,17 @@ def rows_per_strip(grid: TileGrid, scale: int) -> int:
 
 
 def strips_name(target: Path | str, facts: FileFingerprint, grid: TileGrid) -> str:
-    """The folder of an image's blocks: another for another input, and for other tiles."""
+    """The folder of an image's strips: another for another input, and for other tiles."""
     key = json.dumps([_name(target), facts.sha256, asdict(grid.y), asdict(grid.x)])
     return hashlib.sha256(key.encode()).hexdigest()[:24]
 
 
-def finished_blocks(blocks: dict[int, int], grid: TileGrid, scale: int) -> list[tuple[int, int]]:
-    """Those of the blocks, first row to end, that follow each other from row 0; never all, for one strip must be left."""
+def leading_strips(strips: dict[int, int], grid: TileGrid, scale: int) -> list[tuple[int, int]]:
+    """Those of the strips, first row to end, that follow each other from row 0; never all, for one strip must be left."""
     found, row = [], 0
-    while row in blocks and blocks[row] < grid.y.length * scale:
-        found.append((row, blocks[row]))
-        row = blocks[row]
+    while row in strips and strips[row] < grid.y.length * scale:
+        found.append((row, strips[row]))
+        row = strips[row]
     return found
 
 

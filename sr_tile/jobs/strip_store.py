@@ -1,8 +1,8 @@
 """Finished rows of giant images on disk, until the image is whole.
 
-A block is a file of raw pixels, (rows, width, channels), named `FIRST-END` by its rows of the result; it gets its name
+A strip is a file of raw pixels, (rows, width, channels), named `FIRST-END` by its rows of the result; it gets its name
 when it is whole and on disk. Its last bytes are the number of those before them and their CRC-32, so that one that was cut
-or changed since is known and done again. Blocks take as much room as the result without compression.
+or changed since is known and done again. Strips take as much room as the result without compression.
 """
 
 import os
@@ -27,10 +27,10 @@ _TRAILER = struct.Struct("<QI")  # bytes of pixels, and their CRC-32
 
 
 class StripStore:
-    """Blocks of one image, in a folder of their own.
+    """Strips of one image, in a folder of their own.
 
     Args:
-        folder: made when the first block is written.
+        folder: made when the first strip is written.
         info: the finished image.
         dtype: number type of its rows.
     """
@@ -45,7 +45,7 @@ class StripStore:
         return self.folder / f"{first}-{end}"
 
     def read(self, first: int, end: int) -> Iterator[np.ndarray]:
-        """Rows of a block in pieces, (n, width, channels).
+        """Rows of a strip in pieces, (n, width, channels).
 
         Raises:
             ImageReadError: it is gone or damaged; what came before is to be thrown away.
@@ -68,15 +68,15 @@ class StripStore:
         remove_abandoned_parts(self.folder)
 
     def remove(self) -> None:
-        """Remove all blocks; harmless where there are none."""
+        """Remove all strips; harmless where there are none."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def is_whole(block: Path) -> bool:
-    """Whether a block is there with the bytes that were written; reads all of it."""
+def is_whole(strip: Path) -> bool:
+    """Whether a strip is there with the bytes that were written; reads all of it."""
     checksum = 0
     try:
-        with block.open("rb") as file:
+        with strip.open("rb") as file:
             left = size = os.fstat(file.fileno()).st_size - _TRAILER.size
             while left > 0:
                 data = file.read(min(left, _READ_BYTES))
@@ -88,13 +88,13 @@ def is_whole(block: Path) -> bool:
         return False
 
 
-def whole_blocks(folder: Path, recorded: Mapping[int, int]) -> dict[int, int]:
-    """Those of the recorded blocks in a folder, first row to end, that are whole."""
+def whole_strips(folder: Path, recorded: Mapping[int, int]) -> dict[int, int]:
+    """Those of the recorded strips in a folder, first row to end, that are whole."""
     return {first: end for first, end in recorded.items() if is_whole(folder / f"{first}-{end}")}
 
 
 class StripFile:
-    """A block under way, from row `first` on."""
+    """A strip under way, from row `first` on."""
 
     def __init__(self, store: StripStore, first: int) -> None:
         self._store, self.first, self.end = store, first, first
@@ -120,7 +120,7 @@ class StripFile:
         self.end += len(rows_hwc)
 
     def finish(self) -> None:
-        """Give the block its name, once it is on disk.
+        """Give the strip its name, once it is on disk.
 
         Raises:
             ImageWriteError: the disk is full.
@@ -147,16 +147,16 @@ class StripFile:
 
 
 class CheckpointingSink:
-    """Rows of a giant image go into its file and, strip by strip, into blocks.
+    """Rows of a giant image go into its file and, strip by strip, into a store.
 
-    Blocks of earlier runs are copied into the file first. The last strip needs no block: when it ends, the file is whole.
+    Strips of earlier runs are copied into the file first. The last strip is not stored: when it ends, the file is whole.
 
     Args:
         sink: the file.
-        store: the blocks.
-        finished: (first, end) of the blocks there are, which follow each other from row 0.
+        store: the strips.
+        finished: (first, end) of the strips there are, which follow each other from row 0.
         edges: the rows at which strips end, rising, without the last; what `finished` covers does not come again.
-        on_strip: called with (first, end) of each new block, from the thread that writes.
+        on_strip: called with (first, end) of each new strip, from the thread that writes.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class CheckpointingSink:
         self.dtype = sink.dtype
         self._row = finished[-1][1] if finished else 0
         self._edges = [row for row in edges if row > self._row]
-        self._block, self._aborted = StripFile(store, self._row), False
+        self._strip, self._aborted = StripFile(store, self._row), False
 
     def write_rows(self, rows_hwc: np.ndarray) -> None:
         """See `Sink.write_rows`."""
@@ -181,7 +181,7 @@ class CheckpointingSink:
             try:
                 self._write(piece)
             except BaseException as error:
-                self._block.abort()
+                self._strip.abort()
                 if self._aborted and isinstance(error, SrTileError):  # no failure of the image
                     raise Cancelled from None
                 raise
@@ -189,24 +189,24 @@ class CheckpointingSink:
 
     def _write(self, piece_hwc: np.ndarray) -> None:
         if self._edges:
-            self._block.write(piece_hwc)
+            self._strip.write(piece_hwc)
         self._sink.write_rows(piece_hwc)
         self._row += len(piece_hwc)
         if self._edges and self._row == self._edges[0]:
-            self._block.finish()
-            self._on_strip(self._block.first, self._block.end)
-            self._block = StripFile(self._store, self._edges.pop(0))
+            self._strip.finish()
+            self._on_strip(self._strip.first, self._strip.end)
+            self._strip = StripFile(self._store, self._edges.pop(0))
 
     def close(self) -> None:
-        """See `Sink.close`; the blocks stay."""
+        """See `Sink.close`; the strips stay."""
         self._copy_finished()
         self._sink.close()
 
     def abort(self) -> None:
-        """See `Sink.abort`; finished blocks stay."""
+        """See `Sink.abort`; finished strips stay."""
         self._aborted = True
         self._sink.abort()
-        self._block.abort()
+        self._strip.abort()
 
     def _copy_finished(self) -> None:
         while self._replay:

@@ -93,22 +93,22 @@ def test_parts_of_a_giant_joined_are_the_local_result(tmp_path, config, monkeypa
     assert len(cut) > 3
     network = Network(split)
     reports = [encode(result, split) for part in reversed(cut) for result in network([part])]
-    folder = Path(config.strips) / reports[0]["blocks"]
-    blocks = {report["first"]: report["end"] for report in reports if report["kind"] == "strip"}
-    lost = min(blocks)
-    nothing_left = parts({**row, "recorded": pickle.dumps({folder.name: blocks})}, split, actors)
+    folder = Path(config.strips) / reports[0]["folder"]
+    there = {report["first"]: report["end"] for report in reports if report["kind"] == "strip"}
+    lost = min(there)
+    nothing_left = parts({**row, "recorded": pickle.dumps({folder.name: there})}, split, actors)
     assert [part["kind"] for part in nothing_left] == ["cut"]
-    joining = {**row, "folder": str(folder), "blocks": pickle.dumps(blocks)}
+    joining = {**row, "folder": str(folder), "strips": pickle.dumps(there)}
     assert join(joining, split)["kind"] == "done"
     with Enhancer(config.model, device="cpu", settings=SETTINGS) as enhancer:
         enhancer.enhance_file(source, tmp_path / f"expected.{suffix}")
     assert Path(target).read_bytes() == (tmp_path / f"expected.{suffix}").read_bytes()
-    # One block gone: only it is missing, and joining without it says so.
-    (folder / f"{lost}-{blocks[lost]}").unlink()
-    again = list(parts({**row, "recorded": pickle.dumps({folder.name: blocks})}, split, actors))[1:]
+    # One strip gone: only it is missing, and joining without it says so.
+    (folder / f"{lost}-{there[lost]}").unlink()
+    again = list(parts({**row, "recorded": pickle.dumps({folder.name: there})}, split, actors))[1:]
     assert len(again) == 1
-    del blocks[lost]
-    assert "was lost" in join({**joining, "blocks": pickle.dumps(blocks)}, split)["error"]
+    del there[lost]
+    assert "was lost" in join({**joining, "strips": pickle.dumps(there)}, split)["error"]
 
 
 def test_a_giant_for_one_actor_goes_from_file_to_file(tmp_path, config):
@@ -118,14 +118,14 @@ def test_a_giant_for_one_actor_goes_from_file_to_file(tmp_path, config):
     assert Image.open(tmp_path / "deep" / "out.png").size == (100, 180)
 
 
-def test_missing_strips_are_what_blocks_leave():
+def test_missing_strips_are_what_is_there_leaves():
     grid = TileGrid(Axis(100, 16, 4, 1), Axis(8, 8, 0, 0))
     strips = list(missing_strips(grid, {}, 2, 3))
     assert [row for strip in strips for row in range(strip.first, strip.stop)] == list(grid.rows)
-    blocks = {strip.rows[0] * 2: strip.rows[1] * 2 for strip in strips}
-    assert list(missing_strips(grid, blocks, 2, 3)) == []
+    there = {strip.rows[0] * 2: strip.rows[1] * 2 for strip in strips}
+    assert list(missing_strips(grid, there, 2, 3)) == []
     for gone in strips:
-        rest = {first: end for first, end in blocks.items() if first != gone.rows[0] * 2}
+        rest = {first: end for first, end in there.items() if first != gone.rows[0] * 2}
         left = list(missing_strips(grid, rest, 2, 1))
         assert [row for strip in left for row in range(strip.first, strip.stop)] == list(range(gone.first, gone.stop))
 

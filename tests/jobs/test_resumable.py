@@ -293,7 +293,7 @@ def test_a_giant_stopped_anywhere_goes_on_behind_its_last_strip(tmp_path, monkey
         with pytest.raises(StoppedError):
             run(folder, pairs, enhancer(ShadingEngine(stop_at, f"{folder}/strips", least)))
         kept = lines(folder, "strip")
-        assert len(kept) >= least - 1, "a block is there before the journal says so"
+        assert len(kept) >= least - 1, "a strip is there before the journal says so"
         assert run(folder, pairs)["giant.png"].status == "done"
         assert Path(f"out{stop_at}.png").read_bytes() == Path("expected.png").read_bytes()
         rows = [(line["first"], line["end"]) for line in lines(folder, "strip")]
@@ -310,9 +310,9 @@ def test_a_lost_block_is_computed_again(photos, small_giants):
     pairs = [FilePair("giant.png", "out.png")]
     with pytest.raises(StoppedError):
         run("job", pairs, enhancer(ShadingEngine(12, "job/strips", 2)))
-    blocks = sorted(Path("job/strips").rglob("*-*"), key=lambda path: int(path.name.split("-")[0]))
-    assert len(blocks) > 1
-    blocks[1].unlink()
+    strips = sorted(Path("job/strips").rglob("*-*"), key=lambda path: int(path.name.split("-")[0]))
+    assert len(strips) > 1
+    strips[1].unlink()
     assert run("job", pairs)["giant.png"].status == "done"
     assert Path("out.png").read_bytes() == Path("expected.png").read_bytes()
 
@@ -324,24 +324,24 @@ def test_a_damaged_block_is_computed_again(photos, small_giants, damage):
     pairs = [FilePair("giant.png", "out.png")]
     with pytest.raises(StoppedError):
         run("job", pairs, enhancer(ShadingEngine(12, "job/strips", 2)))
-    block = min(Path("job/strips").rglob("*-*"), key=lambda path: int(path.name.split("-")[0]))
-    content = bytearray(block.read_bytes())
+    strip = min(Path("job/strips").rglob("*-*"), key=lambda path: int(path.name.split("-")[0]))
+    content = bytearray(strip.read_bytes())
     if damage == "changed":
         content[len(content) // 2] ^= 1
     elif damage == "checksum":
         content[-1] ^= 1
-    block.write_bytes({"cut": content[:-7], "longer": content + b"x", "empty": b""}.get(damage, content))
+    strip.write_bytes({"cut": content[:-7], "longer": content + b"x", "empty": b""}.get(damage, content))
     assert run("job", pairs)["giant.png"].status == "done"
     assert Path("out.png").read_bytes() == Path("expected.png").read_bytes()
 
 
 def test_a_block_that_is_damaged_while_it_is_read_is_no_result(tmp_path):
     store = StripStore(tmp_path / "strips", ImageInfo(8, 5, 3, np.dtype(np.uint8)), np.dtype(np.uint8))
-    block = StripFile(store, 2)
+    strip = StripFile(store, 2)
     pixels = noise_image(6, 5)
-    block.write(pixels[:4])
-    block.write(pixels[4:])
-    block.finish()
+    strip.write(pixels[:4])
+    strip.write(pixels[4:])
+    strip.finish()
     np.testing.assert_array_equal(np.concatenate(list(store.read(2, 8))), pixels)
     path = store.path(2, 8)
     path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
