@@ -91,6 +91,8 @@ class LocalBackend:
             options.model.model,
             scale=options.model.scale,
             device=(job.device if job else None) or options.model.device,
+            precision=_repeatable(options.model.precision) if job else options.model.precision,
+            agreement=options.model.agreement,
             settings=options.tiles.settings,
             expected_pixels=work,
             alpha=options.compute.alpha,  # type: ignore[arg-type]
@@ -169,6 +171,7 @@ class RayBackend:
                 model=options.model.model,
                 scale=options.model.scale,
                 device=(job.device if job else None) or options.model.device,
+                precision=_repeatable(options.model.precision),
                 settings=options.tiles.settings,
                 alpha=options.compute.alpha,  # type: ignore[arg-type]
                 options=options.files.write_options,
@@ -194,6 +197,11 @@ def _select_here(options: EnhanceOptions) -> "Selection":
     return select_files(options.inputs, options.output, recursive=files.recursive, suffix=files.suffix)
 
 
+def _repeatable(precision: str) -> str:
+    """What is the same for an image on every machine, and for its second half."""
+    return "fp32" if precision == "auto" else precision
+
+
 def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None":
     """The journal, where there is to be one, until the stack closes it."""
     from sr_tile.jobs.resumable import ResumableJob, describe
@@ -203,6 +211,8 @@ def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None
     model, tiles = options.model, options.tiles
     settings: Any = {"device": model.device, "tile": tiles.tile_size, "overlap": tiles.overlap, "halo": tiles.halo}
     settings |= {"alpha": options.compute.alpha, **asdict(options.files.write_options)}
+    if (precision := _repeatable(model.precision)) != "fp32":
+        settings["precision"] = precision
     return stack.enter_context(ResumableJob(options.backend.job, describe(model.model, model.scale, **settings)))
 
 

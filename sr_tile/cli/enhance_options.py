@@ -159,6 +159,7 @@ class EnhanceOptions:
         engine = self.backend.engine if self.backend.engine != "local" else None
         local: dict[str, Any] = {
             "device": self.model.device,
+            "precision": self.model.precision,
             "batch-size": self.tiles.batch_size,
             "mem-limit": self.tiles.mem_limit,
             "warmup": self.compute.warmup,

@@ -26,6 +26,8 @@ def table(figures: "Stats", device: str, peak: str) -> str:
         f"device {device}, tile {figures.tile[0]} x {figures.tile[1]}, batch {figures.batch}; "
         f"redundancy {figures.redundancy:.3f}; peak memory {peak}"
     )
+    exact = f"; {figures.exact_images} of {figures.images} images in float32" if figures.precision != "fp32" else ""
+    lines.append(f"precision {figures.precision} ({figures.why}){exact}")
     if figures.redone:
         lines.append(f"{figures.redone} tiles overflowed in float16 and were redone in float32")
     return "\n".join(lines)

@@ -29,6 +29,17 @@ Device = Annotated[
     str,
     typer.Option(help="auto, cpu, openvino, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1."),
 ]
+PrecisionName = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="fp32, bf16, fp16, int8; auto: for 8-bit results, fewer bits where nobody sees them missing.",
+    ),
+]
+MinAgreement = Annotated[
+    float, typer.Option("--agreement", min=1.0, help="With --precision auto: dB from float32 to keep at least.")
+]
+LEAST_AGREEMENT = 55.0  # `engines.precision.LEAST_PSNR`, which would be slow to import
 TileSize = Annotated[str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")]
 Overlap = Annotated[
     str, typer.Option(callback=number_or_auto, help="Pixels that two neighbouring tiles share, or auto.")
@@ -47,6 +58,8 @@ class ModelOptions:
     model: Model = None
     scale: Scale = None
     device: Device = "auto"
+    precision: PrecisionName = "auto"
+    agreement: MinAgreement = LEAST_AGREEMENT
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sr_tile.cli.options import (
+    LEAST_AGREEMENT,
     BatchSize,
     Device,
     Halo,
     MemLimit,
+    MinAgreement,
     Model,
     Overlap,
+    PrecisionName,
     Scale,
     TileSize,
     image_sizes,
@@ -37,6 +40,8 @@ def plan(  # the options of `enhance` that decide how it cuts
     model: Model = None,
     scale: Scale = None,
     device: Device = "auto",
+    precision: PrecisionName = "auto",
+    agreement: MinAgreement = LEAST_AGREEMENT,
     tile_size: TileSize = "auto",
     overlap: Overlap = "auto",
     halo: Halo = "auto",
@@ -55,9 +60,9 @@ def plan(  # the options of `enhance` that decide how it cuts
     if not paths and not sizes:
         raise typer.BadParameter("give images (IN...), or --size 4000x3000")
 
-    from sr_tile.engines.factory import open_engines
+    from sr_tile.engines.precision import built_in_pictures
     from sr_tile.errors import ImageReadError
-    from sr_tile.export.find_model import find_model
+    from sr_tile.export.find_model import open_model
     from sr_tile.jobs.selection import find_images
     from sr_tile.models import zoo
 
@@ -67,9 +72,18 @@ def plan(  # the options of `enhance` that decide how it cuts
         raise ImageReadError(f"{', '.join(paths or ())}: none of the files can be read as an image")
     settings = settings_of(tile_size, overlap, halo, batch_size, mem_limit)
     with ExitStack() as opened:
-        engines = open_engines(find_model(model, scale), device, sum(height * width for height, width in sizes))
+        engines = open_model(
+            model,
+            scale,
+            device=device,
+            precision=precision,
+            agreement=agreement,
+            expected_pixels=sum(height * width for height, width in sizes),
+        )
         for engine in engines:
             opened.callback(engine.close)
+        if engines[0].bound is not None:  # the first call settles the precision
+            engines[0].run(built_in_pictures(engines[0].spec)[0])
         zoo.check_scale(engines[0].spec.name, engines[0].spec.scale or 1, scale)
         found = _weighed(engines, settings, sizes, fresh)
     show(json.dumps(found, indent=2) if as_json else _text(found))
@@ -87,6 +101,8 @@ def _weighed(
     return {
         "model": engines[0].spec.name,
         "device": ",".join(engine.device for engine in engines),
+        "precision": engines[0].precision,
+        "precision_why": engines[0].why,
         "images": len(sizes),
         "megapixels": sum(height * width for height, width in sizes) / 1e6,
         "choice": asdict(weigh(chosen, sizes, chosen.costs)),
@@ -117,7 +133,8 @@ def _text(found: dict[str, Any]) -> str:
     best = found["choice"]["seconds"]
     for option in found["alternatives"]:
         lines.append(_row(f"{option['seconds'] / best:.2f} x" if best else "", option))
-    return "\n".join([*lines, *(f"  {reason}" for reason in found["why"])])
+    precision = f"precision {found['precision']}: {found['precision_why']}"
+    return "\n".join([*lines, *(f"  {reason}" for reason in [*found["why"], precision])])
 
 
 def _row(label: str, option: dict[str, Any]) -> str:

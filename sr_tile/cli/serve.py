@@ -7,7 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sr_tile.cli.options import BatchSize, MemLimit, Overlap, TileSize, settings_of
+from sr_tile.cli.options import (
+    LEAST_AGREEMENT,
+    BatchSize,
+    MemLimit,
+    MinAgreement,
+    Overlap,
+    PrecisionName,
+    TileSize,
+    settings_of,
+)
 from sr_tile.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -63,6 +72,8 @@ class ServedModels:
         list[str] | None, typer.Option(help="Name or path of a model, once for each; all bundled ones by default.")
     ] = None
     device: Annotated[str, typer.Option(help="As for `sr-tile enhance`.")] = "auto"
+    precision: PrecisionName = "auto"
+    agreement: MinAgreement = LEAST_AGREEMENT
     tile_size: TileSize = "auto"
     overlap: Overlap = "auto"
     batch_size: BatchSize = "auto"
@@ -123,7 +134,14 @@ def serve(listen: ListenOptions, models: ServedModels, limits: LimitOptions) -> 
 
     names = models.model or list(zoo.bundled())
     serve(
-        ModelPool(names, device=models.device, settings=models.settings, limits=limits.limits),
+        ModelPool(
+            names,
+            device=models.device,
+            precision=models.precision,
+            agreement=models.agreement,
+            settings=models.settings,
+            limits=limits.limits,
+        ),
         (listen.host, listen.port),
         token=listen.token,
         names=listen.name or (),

@@ -48,6 +48,7 @@ class EnhanceConfig:
         model: as for `Enhancer`; every machine must have the file.
         scale: as for `Enhancer`; known once there is a plan.
         device: as for `Enhancer`.
+        precision: as for `Enhancer`, but not `auto`: every machine does the same.
         settings: as for `Enhancer`.
         alpha: as for `Enhancer`.
         options: how results are encoded.
@@ -60,6 +61,7 @@ class EnhanceConfig:
     model: str | None = None
     scale: int | None = None
     device: str = "auto"
+    precision: str = "fp32"
     settings: Settings = field(default_factory=Settings)
     alpha: Alpha = "bicubic"
     options: WriteOptions = field(default_factory=WriteOptions)
@@ -70,7 +72,14 @@ class EnhanceConfig:
 
     def enhancer(self) -> Enhancer:
         """The engine of one actor."""
-        enhancer = Enhancer(self.model, scale=self.scale, device=self.device, settings=self.settings, alpha=self.alpha)
+        enhancer = Enhancer(
+            self.model,
+            scale=self.scale,
+            device=self.device,
+            precision=self.precision,
+            settings=self.settings,
+            alpha=self.alpha,
+        )
         if self.plan:
             enhancer.use_plan(self.plan)
         return enhancer

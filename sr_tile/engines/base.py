@@ -21,6 +21,10 @@ class Engine(Protocol):
             of others are moved. All that is not `run` is called while no thread is inside.
         uses_host_memory: whether it computes on the processor, in the memory of this process.
         prefers_few_shapes: whether each new shape of tiles costs it minutes.
+        precision: in which `run` multiplies: `fp32`, `bf16`, `fp16`, `int8`.
+        why: how that came about, with what was measured, for people to read.
+        bound: where `run` takes fewer bits than `run_exact`, and only as far as a picture bears them: the dB between the
+            two that it keeps at least, see `precision.agrees`. None where `run` is for all pictures.
     """
 
     @property
@@ -41,6 +45,15 @@ class Engine(Protocol):
     @property
     def prefers_few_shapes(self) -> bool: ...
 
+    @property
+    def precision(self) -> str: ...
+
+    @property
+    def why(self) -> str: ...
+
+    @property
+    def bound(self) -> float | None: ...
+
     def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:
         """Run the network once.
 
@@ -58,7 +71,9 @@ class Engine(Protocol):
         ...
 
     def run_exact(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
-        """As `run`, in float32 throughout, slower, for tiles whose numbers overflowed; None where `run` is no narrower.
+        """As `run`, in float32 throughout, slower; None where `run` is no narrower.
+
+        For tiles whose numbers overflowed, and pictures that bear no fewer bits.
 
         Raises:
             OutOfMemoryError: the device has no room for both; a smaller batch may fit after `rebuild`.
@@ -97,6 +112,9 @@ class BaseEngine:
     max_concurrency: int = 1
     uses_host_memory: bool = True
     prefers_few_shapes: bool = False
+    precision: str = "fp32"
+    why: str = "as asked for"
+    bound: float | None = None
 
     def run_exact(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
         """See `Engine.run_exact`: `run` computes in float32."""

@@ -124,6 +124,15 @@ class Piece(NamedTuple):
     error: ModelOutputError | None = None
 
 
+class _Request(NamedTuple):
+    """What `DeviceRunner.run` is given."""
+
+    batch_nchw: np.ndarray
+    exact: bool
+    watch: Callable[[int], AbstractContextManager[object]]
+    is_wanted: Callable[[int], bool]
+
+
 class DeviceRunner:
     """Runs batches on engines of one model, as far as memory and devices allow; any number of threads may call `run`.
 
@@ -163,6 +172,7 @@ class DeviceRunner:
         own: DeviceSlot,
         batch_nchw: Float32[Array, "n c h w"],
         *,
+        exact: bool = False,
         watch: Callable[[int], AbstractContextManager[object]] = nullcontext,
         is_wanted: Callable[[int], bool] = lambda row: True,
     ) -> Iterator[Piece]:
@@ -171,6 +181,7 @@ class DeviceRunner:
         Args:
             own: one of `threads`.
             batch_nchw: see `Engine.run`.
+            exact: in float32 throughout, where the engine's `run` takes fewer bits.
             watch: given the rows of a call, makes what is entered around it; 0 says that a row is run again. It may raise.
             is_wanted: whether a row that overflowed is worth being run again.
 
@@ -182,13 +193,14 @@ class DeviceRunner:
             DeviceError: no device is left.
         """
         first, exclusive = 0, False
+        request = _Request(batch_nchw, exact, watch, is_wanted)
         weight = math.prod(batch_nchw.shape[2:]) if self._in_pixels else 1
         while first < len(batch_nchw):
             slot = self._alive(own)
             count = max(1, min(len(batch_nchw) - first, self._limits[slot] // weight))
             rows = range(first, first + count)
             try:
-                piece = self._call(slot, batch_nchw, rows, exclusive, watch, is_wanted)
+                piece = self._call(slot, request, rows, exclusive)
             except OutOfMemoryError as error:
                 # One row may fail for what the arena or another thread's call still holds: it gets a second try, alone.
                 if exclusive:
@@ -206,30 +218,23 @@ class DeviceRunner:
                 first, exclusive = first + count, False
                 self._recover(slot)
 
-    def _call(
-        self,
-        slot: DeviceSlot,
-        batch_nchw: np.ndarray,
-        rows: range,
-        exclusive: bool,
-        watch: Callable[[int], AbstractContextManager[object]],
-        is_wanted: Callable[[int], bool],
-    ) -> Piece:
-        tiles = batch_nchw[rows.start : rows.stop]
+    def _call(self, slot: DeviceSlot, request: _Request, rows: range, exclusive: bool) -> Piece:
+        tiles = request.batch_nchw[rows.start : rows.stop]
         try:
-            with slot.use(exclusive=exclusive) as engine, watch(len(rows)):
-                output = engine.run(tiles)
+            with slot.use(exclusive=exclusive) as engine, request.watch(len(rows)):
+                exact = engine.run_exact(tiles) if request.exact else None
+                output = engine.run(tiles) if exact is None else exact
         except ModelOutputError as error:
             # Without its traceback, whose frames keep the batch: no reference cycle waits for the collector.
             return Piece(rows, tiles[:0], error=error.with_traceback(None))
         left = []
         for row in rows:
             place = row - rows.start
-            if _finite(output[place]) or not is_wanted(row):
+            if _finite(output[place]) or not request.is_wanted(row):
                 continue
-            exact = self._exact(slot, tiles[place : place + 1], watch)
-            if exact is not None and _finite(exact):
-                output[place] = exact[0]
+            again = None if request.exact else self._exact(slot, tiles[place : place + 1], request.watch)
+            if again is not None and _finite(again):
+                output[place] = again[0]
                 with self._lock:
                     self.redone += 1
             else:

@@ -1,72 +1,130 @@
-"""A `--device` to an engine: the one place that chooses a runtime."""
+"""A `--device` and a `--precision` to an engine: the one place that chooses a runtime."""
 
-import logging
 from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
-from sr_tile.engines import autoselect, openvino
+import numpy as np
+
+from sr_tile.engines import openvino
 from sr_tile.engines.base import Engine
 from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.engines.precision import LEAST_PIXELS, LEAST_PSNR, PRECISIONS, AdaptiveEngine, Candidate
 from sr_tile.engines.providers import PROVIDERS
-from sr_tile.errors import ArgumentError, SrTileError
-
-log = logging.getLogger("sr_tile")
+from sr_tile.errors import ArgumentError, DeviceError
 
 # Runtimes beside ONNX Runtime, which knows several devices: a new one is a file like `openvino.py` and a line here.
-RUNTIMES: dict[str, Callable[[Path | str], Engine]] = {"openvino": openvino.OpenVinoEngine}
+RUNTIMES: dict[str, Callable[..., Engine]] = {"openvino": openvino.OpenVinoEngine}
+# What the processor may do in fewer bits, the most arithmetic first: int8 is up to 4 x float32, the others 2 x.
+NARROW = ("int8", "bf16", "fp16")
 
 
-def open_engine(path: Path | str, device: str = "auto", expected_pixels: int | None = None) -> Engine:
+@dataclass(frozen=True)
+class Precision:
+    """In how many bits a network is run.
+
+    Attributes:
+        name: one of `precision.PRECISIONS`; `auto` takes fewer than 32 where an image bears them.
+        bound: for `auto`, the dB from float32 that are kept at least.
+        variants: files of the same model in fewer bits, by precision: what cannot be had from the file itself.
+    """
+
+    name: str = "fp32"
+    bound: float = LEAST_PSNR
+    variants: tuple[tuple[str, Path], ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.name not in PRECISIONS:
+            raise ArgumentError(f"precision {self.name!r} is not known; choose one of {', '.join(PRECISIONS)}")
+
+    def file(self, path: Path, precision: str) -> Path | None:
+        """The file to run in a precision; None where there is none."""
+        return dict(self.variants).get(precision, None if precision == "int8" else path)
+
+
+FLOAT32 = Precision()
+
+
+def open_engine(
+    path: Path | str, device: str = "auto", precision: Precision = FLOAT32, expected_pixels: int | None = None
+) -> Engine:
     """Open a model on a device.
 
-    On a machine without a GPU, `auto` takes OpenVINO where it is installed and was measured to be faster for this model.
-    It measures where nobody did so yet, and the work is large; until then it is ONNX Runtime.
+    On a processor, `auto` as the precision runs float32 by ONNX Runtime, and what an image bears in fewer bits by OpenVINO.
 
     Args:
-        path: the model.
+        path: the model, in float32.
         device: `auto`, `cpu`, `openvino`, `cuda`, `cuda:1`, `tensorrt`, `directml`, `coreml`; only `auto` falls back.
+        precision: in how many bits.
         expected_pixels: pixels of all images to come, None where that is not known.
 
     Raises:
         ModelLoadError: the file is no model that can be run.
-        DeviceError: a device named explicitly cannot be had.
+        DeviceError: a device or a precision named explicitly cannot be had.
         ArgumentError: there is no such device.
     """
-    device = device.strip().lower()
-    if device in RUNTIMES:
-        return RUNTIMES[device](path)
-    if device.partition(":")[0] not in ("auto", *PROVIDERS):
+    path, device = Path(path), device.strip().lower()
+    if device.partition(":")[0] not in ("auto", *PROVIDERS, *RUNTIMES):
         kinds = ", ".join(["auto", *PROVIDERS, *RUNTIMES])
         raise ArgumentError(f"device {device!r} is not known; choose one of {kinds}, with a number as in cuda:1")
-    engine = OnnxEngine(path, device)
-    if device != "auto" or engine.device != "cpu" or not openvino.version():
+    if precision.name in NARROW:
+        return _open_narrow(path, device, precision)
+    engine = RUNTIMES[device](path) if device in RUNTIMES else OnnxEngine(path, device)
+    few = expected_pixels is not None and expected_pixels < LEAST_PIXELS
+    if precision.name == "fp32" or few or device not in ("auto", "openvino") or not engine.uses_host_memory:
         return engine
-    key = autoselect.key_of(engine)
-    chosen = autoselect.recall(key)
-    if chosen is None:
-        if not autoselect.worth_measuring(engine, expected_pixels):
-            return engine
-        chosen = autoselect.compare(engine, lambda: openvino.OpenVinoEngine(path, engine))
-        autoselect.remember(key, chosen)
-    log.info("auto: %s; OpenVINO is %.2f x as fast as ONNX Runtime here", chosen.device, chosen.gain)
-    if chosen.device != "openvino":
+    if not openvino.version() or engine.spec.details.get("precision") or _number_type(engine) != np.float32:
         return engine
-    try:
-        faster = openvino.OpenVinoEngine(path, engine)
-    except SrTileError as error:
-        log.warning("%s; falling back to ONNX Runtime", error)
-        return engine
-    engine.close()
-    return faster
+    wanted = [(name, precision.file(path, name)) for name in NARROW]
+    candidates = [Candidate(name, partial(_on_openvino, file, engine, name)) for name, file in wanted if file]
+    return AdaptiveEngine(engine, candidates, precision.bound)
 
 
-def open_engines(path: Path | str, devices: str, expected_pixels: int | None = None) -> list[Engine]:
+def _number_type(engine: Engine) -> type:
+    return getattr(engine, "number_type", np.float32)
+
+
+def _open_narrow(path: Path, device: str, precision: Precision) -> Engine:
+    """In a precision that was asked for by name.
+
+    Raises:
+        DeviceError: the device has not got it.
+    """
+    name, file = precision.name, precision.file(path, precision.name)
+    reason = f"asked for by --precision {precision.name}"
+    if device in ("auto", "openvino") and file and openvino.version() and openvino.supports(name):
+        return _explained(openvino.OpenVinoEngine(file, precision=name), name, reason)
+    if device != "openvino" and (by_file := dict(precision.variants).get(name)):
+        engine = OnnxEngine(by_file, device)
+        if name == "int8" or not engine.uses_host_memory:  # on processors ONNX Runtime multiplies float16 as float32
+            return _explained(engine, name, reason)
+        engine.close()
+    hint = "" if openvino.version() else "; install sr-tile[openvino], which has it on many processors"
+    raise DeviceError(f"device {device}: has no {name} here{hint}; use --precision auto, which takes what there is")
+
+
+def _explained(engine: Engine, name: str, reason: str) -> Engine:
+    engine.precision, engine.why = name, reason  # type: ignore[misc]
+    return engine
+
+
+def _on_openvino(path: Path, reader: Engine, precision: str) -> Engine:
+    """A candidate's engine; one that reads the same file takes what was read of it."""
+    same = reader if isinstance(reader, OnnxEngine) and precision != "int8" else None
+    return openvino.OpenVinoEngine(path, same, precision)
+
+
+def open_engines(
+    path: Path | str, devices: str, precision: Precision = FLOAT32, expected_pixels: int | None = None
+) -> list[Engine]:
     """Open one model on each of the devices; all of them or none.
 
     Args:
         path: the model.
         devices: names as `open_engine` takes them, with commas between; a name may come twice.
+        precision: in how many bits; several devices stay with float32 where it is `auto`.
         expected_pixels: pixels of all images to come, None where that is not known.
 
     Raises:
@@ -77,10 +135,12 @@ def open_engines(path: Path | str, devices: str, expected_pixels: int | None = N
     names = [name.strip() for name in devices.split(",")]
     if len(names) > 1 and "auto" in names:
         raise ArgumentError(f"device {devices!r}: auto chooses one device by itself; name each of several")
+    if len(names) > 1 and precision.name == "auto":
+        precision = replace(precision, name="fp32")
     with ExitStack() as opened:
         engines: list[Engine] = []
         for name in names:
-            engines.append(open_engine(path, name, expected_pixels))
+            engines.append(open_engine(path, name, precision, expected_pixels))
             opened.callback(engines[-1].close)
         opened.pop_all()  # nothing failed: they stay open
     return engines

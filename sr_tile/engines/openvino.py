@@ -1,7 +1,10 @@
 """OpenVINO behind the engine protocol; the only module that imports it."""
 
 import contextlib
+import functools
 import importlib.metadata
+import itertools
+import logging
 import sys
 import threading
 import time
@@ -15,6 +18,7 @@ import numpy as np
 from sr_tile.engines.base import BaseEngine
 from sr_tile.engines.device_errors import is_out_of_memory
 from sr_tile.engines.onnx_runtime import OnnxEngine, too_large
+from sr_tile.engines.openvino_parts import parts_of
 from sr_tile.engines.time_limit import time_limit, too_slow
 from sr_tile.errors import (
     DeviceError,
@@ -30,8 +34,17 @@ from sr_tile.system.cpu import allowed_threads
 from sr_tile.system.hashes import sha256_of
 from sr_tile.types import Array, Float32
 
+log = logging.getLogger("sr_tile")
+
 _STEP_MS = 200  # between looks at whether a call is still wanted; one that ends is heard of at once
 SHAPES_KEPT = 4  # compiled networks, each with weights of its own: several images under way have several tiles
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}  # int8 stands in the file
+CAPABILITIES = {
+    "fp32": "FP32",
+    "bf16": "BF16",
+    "fp16": "FP16",
+    "int8": "INT8",
+}  # as OpenVINO calls what it has kernels for
 
 
 def version() -> str | None:
@@ -42,8 +55,40 @@ def version() -> str | None:
         return None
 
 
+@functools.cache
+def supports(precision: str) -> bool:
+    """Whether OpenVINO multiplies in this precision here: it has kernels for it, and a multiplication shows it.
+
+    Where a processor cannot, OpenVINO takes float32 without a word.
+    """
+    try:
+        core = _runtime().Core()
+        if CAPABILITIES[precision] not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            return False
+        return precision in ("fp32", "int8") or _is_narrow(core, HINTS[precision])
+    except Exception as error:  # OpenVINO's exceptions are RuntimeError and others
+        log.debug("OpenVINO: %s", one_line(error))
+        return False
+
+
+def _is_narrow(core: Any, hint: str) -> bool:
+    """Whether a convolution loses what float32 would keep."""
+    runtime = _runtime()
+    import openvino.opset13 as ops
+
+    value = np.full((1, 16, 8, 8), 1 + 2**-13, np.float32)
+    pixels = ops.parameter(value.shape, np.float32)
+    weights = ops.constant(np.full((16, 16, 1, 1), 1 / 16, np.float32))
+    layer = ops.convolution(pixels, weights, [1, 1], [0, 0], [0, 0], [1, 1])
+    model = runtime.Model([ops.relu(layer)], [pixels])
+    found = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})([value])[0]
+    return bool(np.abs(found - value).max() > 2**-14)
+
+
 class OpenVinoEngine(BaseEngine):
-    """One ONNX model on the processor, run by OpenVINO in float32 whatever the file says.
+    """One ONNX model on the processor, run by OpenVINO in float32 whatever the file says, or in fewer bits.
+
+    With fewer bits the path by which the picture itself reaches the output stays float32, see `openvino_parts`.
 
     Networks are compiled for one tile shape at a time. OpenVINO 2026.4 can also compile them for any shape, but NAFNet is
     slower then, and SCUNet returns an empty picture. It goes through a batch row by row: on a CPU larger calls are not
@@ -55,28 +100,33 @@ class OpenVinoEngine(BaseEngine):
     Args:
         path: as for `OnnxEngine`, which reads and measures what there is to know of the model.
         reader: an engine of the same model, where one is open; it is left open.
+        precision: `fp32`, `bf16`, `fp16`; `int8` for a file that is quantised.
 
     Raises:
-        DeviceError: OpenVINO is not installed.
+        DeviceError: OpenVINO is not installed, or has not got the precision on this processor.
         ModelLoadError: the file is no such model, or none for OpenVINO.
     """
 
     device = "openvino"
 
-    def __init__(self, path: Path | str, reader: OnnxEngine | None = None) -> None:
+    def __init__(self, path: Path | str, reader: OnnxEngine | None = None, precision: str = "fp32") -> None:
         try:
             _runtime()  # known before anything is read
         except (ImportError, OSError) as error:
             raise DeviceError(
                 f"device openvino: {one_line(error)}; install sr-tile[openvino], or use --device cpu"
             ) from error
-        self._path = Path(path)
+        if not supports(precision):
+            raise DeviceError(
+                f"device openvino: this processor has no {precision}; use --precision auto, which takes what there is"
+            )
+        self._path, self.precision = Path(path), precision
         if reader:
             self.spec, self._dtype = reader.spec, reader.number_type
         else:
             with closing(OnnxEngine(path, "cpu")) as opened:
                 self.spec, self._dtype = opened.spec, opened.number_type
-        self.settings = _settings()
+        self.settings = _settings(HINTS[precision])
         self._cancelled = threading.Event()
         self._requests: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._model: Any = None
@@ -86,7 +136,8 @@ class OpenVinoEngine(BaseEngine):
     def identity(self) -> str:
         """Hash of the model with runtime, device and number type, for caches on disk."""
         digest = sha256_of(self._path)
-        return f"{digest}-openvino{version()}-{self.device}-{np.dtype(self._dtype)}"
+        fewer = "" if self.precision == "fp32" else f"-{self.precision}"
+        return f"{digest}-openvino{version()}-{self.device}-{np.dtype(self._dtype)}{fewer}"
 
     def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:
         """See `Engine.run`."""
@@ -140,10 +191,28 @@ class OpenVinoEngine(BaseEngine):
             self._requests.popitem(last=False)
         shape = [self.spec.fixed_batch or 1, self.spec.channels, height, width]
         try:
-            self._requests[height, width] = _compile(self._model, shape, self.settings)
+            self._requests[height, width] = self._compile(shape)
         except Exception as error:  # OpenVINO's exceptions are RuntimeError and others
             raise self._failure(error, shape) from error
         return self._requests[height, width]
+
+    def _compile(self, shape: list[int]) -> "_Calls":
+        """What runs a copy of the model with its input fixed to `shape`."""
+        fixed = self._model.clone()
+        fixed.reshape({fixed.inputs[0]: shape})
+        if self.precision == "fp32":
+            return _Calls([_request_of(fixed, self.settings)])
+        runtime = _runtime()
+        import openvino.opset13 as ops
+
+        largest = max(map(abs, self.spec.value_range))
+        parts = parts_of(ops, runtime.Model, fixed, largest, is_narrow=self.precision == "bf16")
+        return _Calls(
+            [
+                _request_of(part.model, {**self.settings, **_hint("f32")} if part.exact else self.settings)
+                for part in parts
+            ]
+        )
 
     def _call(self, request: Any, piece_nchw: np.ndarray) -> np.ndarray:
         """One call; what it returns is overwritten by the next."""
@@ -162,21 +231,23 @@ class OpenVinoEngine(BaseEngine):
             )
         return output
 
-    def _finished(self, request: Any, piece_nchw: np.ndarray) -> np.ndarray:
+    def _finished(self, calls: "_Calls", piece_nchw: np.ndarray) -> np.ndarray:
         """The first output, waited for in steps: one call of the library could not be ended."""
         limit = time_limit(piece_nchw)
         deadline, cancelled = time.monotonic() + limit, self._cancelled
-        request.start_async([piece_nchw], share_inputs=True)
-        while not request.wait_for(_STEP_MS):
-            if cancelled.is_set() or time.monotonic() > deadline:
-                request.cancel()
-                with contextlib.suppress(RuntimeError):  # that it was cancelled
-                    request.wait()
-                if cancelled.is_set():
-                    raise StoppedError(f"model {self._path.name}: a call was cancelled")
-                raise too_slow(self._path.name, limit)
-        request.wait()  # raises what went wrong
-        return np.asarray(request.get_output_tensor(0).data)
+        for request in calls.requests:
+            # The picture is the first input of each; what one part gives is the second of the next for good.
+            request.start_async({0: piece_nchw}, share_inputs=True)
+            while not request.wait_for(_STEP_MS):
+                if cancelled.is_set() or time.monotonic() > deadline:
+                    request.cancel()
+                    with contextlib.suppress(RuntimeError):  # that it was cancelled
+                        request.wait()
+                    if cancelled.is_set():
+                        raise StoppedError(f"model {self._path.name}: a call was cancelled")
+                    raise too_slow(self._path.name, limit)
+            request.wait()  # raises what went wrong
+        return np.asarray(calls.requests[-1].get_output_tensor(0).data)
 
     def _failure(self, error: Exception, shape: Any) -> Exception:
         if is_out_of_memory(error):
@@ -205,12 +276,12 @@ def _read(path: Path) -> Any:
         raise ModelLoadError(f"model {path}: OpenVINO cannot read it: {one_line(error)}; try --device cpu") from error
 
 
-def _settings() -> dict[str, Any]:
+def _settings(hint: str) -> dict[str, Any]:
     """Properties of OpenVINO's CPU plugin."""
     settings: dict[str, Any] = {
         "PERFORMANCE_HINT": "LATENCY",
         # Where the processor has matrix units for bfloat16, OpenVINO would use them: 1e-2 off, and not what was asked for.
-        "INFERENCE_PRECISION_HINT": "f32",
+        **_hint(hint),
         # Threads bound to cores would compete with those of other processes that are bound to the same ones.
         "ENABLE_CPU_PINNING": False,
     }
@@ -219,8 +290,18 @@ def _settings() -> dict[str, Any]:
     return settings
 
 
-def _compile(model: Any, shape: list[int], settings: dict[str, Any]) -> Any:
-    """An infer request for a copy of the model with its input fixed to `shape`."""
-    fixed = model.clone()
-    fixed.reshape({fixed.inputs[0]: shape})
-    return _runtime().Core().compile_model(fixed, "CPU", settings).create_infer_request()
+def _hint(precision: str) -> dict[str, Any]:
+    return {"INFERENCE_PRECISION_HINT": precision}
+
+
+def _request_of(model: Any, settings: dict[str, Any]) -> Any:
+    return _runtime().Core().compile_model(model, "CPU", settings).create_infer_request()
+
+
+class _Calls:
+    """The infer requests of one shape, in their order; what one gives is the second input of the next."""
+
+    def __init__(self, requests: list[Any]) -> None:
+        self.requests = requests
+        for before, after in itertools.pairwise(requests):
+            after.set_input_tensor(1, before.get_output_tensor(0))

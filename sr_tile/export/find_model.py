@@ -1,9 +1,13 @@
-"""The ONNX file of a model, whatever form it has: a checkpoint or an ncnn network is exported on the fly, once."""
+"""A model by name, opened: a checkpoint or an ncnn network is exported on the fly, fewer bits are made, each once."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 
 import sr_tile
+from sr_tile.engines.base import Engine
+from sr_tile.engines.factory import Precision, open_engines
+from sr_tile.engines.precision import LEAST_PSNR
 from sr_tile.export.ncnn.param import is_ncnn
 from sr_tile.models import zoo
 from sr_tile.system.cache import cache_folder
@@ -28,6 +32,55 @@ def find_model(model: str | Path | None = None, scale: int | None = None) -> Pat
     """
     path = zoo.find(model, scale)
     return _exported(path) if path.suffix.lower() in zoo.CHECKPOINT_SUFFIXES or is_ncnn(path) else path
+
+
+def open_model(
+    model: str | Path | None = None,
+    scale: int | None = None,
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    agreement: float = LEAST_PSNR,
+    expected_pixels: int | None = None,
+) -> list[Engine]:
+    """`find_model` and `open_engines`, with the files that a precision needs.
+
+    Args:
+        model: see `find_model`.
+        scale: see `find_model`.
+        device: see `open_engines`.
+        precision: `auto`, `fp32`, `bf16`, `fp16`, `int8`.
+        agreement: dB from float32 that `auto` keeps at least.
+        expected_pixels: see `open_engines`.
+
+    Raises:
+        ModelLoadError: no such model.
+        DeviceError: a device or a precision that is named cannot be had.
+        ArgumentError: there is no such device or precision.
+        PrecisionLossError: the model cannot be had in int8.
+    """
+    path = find_model(model, scale)
+    wanted = Precision(precision, agreement)
+    return open_engines(path, device, replace(wanted, variants=_variants(path, precision)), expected_pixels)
+
+
+def _variants(path: Path, precision: str) -> tuple[tuple[str, Path], ...]:
+    """Files in fewer bits. `auto` takes those that are bundled: what lies in a cache must not decide what it does."""
+    bundled = zoo.bundled_int8(path)
+    if precision in ("auto", "int8") and bundled:
+        return (("int8", bundled),)
+    return ((precision, _converted(path, precision)),) if precision in ("int8", "fp16") else ()
+
+
+def _converted(path: Path, precision: str) -> Path:
+    target = cache_folder("converted", f"{sr_tile.__version__}-{sha256_of(path)[:32]}-{precision}", path.name)
+    if not target.is_file():
+        from sr_tile.export.precision import convert
+
+        log.warning("%s: converting to %s once; the result is kept in the cache", path, precision)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        convert(path, target, precision)
+    return target
 
 
 def _exported(path: Path) -> Path:

@@ -92,7 +92,11 @@ class Inference(Generic[Key]):
         """The outputs of a batch; the images of tiles that have none are failed."""
         keys = batch.keys
         pieces = self.runner.run(
-            own, batch.pixels_nchw, watch=self._watch, is_wanted=lambda row: not keys[row].is_failed
+            own,
+            batch.pixels_nchw,
+            exact=batch.exact,
+            watch=self._watch,
+            is_wanted=lambda row: not keys[row].is_failed,
         )
         for piece in pieces:
             if piece.error:

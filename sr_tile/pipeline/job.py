@@ -57,6 +57,9 @@ class Stats:
         tile: (height, width) of the largest tile that was run.
         batch: rows a call.
         redone: tiles that overflowed in float16 and were done again in float32.
+        precision: of the engine, see `Engine.precision`.
+        why: see `Engine.why`.
+        exact_images: of the finished images, those that were done in float32.
     """
 
     stages: tuple[StageReport, ...]
@@ -69,3 +72,6 @@ class Stats:
     tile: tuple[int, int]
     batch: int
     redone: int = 0
+    precision: str = "fp32"
+    why: str = ""
+    exact_images: int = 0

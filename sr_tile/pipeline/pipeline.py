@@ -23,6 +23,7 @@ import numpy as np
 
 from sr_tile.engines.base import Engine
 from sr_tile.engines.device_runner import DeviceRunner, TileTooLargeError, device_slots
+from sr_tile.engines.precision import LEAST_PIXELS, agrees
 from sr_tile.errors import DEFECTS, ArgumentError, ImageReadError, SrTileError, unexpected_of
 from sr_tile.images import ImageInfo
 from sr_tile.images.rows import Sink, Source, whole_bytes_of
@@ -88,6 +89,7 @@ class _ImageState:
     sink: Sink | None = None
     error: SrTileError | None = None
     pixels_done: int = 0
+    is_exact: bool = False  # every tile in float32; settled before the first
     is_admitted: bool = False  # it has the memory that decoding takes
     # Set by the decoder before the first row.
     info: ImageInfo = field(init=False)
@@ -156,7 +158,7 @@ class Pipeline:
             workers = {"decode": self.decoders, "infer": callers, "encode": self.encoders}
             self.clocks = {name: StageClock(name, workers.get(name, 1)) for name in STAGES}
             self._computed = self._wanted = self._images = 0
-            self.redone = 0
+            self.redone = self._exact_images = 0
             self._tile = (0, 0)
             self._start = self._seconds = 0.0
 
@@ -219,10 +221,11 @@ class Pipeline:
             self.plan = replace(self.plan, batch=min(self.plan.batch, runner.limit))
             self.redone += runner.redone
 
-    def count(self, grid: TileGrid, pixels: int) -> None:
+    def count(self, grid: TileGrid, pixels: int, is_exact: bool) -> None:
         """Add a finished image to the figures."""
         with self._lock:
             self._images += 1
+            self._exact_images += is_exact
             self._computed += len(grid) * math.prod(grid.tile)
             self._wanted += pixels
             self._tile = max(self._tile, grid.tile, key=math.prod)
@@ -230,6 +233,7 @@ class Pipeline:
     def stats(self) -> Stats:
         """Figures of all runs so far; those that overlap count once in `seconds`."""
         reports = tuple(self.clocks[name].report() for name in STAGES)
+        engine = self.slots[0].engine
         return Stats(
             stages=reports,
             bottleneck=max(reports, key=lambda report: report.busy / report.workers).name,
@@ -241,6 +245,9 @@ class Pipeline:
             tile=self._tile,
             batch=self.plan.batch,
             redone=self.redone,
+            precision=engine.precision,
+            why=engine.why,
+            exact_images=self._images if engine.precision == "fp32" else self._exact_images,
         )
 
 
@@ -416,17 +423,37 @@ class _Attempt:
         # Where the next image is long in coming, the tiles at hand do not wait for it.
         for task in self._to_tile.items(timeout=timeout, on_wait=lambda: send(builder.flush())):
             try:
-                for block in task.row_blocks:
+                for number, block in enumerate(task.row_blocks):
+                    if number == 0:
+                        task.is_exact = self._needs_float32(task, block)
                     for column in range(len(task.grid.x.starts)):
                         with self._clocks["tile"].working(taken=column == 0, made=len(task.parts)):
                             rows = list(self._cut(task, block, column))
-                            batches = [batch for key, tile in rows for batch in builder.add(key, tile)]
+                            batches = [batch for key, tile in rows for batch in builder.add(key, tile, task.is_exact)]
                         send(batches)
             except Cancelled:
                 if not task.error:
                     raise
         send(builder.flush())
         self._batches.close()
+
+    def _needs_float32(self, task: _ImageState, block: _RowBlock) -> bool:
+        """Whether fewer bits will not do: the result holds more than 8, or its own first tiles show the difference.
+
+        It depends on the image alone, so that an image comes out the same alone and in a list.
+        """
+        slot = self._pipeline.slots[0]
+        if slot.engine.bound is None:
+            return False
+        assert task.sink is not None  # opened before the first row
+        # A job that goes on where it was killed does not begin with the first tiles.
+        if task.job.strip or task.sink.dtype != np.uint8 or task.info.height * task.info.width < LEAST_PIXELS:
+            return True
+        last = len(task.grid.x.starts) - 1
+        columns = sorted({0, last // 2, last})
+        tiles = [tile for column in columns for _, tile in self._cut(task, block, column)]
+        with slot.use() as engine:
+            return not agrees(engine, tiles)
 
     def _cut(self, task: _ImageState, block: _RowBlock, column: int) -> Iterator[tuple[_Key, np.ndarray]]:
         """The rows that one tile contributes to a batch, in the model's range of values."""
@@ -524,6 +551,6 @@ class _Attempt:
         if task.error:
             self._take_back(task)
         else:
-            self._pipeline.count(task.grid, pixels)
+            self._pipeline.count(task.grid, pixels, task.is_exact)
         self._done.put(Outcome(task.job, task.index, task.error, pixels, task.sink))
         next(self._slots.items())

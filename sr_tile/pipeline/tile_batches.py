@@ -17,14 +17,16 @@ class Batch(Generic[Key]):
     Attributes:
         pixels_nchw: (rows, channels, height, width), float32, in the model's own range of values.
         keys: one for each row.
+        exact: whether they are run in float32, where the engine's `run` takes fewer bits.
     """
 
     pixels_nchw: Float32[Array, "n c h w"]
     keys: tuple[Key, ...]
+    exact: bool = False
 
 
 class BatchBuilder(Generic[Key]):
-    """Collects tiles in their order; a batch leaves when it is full or the shape of the tiles changes.
+    """Collects tiles in their order; a batch leaves when it is full or the shape of the tiles, or their precision, changes.
 
     >>> builder = BatchBuilder(size=2)
     >>> [len(batch.keys) for name in "abc" for batch in builder.add(name, np.zeros((3, 8, 8), np.float32))]
@@ -37,10 +39,13 @@ class BatchBuilder(Generic[Key]):
         self._size = size
         self._tiles: list[np.ndarray] = []
         self._keys: list[Key] = []
+        self._exact = False
 
-    def add(self, key: Key, tile_chw: Float32[Array, "c h w"]) -> list[Batch[Key]]:
+    def add(self, key: Key, tile_chw: Float32[Array, "c h w"], exact: bool = False) -> list[Batch[Key]]:
         """Add one tile; returns the batches (none, one or two) that are now complete."""
-        done = self.flush() if self._tiles and self._tiles[0].shape != tile_chw.shape else []
+        others = self._tiles and (self._tiles[0].shape, self._exact) != (tile_chw.shape, exact)
+        done = self.flush() if others else []
+        self._exact = exact
         self._tiles.append(tile_chw)
         self._keys.append(key)
         return done + (self.flush() if len(self._tiles) >= self._size else [])
@@ -50,6 +55,6 @@ class BatchBuilder(Generic[Key]):
         if not self._tiles:
             return []
         pixels = self._tiles[0][None] if len(self._tiles) == 1 else np.stack(self._tiles)
-        batch = Batch(pixels, tuple(self._keys))
+        batch = Batch(pixels, tuple(self._keys), self._exact)
         self._tiles, self._keys = [], []
         return [batch]

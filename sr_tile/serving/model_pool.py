@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from sr_tile.engines.base import Engine
-from sr_tile.engines.factory import open_engines
+from sr_tile.engines.precision import LEAST_PSNR
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, SrTileError
-from sr_tile.export.find_model import find_model
+from sr_tile.export.find_model import open_model
 from sr_tile.images import ImageInfo, ImageReader, describe_content, format_by_content, is_written
 from sr_tile.images.formats import listed
 from sr_tile.models import zoo
@@ -140,6 +141,8 @@ class ModelPool:
     Args:
         models: names or paths, or engines by name; the first is the default unless the bundled default is among them.
         device: as for `Enhancer`.
+        precision: as for `Enhancer`.
+        agreement: as for `Enhancer`.
         settings: of tiles and memory, where a request says nothing.
         limits: of sizes, and of images at a time.
         metrics: where to count.
@@ -150,13 +153,16 @@ class ModelPool:
         models: Sequence[str | Path] | dict[str, Engine],
         *,
         device: str = "auto",
+        precision: str = "auto",
+        agreement: float = LEAST_PSNR,
         settings: Settings | None = None,
         limits: Limits | None = None,
         metrics: Metrics | None = None,
     ) -> None:
         self.limits, self.metrics = limits or Limits(), metrics or Metrics()
         self.models: dict[str, Model] = {}
-        self._wanted, self._device, self._settings = models, device, settings or Settings()
+        self._wanted, self._settings = models, settings or Settings()
+        self._device: Any = {"device": device, "precision": precision, "agreement": agreement}
         self._pool = ThreadPoolExecutor(self.limits.running, "sr-tile image")
         self._loading = threading.Lock()
 
@@ -178,7 +184,7 @@ class ModelPool:
                     name = Path(wanted).stem if os.path.isfile(wanted) else str(wanted)
                     if name in loaded:
                         raise ArgumentError(f"two models are called {name}; rename one of the files")
-                    loaded[name] = self._load(name, open_engines(find_model(wanted), self._device))
+                    loaded[name] = self._load(name, open_model(wanted, **self._device))
             self.models = loaded
 
     def _load(self, name: str, engines: list[Engine]) -> Model:

@@ -29,20 +29,20 @@ RECOVERY = 64  # calls without a failure after which a device that ran out of me
 
 
 class TileBatcher:
-    """Tiles of one shape to NCHW; a request is (tile_chw,)."""
+    """Tiles of one shape to NCHW; a request is (tile_chw, whether it is run in float32)."""
 
     def key(self, request: Request) -> Hashable:
-        """Tiles of equal shape meet."""
-        return request[0].shape
+        """Tiles of equal shape and precision meet."""
+        return request[0].shape, request[1]
 
     def rows(self, request: Request) -> int:
         """One."""
         return 1
 
     def batch(self, requests: Sequence[Request]) -> tuple[tuple[Any, ...], Any]:
-        """((n, c, h, w),) for `SharedEngine._predict`."""
-        tiles = [tile for (tile,) in requests]
-        return (tiles[0][None] if len(tiles) == 1 else np.stack(tiles),), None
+        """((n, c, h, w), precision) for `SharedEngine._predict`."""
+        tiles = [tile for tile, _ in requests]
+        return (tiles[0][None] if len(tiles) == 1 else np.stack(tiles), requests[0][1]), None
 
     def unbatch(self, outputs: Any, context: Any) -> list[Any]:
         """(c, h * scale, w * scale) for each."""
@@ -163,11 +163,11 @@ class SharedEngine:
             self._clients.add(client)
         return client
 
-    def _predict(self, own: DeviceSlot, batch_nchw: np.ndarray) -> np.ndarray:
+    def _predict(self, own: DeviceSlot, batch_nchw: np.ndarray, exact: bool) -> np.ndarray:
         """Run a batch on a worker's own device, or on another where that is gone; rows that overflow in float32."""
         outputs = []
         try:
-            for piece in self._runner.run(own, batch_nchw):
+            for piece in self._runner.run(own, batch_nchw, exact=exact):
                 if piece.error:
                     raise piece.error
                 outputs.append(piece.output_nchw)
@@ -237,6 +237,21 @@ class TileClient:
         """See `Engine`."""
         return self._engine.prefers_few_shapes
 
+    @property
+    def precision(self) -> str:
+        """See `Engine`."""
+        return self._engine.precision
+
+    @property
+    def why(self) -> str:
+        """See `Engine`."""
+        return self._engine.why
+
+    @property
+    def bound(self) -> float | None:
+        """See `Engine`."""
+        return self._engine.bound
+
     def run(self, batch_nchw: np.ndarray) -> np.ndarray:
         """See `Engine.run`; its rows may run in several batches.
 
@@ -247,17 +262,18 @@ class TileClient:
         """
         return np.stack(self._answers(batch_nchw))
 
-    def run_exact(self, batch_nchw: np.ndarray) -> None:
-        """None: what owns the devices runs tiles that overflow again, and `run` answers with those."""
+    def run_exact(self, batch_nchw: np.ndarray) -> np.ndarray | None:
+        """See `Engine.run_exact`; None for tiles that overflow: what owns the devices runs those again by itself."""
+        return None if self.bound is None else np.stack(self._answers(batch_nchw, exact=True))
 
-    def _answers(self, batch_nchw: np.ndarray) -> list[Any]:
+    def _answers(self, batch_nchw: np.ndarray, exact: bool = False) -> list[Any]:
         left = None if self._end is None else self._end - time.monotonic()
         with self._lock:
             if self._closed:
                 raise StoppedError(f"{self.name}: was cancelled")
             # Row by row, so that rows of others come between them.
             futures = self._shared.batcher.submit_all(
-                [(tile,) for tile in batch_nchw], timeout=left, caller=self._caller, share=self._share
+                [(tile, exact) for tile in batch_nchw], timeout=left, caller=self._caller, share=self._share
             )
             self._futures.update(futures)
         try:

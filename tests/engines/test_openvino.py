@@ -122,7 +122,7 @@ def test_out_of_memory_is_told_from_other_failures(tmp_path, monkeypatch):
 
     class Request:
         def __init__(self, error):
-            self.error = error
+            self.error, self.requests = error, [self]
 
         def start_async(self, *_, **__):
             raise self.error

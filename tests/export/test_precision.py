@@ -17,8 +17,8 @@ from sr_tile.export.precision import PRECISIONS, convert, fp16, pictures, store_
 from sr_tile.export.precision.compare import Runner, psnr_loss, read_spec
 from sr_tile.export.precision.int8 import quantisable
 from sr_tile.export.precision.onnx_passes import load_float, without_repeats
-from sr_tile.export.precision.synthetic_images import scenes
 from sr_tile.models.spec import METADATA_KEY, ModelSpec
+from sr_tile.models.synthetic_images import scenes
 
 SPEC = ModelSpec("toy", scale=2, multiple=1, halo=3, details={"licence": "MIT"}).to_metadata()
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from sr_tile.errors import ArgumentError, ImageError
-from sr_tile.export.precision.synthetic_images import scenes
 from sr_tile.images import READABLE_SUFFIXES
 from sr_tile.models.spec import ModelSpec
+from sr_tile.models.synthetic_images import scenes
 
 _SIDE = 128
 _CALIBRATION, _JUDGEMENT = 15, 10

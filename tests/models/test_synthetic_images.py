@@ -1,6 +1,6 @@
 import numpy as np
 
-from sr_tile.export.precision.synthetic_images import scenes
+from sr_tile.models.synthetic_images import scenes
 
 
 def test_scenes_are_pictures_and_always_the_same():
