@@ -1,4 +1,4 @@
-"""From a options to figures: open every model in every precision on every device, measure, close."""
+"""From options to figures: open every model in every precision on every device, measure, close."""
 
 import logging
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ class BenchmarkOptions:
 def run(
     options: BenchmarkOptions, progress: Progress = lambda done, total, text: None
 ) -> tuple[Measurement, list[Seam]]:
-    """Measure what is wished; Ctrl-C ends it with what there is.
+    """Measure what the options say; Ctrl-C ends it with what there is.
 
     Raises:
         ModelLoadError: no such model.

@@ -314,10 +314,10 @@ def _load_cuda() -> None:
     preload = getattr(_runtime(), "preload_dlls", None)
     if preload is None or not nvidia.driver_installed():
         return
-    said = io.StringIO()
-    with contextlib.redirect_stdout(said):  # our standard output belongs to our results
+    output = io.StringIO()
+    with contextlib.redirect_stdout(output):  # our standard output belongs to our results
         preload()
-    if text := " ".join(said.getvalue().split()):
+    if text := " ".join(output.getvalue().split()):
         log.debug("CUDA: %s", text)
 
 

@@ -188,11 +188,11 @@ class _Directory:
     def _extra(self, samples: int) -> list[int]:
         """What the samples beyond the colours are; alpha where nothing says so, as all viewers take it."""
         beyond = samples - _COLOURS.get(self._number(_PHOTOMETRIC, 1), samples)
-        said = self._numbers(self._page.entries.get(_EXTRA))
-        if beyond > 0 and not said:
+        stored = self._numbers(self._page.entries.get(_EXTRA))
+        if beyond > 0 and not stored:
             self._oddities.append("no word on its fourth channel" if samples == 4 else "no word on its last channel")
             return [2, *[0] * (beyond - 1)]
-        return (said + [0] * max(0, beyond))[: max(0, beyond)]
+        return (stored + [0] * max(0, beyond))[: max(0, beyond)]
 
     def _directory(self, samples: int, plane: int | None) -> list[tuple[int, int, list[int] | bytes, int]]:
         """(tag, type, values or the raw 4 or 8 bytes, count) of the new directory, in order."""
@@ -235,7 +235,7 @@ class _Directory:
     def _strips(self, where: tuple[int, int], samples: int, plane: int | None) -> tuple[list[int], list[int]]:
         """(positions, bytes) of all strips or tiles, of one plane where that is asked for; missing bytes computed."""
         offsets = self._numbers(self._page.entries.get(where[0]))
-        said = self._numbers(self._page.entries.get(where[1]))
+        stored = self._numbers(self._page.entries.get(where[1]))
         if not offsets:
             raise ValueError("no pixels")
         per_plane = len(offsets) // samples if self._number(_PLANAR, 1) == 2 else len(offsets)
@@ -244,7 +244,7 @@ class _Directory:
         expected = self._exact(where == _TILES, samples)
         counts = []
         for index, offset in enumerate(offsets):
-            count = said[index] if index < len(said) else 0
+            count = stored[index] if index < len(stored) else 0
             exact = expected(index % max(1, per_plane)) if expected else None
             if offset == 0 or offset >= self._size:  # a tile without data, or damage: libtiff knows both
                 counts.append(count)
@@ -254,8 +254,8 @@ class _Directory:
             elif count == 0 or offset + count > self._size:
                 count = after.get(offset, self._size) - offset
             counts.append(count)
-        if counts != said:
-            self._oddities.append("wrong or missing counts of bytes" if said else "no counts of bytes")
+        if counts != stored:
+            self._oddities.append("wrong or missing counts of bytes" if stored else "no counts of bytes")
         if plane is not None:
             part = slice(plane * per_plane, (plane + 1) * per_plane)
             return offsets[part], counts[part]

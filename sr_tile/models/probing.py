@@ -42,9 +42,9 @@ def probe(run: Run, spec: ModelSpec, channels: Iterable[int]) -> ModelSpec:
     Raises:
         ModelError: what the network said to the first size, where it takes none.
     """
-    said = spec.multiple
-    spec, step = _accepted(run, spec, channels, (said,) if said else (1,) if spec.fixed_tile else STEPS)
-    if said:
+    declared = spec.multiple
+    spec, step = _accepted(run, spec, channels, (declared,) if declared else (1,) if spec.fixed_tile else STEPS)
+    if declared:
         return spec
     if not spec.fixed_tile:
         spec = replace(spec, smallest=_smallest(run, spec, step))

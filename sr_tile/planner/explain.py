@@ -85,13 +85,13 @@ def reasons(spec: ModelSpec, plan: Plan, settings: Settings) -> list[str]:
     elif spec.halo is not None and plan.halo >= spec.halo:
         overlap = f"what the model's measured halo of {spec.halo} asks for"
     elif spec.halo is not None:
-        overlap = f"a quarter of the recommended tile, which has no budget for the model's halo of {spec.halo}"
+        overlap = f"a quarter of the recommended tile, which has no room for the model's halo of {spec.halo}"
     else:
         overlap = "a quarter of the recommended tile, for the model's halo is not known"
     if spec.fixed_batch:
         batch = "the graph takes no other"
     elif settings.batch != "auto":
-        batch = "as you say" if plan.batch == settings.batch else "all that --mem-limit leaves budget for"
+        batch = "as you say" if plan.batch == settings.batch else "all that --mem-limit leaves room for"
     else:
         batch = "the fastest that was measured and fits" if plan.costs else "by rule: nothing was measured"
     return [f"tile: {tile}", f"overlap {plan.overlap}, halo {plan.halo}: {overlap}", f"batch {plan.batch}: {batch}"]

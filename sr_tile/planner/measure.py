@@ -69,7 +69,7 @@ def measure(
         folder: of the cache; None for the user's.
 
     Returns:
-        None where not even the first shape has budget.
+        None where there is no room for even the first shape.
     """
     path = _path(engine, folder)
     known = {} if remeasure else _read(path)

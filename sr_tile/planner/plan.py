@@ -116,7 +116,7 @@ class Plan:
         return plan._cheapest(fitting)
 
     def with_halo(self, least: int) -> "Plan":
-        """The plan with a halo of at least `least` pixels, and an overlap that has budget for it."""
+        """The plan with a halo of at least `least` pixels, and an overlap that has room for it."""
         halo = max(self.halo, least)
         return replace(self, halo=halo, overlap=max(self.overlap, 2 * halo))
 
@@ -134,7 +134,7 @@ class Plan:
             )
         if self.overlap > min(half) - self.multiple:
             raise OutOfMemoryError(
-                f"out of memory with one tile of {self.tile[0]} x {self.tile[1]} pixels; half of that has no budget for "
+                f"out of memory with one tile of {self.tile[0]} x {self.tile[1]} pixels; half of that has no room for "
                 f"the overlap of {self.overlap}: use a smaller --overlap, or free some memory"
             )
         return replace(self, tile=(half[0], half[1]), sides=(), batch=1)

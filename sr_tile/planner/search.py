@@ -97,7 +97,7 @@ def make_plan(
 
     Raises:
         GeometryError: tile, overlap and halo do not fit together.
-        OutOfMemoryError: there is no budget for one tile, however small.
+        OutOfMemoryError: there is no room for one tile, however small.
     """
     engines = list(engines) if isinstance(engines, Sequence) else [engines]
     engine = smallest(engines)
@@ -116,7 +116,7 @@ def make_plan(
             "model %s takes batches of %d only; --batch-size %s is ignored", engine.spec.name, fixed, settings.batch
         )
     elif settings.batch not in ("auto", fixed, plan.batch):
-        log.warning("--mem-limit leaves budget for batches of %d, not %s", plan.batch, settings.batch)
+        log.warning("--mem-limit leaves room for batches of %d, not %s", plan.batch, settings.batch)
     plan = replace(plan, batch=fixed or plan.batch)
     assumed = settings.batch != "auto" and not budget.bounded  # the user's batch is the user's care
     price = budget.bytes_per_pixel(costs) if budget.on_cpu and not assumed else budget.waiting
@@ -167,7 +167,7 @@ def worth_measuring(plan: Plan, expected_pixels: int | None, price: int) -> bool
 def candidates(plan: Plan, settings: Settings, budget: MemoryBudget, costs: Costs | None) -> list[Plan]:
     """Every (side, batch) that fits into memory and lies near what was measured.
 
-    `sides` of each are those with budget for its batch, for images which they suit better.
+    `sides` of each are those with room for its batch, for images which they suit better.
     """
     if not costs or not plan.fitted:
         return []

@@ -267,12 +267,12 @@ class ModelPool:
             return model.plan
         if options.tile_size is not None and options.tile_size > self.limits.tile:
             raise HttpError(422, "bad_option", f"tile_size is at most {self.limits.tile} here")
-        said = options.settings
+        explicit = options.settings
         wanted = replace(
             self._settings,
-            tile=self._settings.tile if said.tile == "auto" else said.tile,
-            overlap=self._settings.overlap if said.overlap == "auto" else said.overlap,
-            halo=self._settings.halo if said.halo is None else said.halo,
+            tile=self._settings.tile if explicit.tile == "auto" else explicit.tile,
+            overlap=self._settings.overlap if explicit.overlap == "auto" else explicit.overlap,
+            halo=self._settings.halo if explicit.halo is None else explicit.halo,
         )
         own, engine = model.plan, model.engine
         plan = replace(plan_tiles(engine.spec, wanted), strip_budget=own.strip_budget, costs=own.costs)

@@ -57,9 +57,9 @@ def read_options(values: dict[str, Any], base: Options | None = None) -> Options
     Raises:
         HttpError: 422, naming the first that is wrong.
     """
-    said = base.model_dump(exclude_unset=True) if base else {}
+    explicit = base.model_dump(exclude_unset=True) if base else {}
     try:
-        return Options.model_validate({**said, **values})
+        return Options.model_validate({**explicit, **values})
     except ValidationError as error:
         raise bad_option(error.errors()) from None
     except ArgumentError as error:

@@ -5,6 +5,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+from sr_tile.images.formats import FORMATS
 from sr_tile.serving.http.http_errors import HttpError
 from sr_tile.serving.model_pool import Done, ImageRequest
 
@@ -31,7 +32,7 @@ def pack(archive: Path, results: list[tuple[ImageRequest, Done | HttpError]]) ->
 def _free(taken: set[str], name: str, kind: str) -> str:
     """A name that is not taken yet, with the suffix of its format; one that fits already is kept."""
     path = Path(name)
-    known = {"jpeg": (".jpg", ".jpeg"), "tiff": (".tif", ".tiff")}.get(kind, (f".{kind}",))
+    known = FORMATS[kind].suffixes
     suffix = path.suffix if path.suffix.lower() in known else known[0]
     number, wanted = 1, f"{path.stem}{suffix}"
     while wanted in taken:
