@@ -63,12 +63,8 @@ def noise(height, width, channels, dtype=np.uint8):
 
 @pytest.fixture(params=[False, True], ids=["classic", "big"])
 def big(request, monkeypatch):
-    plain = encoder._saver_options
-
-    def options(name, *others):
-        return {**plain(name, *others), **({"bigtiff": request.param} if name == "tiff" else {})}
-
-    monkeypatch.setattr(encoder, "_saver_options", options)
+    plain = encoder._SAVER_OPTIONS["tiff"]
+    monkeypatch.setitem(encoder._SAVER_OPTIONS, "tiff", lambda *given: {**plain(*given), "bigtiff": request.param})
     return request.param
 
 
