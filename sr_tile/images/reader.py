@@ -86,9 +86,6 @@ class ImageReader:
         with self._lock:
             if self._decoded is None:
                 raise ImageReadError(f"{self.path}: is closed")
-            if self._notes:  # not where only the header is asked for
-                log.warning("%s: %s", self.path, "; ".join(self._notes))
-            self._notes = []
             count = min(count, self.rows_left)
             rows_hwc = np.empty((count, self.info.width, self.info.channels), self.info.dtype)
             step = max(1, _FETCH_BYTES // (self.info.width * self.info.channels * self.info.dtype.itemsize))
@@ -96,6 +93,9 @@ class ImageReader:
                 part_hwc = rows_hwc[start : start + step]
                 self._fetch(self._decoded, part_hwc)
                 self._next_row += len(part_hwc)
+            if self._notes:  # of pixels that were taken, not where only the header is asked for, or nothing can be read
+                log.warning("%s: %s", self.path, "; ".join(self._notes))
+            self._notes = []
             return _finished(rows_hwc, self._decoded)
 
     def _fetch(self, decoded: Decoded, part_hwc: np.ndarray) -> None:

@@ -98,7 +98,7 @@ def test_what_loses_too_much_stays_in_float32(tmp_path):
         helper.make_node("Add", ["input", "far"], ["a"], "away"),
         helper.make_node("Sub", ["a", "far"], ["output"], "back"),
     ]
-    source = save_model(tmp_path / "toy.onnx", nodes, weights=weights)
+    source = save_model(tmp_path / "toy.onnx", nodes, weights=weights, metadata='{"multiple": 1}')
     assert set(to_fp16(source, tmp_path / "half.onnx").kept_float) == {"away", "back"}
 
 
