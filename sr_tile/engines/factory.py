@@ -75,15 +75,17 @@ def open_engine(
     few = expected_pixels is not None and expected_pixels < LEAST_PIXELS
     if precision.name == "fp32" or few or device not in ("auto", "openvino") or not engine.uses_host_memory:
         return engine
-    if not openvino.version() or engine.spec.details.get("precision") or _number_type(engine) != np.float32:
+    if not openvino.version() or not _bears_fewer(engine):
         return engine
     wanted = [(name, precision.file(path, name)) for name in NARROW]
     candidates = [Candidate(name, partial(_on_openvino, file, engine, name)) for name, file in wanted if file]
     return AdaptiveEngine(engine, candidates, precision.bound)
 
 
-def _number_type(engine: Engine) -> type:
-    return getattr(engine, "number_type", np.float32)
+def _bears_fewer(engine: Engine) -> bool:
+    """Whether the model is in float32, and takes samples of any size."""
+    is_narrow = getattr(engine, "number_type", np.float32) != np.float32 or engine.spec.details.get("precision")
+    return not is_narrow and not engine.spec.fixed_tile
 
 
 def _open_narrow(path: Path, device: str, precision: Precision) -> Engine:

@@ -32,6 +32,7 @@ LEAST_PSNR = 55.0  # dB between fewer bits and float32, where nothing else is as
 LEAST_WITHIN = 0.999  # share of values at most one 8-bit step from float32
 LEAST_PIXELS = 512 * 512  # of a picture: for less, neither a second runtime nor a comparison pays
 SAMPLE = 128  # side of what is compared
+SAMPLE_TOP = 64  # rows above it, which are sky more often
 _STEPS = 255
 _FORMAT = 1  # of what the cache keeps; raised where `openvino_parts` cuts in another way
 
@@ -70,29 +71,38 @@ def agreement(fewer: Iterable[np.ndarray], exact: Iterable[np.ndarray], value_ra
     return Agreement(psnr, within)
 
 
-def agrees(engine: Engine, tiles_chw: Sequence[np.ndarray]) -> bool:
-    """Whether an engine's fewer bits keep its bound on a picture's own tiles, of which the middles are run.
+def pieces_of(spec: ModelSpec, rows_hwc: np.ndarray) -> list[np.ndarray]:
+    """Of the first rows of a picture, what shows whether it bears fewer bits: left, in the middle and right.
+
+    They lie where they do for any size of tiles, so that this does not decide.
+
+    Args:
+        spec: of the model, whose multiple they keep.
+        rows_hwc: as many as a tile has, over the whole width.
+    """
+    multiple, side = spec.multiple or 1, _side(spec)
+    height, width = (min(side, length // multiple * multiple) for length in rows_hwc.shape[:2])
+    y, right = min(SAMPLE_TOP, rows_hwc.shape[0] - height), rows_hwc.shape[1] - width
+    return [rows_hwc[y : y + height, x : x + width] for x in sorted({0, right // 2, right})]
+
+
+def agrees(engine: Engine, samples_chw: Sequence[np.ndarray]) -> bool:
+    """Whether an engine's fewer bits keep its bound on pieces of a picture.
 
     Args:
         engine: one with a `bound`.
-        tiles_chw: (channels, height, width), float32, in the model's range of values.
+        samples_chw: (channels, height, width), float32, in the model's range of values.
     """
     spec = engine.spec
-    samples = [_middle(spec, tile)[None] for tile in tiles_chw]
+    samples = [np.ascontiguousarray(sample)[None] for sample in samples_chw]
+    if any(min(sample.shape[2:]) < spec.smallest for sample in samples):
+        return False
     try:
         fewer = [engine.run(sample) for sample in samples]
         exact = [found for sample in samples if (found := engine.run_exact(sample)) is not None]
     except SrTileError:  # what runs the picture will say so
         return False
     return agreement(fewer, exact, spec.value_range).keeps(engine.bound or 0.0)
-
-
-def _middle(spec: ModelSpec, tile_chw: np.ndarray) -> np.ndarray:
-    if spec.fixed_tile:
-        return tile_chw
-    height, width = (min(side, _side(spec)) for side in tile_chw.shape[1:])
-    y, x = (tile_chw.shape[1] - height) // 2, (tile_chw.shape[2] - width) // 2
-    return np.ascontiguousarray(tile_chw[:, y : y + height, x : x + width])
 
 
 def _side(spec: ModelSpec) -> int:
@@ -106,11 +116,10 @@ def built_in_pictures(spec: ModelSpec) -> list[np.ndarray]:
     Returns:
         Each (1, channels, height, width), float32, in the model's range of values.
     """
-    height, width = spec.fixed_tile or (_side(spec),) * 2
     low, high = spec.value_range
     made = []
-    for index, picture in enumerate(scenes(5, max(height, width), seed=2)):
-        planes = picture[:height, :width].transpose(2, 0, 1)
+    for index, picture in enumerate(scenes(5, _side(spec), seed=2)):
+        planes = picture.transpose(2, 0, 1)
         if spec.scale in (None, 1):
             planes = planes + 0.02 * index * np.random.default_rng(index).standard_normal(planes.shape, np.float32)
         if spec.channels == 1:

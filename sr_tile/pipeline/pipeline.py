@@ -23,7 +23,7 @@ import numpy as np
 
 from sr_tile.engines.base import Engine
 from sr_tile.engines.device_runner import DeviceRunner, TileTooLargeError, device_slots
-from sr_tile.engines.precision import LEAST_PIXELS, agrees
+from sr_tile.engines.precision import LEAST_PIXELS, agrees, pieces_of
 from sr_tile.errors import DEFECTS, ArgumentError, ImageReadError, SrTileError, unexpected_of
 from sr_tile.images import ImageInfo
 from sr_tile.images.rows import Sink, Source, whole_bytes_of
@@ -449,11 +449,9 @@ class _Attempt:
         # A job that goes on where it was killed does not begin with the first tiles.
         if task.job.strip or task.sink.dtype != np.uint8 or task.info.height * task.info.width < LEAST_PIXELS:
             return True
-        last = len(task.grid.x.starts) - 1
-        columns = sorted({0, last // 2, last})
-        tiles = [tile for column in columns for _, tile in self._cut(task, block, column)]
+        pieces = [_unit(piece) for piece in pieces_of(self._spec, block.pixels_hwc)]
         with slot.use() as engine:
-            return not agrees(engine, tiles)
+            return not agrees(engine, [self._gather(part, piece) for piece in pieces for part in task.parts])
 
     def _cut(self, task: _ImageState, block: _RowBlock, column: int) -> Iterator[tuple[_Key, np.ndarray]]:
         """The rows that one tile contributes to a batch, in the model's range of values."""
@@ -461,17 +459,19 @@ class _Attempt:
         outer = Region(0, task.grid.x.starts[column], height, width)
         real = block.pixels_hwc[outer.slices]
         tile = pad(real, height, width, task.grid.x.multiple, self._spec.padding)
-        largest = 1 if tile.dtype == np.float32 else np.iinfo(tile.dtype).max
-        unit = np.divide(tile.transpose(2, 0, 1), np.float32(largest), dtype=np.float32, order="C")
+        unit = _unit(tile)
         separate_alpha = task.info.has_alpha and self._pipeline.alpha == "bicubic"
         # What stands behind the end is for the network: of alpha nothing is invented.
         alpha = unit[-1:, : real.shape[0], : real.shape[1]] if separate_alpha else None
-        low, high = self._spec.value_range
         for number, part in enumerate(task.parts):
-            pixels = part.gather(unit)
-            if (low, high) != (0.0, 1.0):
-                pixels = pixels * np.float32(high - low) + np.float32(low)
-            yield _Key(task, block.row, column, part, alpha if number == 0 else None), pixels
+            key = _Key(task, block.row, column, part, alpha if number == 0 else None)
+            yield key, self._gather(part, unit)
+
+    def _gather(self, part: Part, unit_chw: np.ndarray) -> np.ndarray:
+        """What the network reads of a tile of range [0, 1], in its own range of values."""
+        low, high = self._spec.value_range
+        pixels = part.gather(unit_chw)
+        return pixels if (low, high) == (0.0, 1.0) else pixels * np.float32(high - low) + np.float32(low)
 
     def _blend(self) -> None:
         for pieces in self._outputs:
@@ -554,3 +554,9 @@ class _Attempt:
             self._pipeline.count(task.grid, pixels, task.is_exact)
         self._done.put(Outcome(task.job, task.index, task.error, pixels, task.sink))
         next(self._slots.items())
+
+
+def _unit(tile_hwc: np.ndarray) -> np.ndarray:
+    """(C, h, w), float32, range [0, 1]."""
+    largest = 1 if tile_hwc.dtype == np.float32 else np.iinfo(tile_hwc.dtype).max
+    return np.divide(tile_hwc.transpose(2, 0, 1), np.float32(largest), dtype=np.float32, order="C")

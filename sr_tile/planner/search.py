@@ -13,6 +13,7 @@ from sr_tile.planner.plan import TIE_TOLERANCE, Plan
 from sr_tile.planner.settings import Settings
 from sr_tile.planner.tiles import plan_tiles
 from sr_tile.system import memory
+from sr_tile.system.cache import cache_folder
 
 log = logging.getLogger("sr_tile")
 
@@ -22,7 +23,8 @@ WAITING_BATCHES = 4  # queued before and behind the engine, or in the hands of t
 PIXELS_PER_CALL = {"cpu": 512 * 512, "gpu": 2048 * 2048}
 ASSUMED_PRICE = 8192.0  # bytes a pixel of a call, where nothing was measured: several times what most networks take
 REFERENCE_SIZE = (3000, 4000)  # what plans are weighed by
-MAX_EXTRAPOLATION = 2  # times the pixels that were measured: as far as tiles may go
+MAX_EXTRAPOLATION = 4  # times the pixels that were measured: as far as tiles may go
+LEAST_REDUNDANCY = 1.12  # of a photograph, that larger tiles are for where nothing was measured
 LARGE_WORK = 16  # times the pixels of measuring: work that pays for it whatever comes of it
 
 
@@ -109,7 +111,12 @@ def make_plan(
     if costs or budget.bounded:
         plan = _shrunk(plan, budget, costs)
     options = candidates(plan, settings, budget, costs)
-    plan = best_of(options, plan.tile) if options else _by_rule(plan, settings, budget, costs)
+    if options:
+        plan = best_of(options, plan.tile)
+    else:
+        if costs is None and budget.on_cpu:
+            plan = _grown(engine, plan, budget, expected_pixels)
+        plan = _by_rule(plan, settings, budget, costs)
     fixed = engine.spec.fixed_batch
     if fixed and settings.batch not in ("auto", fixed):
         log.warning(
@@ -136,7 +143,7 @@ def find_costs(
     """Costs remembered, or measured where that pays or nothing may be assumed of the memory; None without either."""
     largest = max(plan.sides, default=0)
     shapes = shapes_to_measure(engine, (largest, largest) if largest else plan.tile)
-    if remeasure or worth_measuring(plan, expected_pixels, pixels_to_measure(shapes)):
+    if remeasure or worth_measuring(plan, expected_pixels, pixels_to_measure(shapes), budget.on_cpu):
         return measure(engine, shapes, budget.call, remeasure=remeasure)
     known = remembered(engine, shapes)
     needed = math.prod(plan.tile)
@@ -151,17 +158,18 @@ def find_costs(
     return known
 
 
-def worth_measuring(plan: Plan, expected_pixels: int | None, price: int) -> bool:
+def worth_measuring(plan: Plan, expected_pixels: int | None, price: int, on_cpu: bool = False) -> bool:
     """Whether measuring, which runs `price` pixels through the network, saves more than it costs.
 
-    For sure where it saves that many pixels of being computed twice; for large work at any rate.
+    For sure where it saves that many pixels of being computed twice; for large work at any rate. On a processor `_grown`
+    saves those for less.
     """
     if expected_pixels is None or not plan.fitted:
         return False
     sides = [replace(plan, tile=(side, side)) for side in plan.sides]
     least = min((option.grid(*REFERENCE_SIZE).redundancy for option in sides), default=math.inf)
     saved = expected_pixels * (plan.grid(*REFERENCE_SIZE).redundancy - least)
-    return saved > price or expected_pixels > LARGE_WORK * price
+    return (saved > price and not on_cpu) or expected_pixels > LARGE_WORK * price
 
 
 def candidates(plan: Plan, settings: Settings, budget: MemoryBudget, costs: Costs | None) -> list[Plan]:
@@ -203,6 +211,34 @@ def best_of(options: list[Plan], recommended: tuple[int, int]) -> Plan:
 def _seconds(option: Plan) -> float:
     assert option.costs is not None  # of a candidate
     return option.costs.seconds_of(replace(option, sides=()).grid(*REFERENCE_SIZE), option.batch)
+
+
+def _grown(engine: Engine, plan: Plan, budget: MemoryBudget, expected_pixels: int | None) -> Plan:
+    """With tiles so large that little is computed twice, where two small calls show that there is memory for them.
+
+    On a processor a pixel costs about the same in tiles of any size, so no time has to be measured for that.
+    """
+    sides = [side for side in plan.sides if side > max(plan.tile)]
+    if not sides or _redundancy(plan) <= LEAST_REDUNDANCY:
+        return plan
+    shapes = shapes_to_measure(engine, (min(sides), min(sides)))[:2]
+    if expected_pixels is None or expected_pixels < LARGE_WORK * pixels_to_measure(shapes):
+        return plan
+    prices = measure(
+        engine, shapes, budget.call, folder=cache_folder("prices")
+    )  # which say nothing of large calls' time
+    for side in sides:
+        larger = replace(plan, tile=(side, side))
+        if prices is None or budget.rows(prices, side**2) < 1:
+            break
+        plan = larger
+        if _redundancy(plan) <= LEAST_REDUNDANCY:
+            break
+    return plan
+
+
+def _redundancy(plan: Plan) -> float:
+    return replace(plan, sides=()).grid(*REFERENCE_SIZE).redundancy
 
 
 def _by_rule(plan: Plan, settings: Settings, budget: MemoryBudget, costs: Costs | None) -> Plan:

@@ -23,7 +23,7 @@ from sr_tile.planner.settings import Settings
 log = logging.getLogger("sr_tile")
 
 DEFAULT_TILE = 256
-SIDES = (256, 384, 512, 768, 1024)  # few, so that slightly less free memory seldom changes the choice
+SIDES = (256, 384, 512, 768, 1024, 1536)  # few, so that slightly less free memory seldom changes the choice
 HALF_STEP = 0.5 / 255
 
 

@@ -7,7 +7,15 @@ from support.toys import ToyEngine, noise_image
 
 from sr_tile.engines import precision
 from sr_tile.engines.base import Engine
-from sr_tile.engines.precision import AdaptiveEngine, Agreement, Candidate, agreement, agrees, built_in_pictures
+from sr_tile.engines.precision import (
+    AdaptiveEngine,
+    Agreement,
+    Candidate,
+    agreement,
+    agrees,
+    built_in_pictures,
+    pieces_of,
+)
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, DeviceError
 from sr_tile.models.spec import ModelSpec
@@ -144,7 +152,6 @@ def test_a_bound_that_is_none_is_refused(bound):
     [
         SPEC,
         ModelSpec("gray", scale=2, channels=1, multiple=48, value_range=(-1.0, 255.0)),
-        ModelSpec("fixed", scale=2, multiple=1, fixed_tile=(40, 72)),
     ],
 )
 def test_built_in_pictures_suit_the_model(spec):
@@ -152,19 +159,30 @@ def test_built_in_pictures_suit_the_model(spec):
         assert one.dtype == np.float32
         assert np.array_equal(one, two)
         assert one.shape[1] == spec.channels
-        assert one.shape[2:] == spec.fixed_tile or one.shape[2] % spec.multiple == one.shape[3] % spec.multiple == 0
+        assert one.shape[2] % spec.multiple == one.shape[3] % spec.multiple == 0
         low, high = spec.value_range
         assert low <= one.min() < one.max() <= high
 
 
-def test_a_picture_is_judged_by_its_own_middles():
-    dark, bright = (np.full((3, 300, 200), value, np.float32) for value in (0.1, 0.9))
+def test_a_picture_is_judged_by_its_own_pieces():
+    dark, bright = (np.full((3, 128, 128), value, np.float32) for value in (0.1, 0.9))
     engine = worse_than_the_built_in_pictures_show(3e-3, bound=60.0)
     assert agrees(engine, [dark])
     assert not agrees(engine, [dark, bright])
-    assert agrees(engine, [dark[:, :10, :10]])  # a tile smaller than a sample
-    bright[:, :, :], bright[:, 0, 0] = dark, 0.9  # far from the middle
-    assert agrees(engine, [bright])
+    assert not agrees(engine, [np.full((3, 4, 4), np.nan, np.float32)])
+
+
+@pytest.mark.parametrize("multiple", [1, 48])
+@pytest.mark.parametrize("width", [100, 600, 601])
+def test_pieces_lie_where_they_do_whatever_the_tiles(multiple, width):
+    spec = ModelSpec("toy", multiple=multiple)
+    rows = noise_image(1000, width)
+    found = [pieces_of(spec, rows[:tile]) for tile in (256, 512, 1000)]
+    for pieces in found:
+        assert all(np.array_equal(one, two) for one, two in zip(pieces, found[0], strict=True))
+        assert all(side % multiple == 0 and side > 0 for piece in pieces for side in piece.shape[:2])
+    small = pieces_of(spec, rows[:100])
+    assert small[0].shape[0] == 100 // multiple * multiple
 
 
 def worse_than_the_built_in_pictures_show(error, bound):

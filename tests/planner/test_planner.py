@@ -302,6 +302,29 @@ def test_small_work_measures_nothing_and_large_work_does():
     assert len(engine.shapes) == calls
 
 
+@pytest.mark.parametrize(("halo", "tile"), [(9, 512), (48, 1536), (20, 768)])
+def test_on_a_processor_tiles_grow_until_little_is_computed_twice(halo, tile):
+    engine = HungryEngine(spec=spec(halo=halo, tile=512), device="cpu", per_pixel=100)
+    engine.identity = f"grows-{halo}"
+    plan = make_plan(engine, Settings(), expected_pixels=12_000_000)
+    assert plan.tile == (tile, tile)
+    assert plan.grid(3000, 4000).redundancy <= 1.12
+    assert all(rows * height * width <= 4 * 256**2 for rows, _, height, width in engine.shapes)  # only small calls
+    calls = len(engine.shapes)
+    assert make_plan(engine, Settings(), expected_pixels=12_000_000).tile == plan.tile
+    assert len(engine.shapes) == calls
+    assert make_plan(engine, Settings(), expected_pixels=1_000_000).tile == (512, 512)
+
+
+def test_tiles_grow_no_further_than_memory_allows(monkeypatch):
+    monkeypatch.setattr(memory, "free_ram", lambda: 4 * GIB)
+    engine = HungryEngine(spec=spec(halo=48, tile=512), device="cpu", per_pixel=2000)
+    engine.identity = "grows within"
+    plan = make_plan(engine, Settings(), expected_pixels=12_000_000)
+    assert 512 < plan.tile[0] < 1536
+    assert 2000 * math.prod(plan.tile) <= 0.9 * 2 * GIB
+
+
 def test_work_pays_where_it_saves_more_pixels_than_measuring_takes():
     plan = plan_tiles(spec(halo=40, tile=256, details={"receptive_field": 201}), Settings())
     assert plan.grid(3000, 4000).redundancy > 1.5
