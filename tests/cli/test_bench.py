@@ -36,6 +36,7 @@ def test_json_table_plot_and_seams(run, model, tmp_path):
     assert "tiled against whole" in out
 
 
+@pytest.mark.slow
 def test_several_models_and_precisions_are_compared(run, tmp_path, model):
     other = identity_model(tmp_path / "other.onnx")
     options = ("--device", "cpu", "--tile-size", "32", "--batch-size", "1", "--repeat", 1, "--json")

@@ -67,6 +67,7 @@ def test_a_call_is_cancelled_from_another_thread_and_later_ones_run(tmp_path, mo
         engine.run(batch)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_a_command_inside_of_a_call_that_never_ends(tmp_path):
     import signal
     import subprocess

@@ -76,7 +76,10 @@ def test_local_pooling_equals_global_up_to_384():
     assert np.abs(local(picture) - whole(picture)).max() > 1e-4
 
 
-@pytest.mark.parametrize(("height", "width"), [(385, 64), (400, 640), (500, 401)])
+@pytest.mark.parametrize(
+    ("height", "width"),
+    [(385, 64), *(pytest.param(*size, marks=pytest.mark.slow) for size in ((400, 640), (500, 401)))],
+)
 def test_local_pooling_beyond_384(height, width):
     network = nafnet(**SMALL_NAFNET, local_side=384)
     run = runner(detect(state_of(network), "local").graph(18))

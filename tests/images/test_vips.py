@@ -29,7 +29,14 @@ print(message)
 """
 
 
-@pytest.mark.parametrize(("first", "second"), [("", "import pyvips"), ("import pyvips", ""), ("import PIL.Image", "")])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("", "import pyvips"),
+        pytest.param("import pyvips", "", marks=pytest.mark.slow),
+        pytest.param("import PIL.Image", "", marks=pytest.mark.slow),
+    ],
+)
 def test_damaged_files_never_end_the_process_and_print_nothing_in_any_order_of_imports(tmp_path, first, second):
     from support.encoded_images import encoded
 
@@ -44,7 +51,7 @@ def test_damaged_files_never_end_the_process_and_print_nothing_in_any_order_of_i
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("kind", ["png", "jpeg", "tiff", "webp", "avif"])
+@pytest.mark.parametrize("kind", ["png", "jpeg", "tiff", "webp", pytest.param("avif", marks=pytest.mark.slow)])
 def test_a_damaged_header_is_an_error_of_its_file_whatever_parser_meets_it(tmp_path, kind):
     """Each byte of the first ones set to extremes, and each box or chunk called otherwise."""
     from support.encoded_images import encoded

@@ -120,15 +120,18 @@ def test_small_tiles_fill_a_batch_by_their_pixels():
 
 def test_a_small_image_overtakes_a_large_one():
     engine = GateEngine()
-    large, small = noise_image(200, 200), noise_image(20, 20, seed=1)
-    with SharedEngine(engine, plan(batch=2)) as shared, shared.client() as client:
-        running = Threads(lambda: enhance(client, shared.plan, large))
+    large, small = noise_image(200, 200), noise_image(12, 12, seed=1)
+    with SharedEngine(engine, plan(batch=2)) as shared:
+        running = Threads(lambda: serve(shared, large))
         assert engine.entered.acquire(timeout=PATIENCE)
+        late = Threads(lambda: serve(shared, small))
+        while shared.batcher.counts.accepted < 2 + 1:  # a batch of the large one, and the tile of the small one
+            threading.Event().wait(0.001)
         engine.opened.set()
-        assert np.array_equal(serve(shared, small), enhance(BoxBlurEngine(1), plan(), small))
-        assert len(engine.shapes) < len(plan().grid(200, 200)) / 4
-        client.cancel()
-        running.join()
+        (result,) = late.get()
+        running.get()
+    assert np.array_equal(result, enhance(BoxBlurEngine(1), plan(), small))
+    assert [shape[2:] for shape in engine.shapes].index((12, 12)) == 1  # before all of the large one that waited
 
 
 def test_a_batch_that_does_not_fit_is_halved_and_nobody_notices():

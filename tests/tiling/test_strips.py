@@ -113,7 +113,7 @@ def test_rows_of_strips_partition_the_image_and_no_tile_is_missing(tile, overlap
 @pytest.mark.parametrize("scale", [1, 2, 3])
 def test_strips_joined_are_the_whole_image(tile, overlap, halo, multiple, scale):
     engine = ShadingEngine(ModelSpec("shading", scale=scale, multiple=multiple))
-    for number, (height, most) in enumerate(itertools.product((5, 40, 71), (1, 2, 5))):
+    for number, (height, most) in enumerate(((5, 2), (40, 1), (71, 2), (71, 5))):
         image = noise_image(height, 29, 1 + number % 4, (np.uint8, np.uint16)[number % 2], number)
         plan = Plan((tile, tile), overlap, halo, multiple, batch=1 + number % 3, equalised=number % 2 == 1)
         whole, joined, parts = whole_and_strips(image, engine, plan, most)
