@@ -38,7 +38,8 @@ log = logging.getLogger("sr_tile")
 
 _STEP_MS = 200  # between looks at whether a call is still wanted; one that ends is heard of at once
 SHAPES_KEPT = 4  # compiled networks, each with weights of its own: several images under way have several tiles
-HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}  # int8 stands in the file
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
+# int8 stands in the file. What is not quantised there stays float32: in bfloat16 it costs 0.04 dB more, and saves a tenth.
 CAPABILITIES = {
     "fp32": "FP32",
     "bf16": "BF16",

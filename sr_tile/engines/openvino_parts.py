@@ -25,7 +25,7 @@ import numpy as np
 _MOVING = {
     *("DepthToSpace", "SpaceToDepth", "Reshape", "Transpose", "Slice", "StridedSlice", "Squeeze", "Unsqueeze", "Pad"),
     *("Concat", "Split", "VariadicSplit", "Tile", "Broadcast", "Interpolate", "Convert", "Clamp", "ReverseSequence"),
-    *("ShuffleChannels", "Gather", "Minimum", "Maximum", "Identity"),
+    *("ShuffleChannels", "Gather", "Minimum", "Maximum", "Identity", "FakeQuantize"),
 }
 _WEIGHTED = {"Convolution", "GroupConvolution", "ConvolutionBackpropData", "GroupConvolutionBackpropData"}
 _ARITHMETIC = {"Add", "Subtract", "Multiply", "Divide"}

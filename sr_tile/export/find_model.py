@@ -65,10 +65,7 @@ def open_model(
 
 
 def _variants(path: Path, precision: str) -> tuple[tuple[str, Path], ...]:
-    """Files in fewer bits. `auto` takes those that are bundled: what lies in a cache must not decide what it does."""
-    bundled = zoo.bundled_int8(path)
-    if precision in ("auto", "int8") and bundled:
-        return (("int8", bundled),)
+    """Files in fewer bits, where they were asked for by name; converting takes seconds, which `auto` does not."""
     return ((precision, _converted(path, precision)),) if precision in ("int8", "fp16") else ()
 
 

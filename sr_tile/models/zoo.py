@@ -14,7 +14,6 @@ __all__ = [
     "Official",
     "bundled",
     "bundled_folder",
-    "bundled_int8",
     "check_scale",
     "find",
     "named",
@@ -40,12 +39,6 @@ def bundled_folder() -> Path:
 def bundled() -> dict[str, Path]:
     """Bundled models by name."""
     return {path.stem: path for path in sorted(bundled_folder().glob("*.onnx"))}
-
-
-def bundled_int8(path: Path) -> Path | None:
-    """The int8 form of a bundled model; None where it has none, or the file is another."""
-    found = bundled_folder() / "int8" / path.name
-    return found if path == bundled_folder() / path.name and found.is_file() else None
 
 
 def pulled_folder() -> Path:

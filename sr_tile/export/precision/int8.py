@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 
 # Not MatMul: ONNX Runtime refuses its integer form at batches and sizes other than those calibrated with.
 WEIGHTED = ("Conv", "ConvTranspose", "Gemm")
-BETWEEN = ("Relu", "Clip", "LeakyRelu", "Add", "Concat", "MaxPool", "AveragePool")
+ACTIVATIONS = ("Relu", "Clip", "LeakyRelu")
+BETWEEN = (*ACTIVATIONS, "Add", "Concat", "MaxPool", "AveragePool")
 
 
 def to_int8(source: Path, target: Path, *, calibrate: Path | None = None, max_loss_db: float = 0.2) -> PrecisionReport:
@@ -131,16 +132,41 @@ class _Search:
 
 
 def quantisable(model: "onnx.ModelProto") -> list[str]:
-    """Names of the layers with weights and of what lies between them, in the order of the graph."""
+    """Names of the layers with weights and of what lies between them, in the order of the graph.
+
+    But for the last layers, those that no other layer with weights follows, where there are others: what they give is the
+    picture, or what is added to it, and so is what a convolution makes of the picture by a skip. In `clean-x2` they are a
+    sixth of the time and three quarters of the loss.
+    """
     constant = {tensor.name for tensor in model.graph.initializer}
-    wanted, found = set[str](), []  # tensors that a layer with weights reads, at once or by way of others
+    layers = [
+        node
+        for node in model.graph.node
+        if node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in constant
+    ]
+    read = _read_by(model, layers)
+    followed = [node for node in layers if read.intersection(node.output)]
+    chosen = followed or layers
+    wanted = _read_by(model, chosen)
+    names = {node.name for node in chosen}
+    # What a layer gives is rounded behind its activation, or half of the steps would be for numbers that this drops.
+    given = {name for node in chosen for name in node.output}
+    names |= {node.name for node in model.graph.node if node.op_type in ACTIVATIONS and given.intersection(node.input)}
+    return [
+        node.name
+        for node in model.graph.node
+        if node.name in names or (node.op_type in BETWEEN and wanted.intersection(node.output))
+    ]
+
+
+def _read_by(model: "onnx.ModelProto", layers: Sequence["onnx.NodeProto"]) -> set[str]:
+    """Tensors that the layers read, at once or by way of other nodes."""
+    names = {node.name for node in layers}
+    wanted = set[str]()
     for node in reversed(model.graph.node):
-        weighted = node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in constant
-        if weighted or wanted.intersection(node.output):
+        if node.name in names or wanted.intersection(node.output):
             wanted.update(node.input)
-            if weighted or node.op_type in BETWEEN:
-                found.append(node.name)
-    return found[::-1]
+    return wanted
 
 
 def _ranges(model: "onnx.ModelProto", batches: Sequence[np.ndarray]) -> Any:
