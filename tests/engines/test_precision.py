@@ -198,7 +198,7 @@ class TestImages:
 
     @pytest.fixture(autouse=True)
     def _every_size(self, monkeypatch):
-        monkeypatch.setattr("sr_tile.pipeline.pipeline.LEAST_PIXELS", 5000)
+        monkeypatch.setattr("sr_tile.pipeline.tile_stage.LEAST_PIXELS", 5000)
 
     def images(self):
         dark = (noise_image(70, 90) // 8).astype(np.uint8)

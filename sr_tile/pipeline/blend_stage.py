@@ -1,0 +1,57 @@
+"""Outputs of the network to finished rows."""
+
+import numpy as np
+
+from sr_tile.pipeline.image_state import StageContext, TileKey
+from sr_tile.pipeline.inference import Tiles
+from sr_tile.pipeline.queues import OrderedQueue
+from sr_tile.tiling.blending import quantise
+from sr_tile.tiling.channels import enlarge_bicubic
+
+
+class BlendStage:
+    """The stage of the pipeline that joins tiles.
+
+    Args:
+        context: of the attempt.
+        outputs: of the network, in the order of the batches.
+    """
+
+    def __init__(self, context: StageContext, outputs: OrderedQueue[list[Tiles[TileKey]]]) -> None:
+        self._context, self._clock, self._outputs = context, context.clocks["blend"], outputs
+
+    def work(self) -> None:
+        """Blend tiles in their order until there are no more."""
+        for pieces in self._outputs:
+            for key, tile in (pair for keys, output in pieces for pair in zip(keys, output, strict=True)):
+                if not key.is_failed:
+                    with key.image.guarded():
+                        self._blend_tile(key, tile)
+
+    def _blend_tile(self, key: TileKey, output_chw: np.ndarray) -> None:
+        """Add one tile to its image, and pass on the rows that it finished."""
+        image, spec = key.image, self._context.spec
+        assert image.sink is not None  # opened before the first row
+        with self._clock.working(taken=1):
+            low, high = spec.value_range
+            if (low, high) != (0.0, 1.0):
+                output_chw = (output_chw - np.float32(low)) / np.float32(high - low)
+            pieces = [(key.part.scatter(output_chw), key.part.channels)]
+            if key.alpha_chw is not None:
+                last = image.info.channels - 1
+                pieces.append((enlarge_bicubic(key.alpha_chw, spec.scale or 1), slice(last, last + 1)))
+        for piece, channels in pieces:
+            with self._clock.working():
+                blocks = image.accumulator.add(key.row, key.column, piece, channels)
+            while True:
+                if (block := next(blocks, None)) is None:
+                    break
+                with self._clock.working(made=1):
+                    rows = quantise(block, image.sink.dtype)
+                image.rows.put(rows)
+        if key.part is image.parts[-1]:
+            inner = image.grid.inner(key.row, key.column)
+            image.pixels_done += inner.height * inner.width
+            self._context.on_progress(image.job, inner.height * inner.width)
+        if image.accumulator.done:
+            image.rows.close()

@@ -1,0 +1,108 @@
+"""Images to the rows of pixels that rows of tiles read."""
+
+import time
+from contextlib import closing
+from dataclasses import replace
+
+import numpy as np
+
+from sr_tile.errors import ImageReadError
+from sr_tile.images import ImageInfo
+from sr_tile.images.rows import Source, whole_bytes_of
+from sr_tile.pipeline.image_state import ImagesInFlight, ImageState, RowBlock, StageContext
+from sr_tile.pipeline.plan_image import tile_grid_for
+from sr_tile.pipeline.queues import BoundedQueue, Cancelled
+from sr_tile.pipeline.whole_images import WholeImages
+from sr_tile.tiling.blending import TileBlender
+from sr_tile.tiling.channels import parts_of
+
+ADMIT_SECONDS = 0.01  # between looks at whether the headers of the images before were read
+
+
+class DecodeStage:
+    """The stage of the pipeline that reads images.
+
+    Args:
+        context: of the attempt.
+        images: to read.
+        in_flight: those under way, of which earlier ones are admitted first.
+        whole_images: memory for those that are decoded as a whole.
+    """
+
+    def __init__(
+        self,
+        context: StageContext,
+        images: BoundedQueue[ImageState],
+        in_flight: ImagesInFlight,
+        whole_images: WholeImages,
+    ) -> None:
+        self._context, self._clock = context, context.clocks["decode"]
+        self._images, self._in_flight, self._whole_images = images, in_flight, whole_images
+
+    def work(self) -> None:
+        """Read images until there are no more; called by as many threads as read at a time."""
+        for image in self._images:
+            try:
+                with image.guarded():
+                    self._read(image)
+            finally:
+                image.is_admitted = True
+                self._whole_images.release((self, image.index))
+
+    def _read(self, image: ImageState) -> None:
+        with self._clock.working(taken=1):
+            source = image.job.open_source()
+        with closing(source):
+            self._prepare(image, source.info)
+            self._admit(image, whole_bytes_of(source))
+            self._read_row_blocks(image, source)
+        image.row_blocks.close()
+
+    def _admit(self, image: ImageState, size: int) -> None:
+        """Wait until there is room for an image that is decoded as a whole, behind those before it."""
+
+        def is_wanted() -> bool:
+            return not (self._images.cancelled or image.error)
+
+        def is_next() -> bool:
+            return all(other.is_admitted for other in self._in_flight if other.index < image.index)
+
+        while size and not is_next():
+            if not is_wanted():
+                raise Cancelled
+            time.sleep(ADMIT_SECONDS)
+        if not self._whole_images.reserve((self, image.index), image.job.name, size, is_wanted):
+            raise Cancelled
+        image.is_admitted = True
+
+    def _prepare(self, image: ImageState, info: ImageInfo) -> None:
+        """Lay out the tiles and open the output, so that what cannot work fails before it costs anything."""
+        spec, scale = self._context.spec, self._context.spec.scale or 1
+        image.info, image.grid = info, tile_grid_for(self._context.plan, info, scale, self._context.alpha)
+        if image.job.strip:
+            image.grid = replace(image.grid, strip=image.job.strip(image.grid))
+        if image.job.on_grid:
+            image.job.on_grid(image.grid)
+        image.parts = parts_of(info.channels, spec.channels, self._context.alpha)
+        image.accumulator = TileBlender(
+            image.grid, scale, info.channels, len(image.parts) + self._context.splits_alpha(info)
+        )
+        image.sink = image.job.open_sink(replace(info, height=info.height * scale, width=info.width * scale))
+
+    def _read_row_blocks(self, image: ImageState, source: Source) -> None:
+        """Read the image, or its strip, once, top to bottom; neighbouring rows of tiles share rows of pixels."""
+        axis = image.grid.y
+        pixels: np.ndarray | None = None
+        for row in image.grid.rows:
+            start = axis.starts[row]
+            with self._clock.working(made=1):
+                end = min(start + axis.tile, axis.length)
+                kept = None if pixels is None else pixels[start - axis.starts[row - 1] :]
+                wanted = end - start - (0 if kept is None else len(kept))
+                fresh = source.read_rows(wanted)
+                if len(fresh) != wanted:
+                    raise ImageReadError(
+                        f"{image.job.name}: ends after {end - wanted + len(fresh)} rows of {axis.length}"
+                    )
+                pixels = fresh if kept is None else np.concatenate([kept, fresh])
+            image.row_blocks.put(RowBlock(row, pixels))

@@ -1,0 +1,105 @@
+"""Rows of pixels to batches of tiles, in the model's range of values."""
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from sr_tile.engines.device_runner import DeviceSlot
+from sr_tile.engines.precision import LEAST_PIXELS, agrees, pieces_of
+from sr_tile.pipeline.image_state import ImageState, RowBlock, StageContext, TileKey
+from sr_tile.pipeline.inference import Numbered
+from sr_tile.pipeline.queues import BoundedQueue, Cancelled
+from sr_tile.pipeline.tile_batches import Batch, BatchBuilder
+from sr_tile.tiling.channels import Part
+from sr_tile.tiling.grid import Region
+from sr_tile.tiling.padding import pad
+
+
+class TileStage:
+    """The stage of the pipeline that cuts images; tiles of several share batches.
+
+    Args:
+        context: of the attempt.
+        images: to cut, in their order.
+        batches: where tiles go; closed behind the last one.
+        slot: an engine, for images that show by their first tiles which precision they bear.
+        timeout: seconds that an unfinished batch waits for the next image.
+    """
+
+    def __init__(
+        self,
+        context: StageContext,
+        images: BoundedQueue[ImageState],
+        batches: BoundedQueue[Numbered[TileKey]],
+        slot: DeviceSlot,
+        timeout: float,
+    ) -> None:
+        self._context, self._clock = context, context.clocks["tile"]
+        self._images, self._batches, self._slot, self._timeout = images, batches, slot, timeout
+
+    def work(self) -> None:
+        """Cut images in their order until there are no more."""
+        builder: BatchBuilder[TileKey] = BatchBuilder(self._context.plan.batch)
+        numbers = itertools.count()
+
+        def send(batches: list[Batch[TileKey]]) -> None:
+            for batch in batches:
+                self._batches.put(Numbered(next(numbers), batch))
+
+        # Where the next image is long in coming, the tiles at hand do not wait for it.
+        for image in self._images.items(timeout=self._timeout, on_wait=lambda: send(builder.flush())):
+            try:
+                for number, block in enumerate(image.row_blocks):
+                    if number == 0:
+                        image.is_exact = self._needs_float32(image, block)
+                    for column in range(len(image.grid.x.starts)):
+                        with self._clock.working(taken=column == 0, made=len(image.parts)):
+                            rows = list(self._cut(image, block, column))
+                            batches = [batch for key, tile in rows for batch in builder.add(key, tile, image.is_exact)]
+                        send(batches)
+            except Cancelled:
+                if not image.error:
+                    raise
+        send(builder.flush())
+        self._batches.close()
+
+    def _needs_float32(self, image: ImageState, block: RowBlock) -> bool:
+        """Whether fewer bits will not do: the result holds more than 8, or its own first tiles show the difference.
+
+        It depends on the image alone, so that an image comes out the same alone and in a list.
+        """
+        if self._slot.engine.bound is None:
+            return False
+        assert image.sink is not None  # opened before the first row
+        # A job that goes on where it was killed does not begin with the first tiles.
+        if image.job.strip or image.sink.dtype != np.uint8 or image.info.height * image.info.width < LEAST_PIXELS:
+            return True
+        pieces = [_unit(piece) for piece in pieces_of(self._context.spec, block.pixels_hwc)]
+        with self._slot.use() as engine:
+            return not agrees(engine, [self._gather(part, piece) for piece in pieces for part in image.parts])
+
+    def _cut(self, image: ImageState, block: RowBlock, column: int) -> Iterator[tuple[TileKey, np.ndarray]]:
+        """The rows that one tile contributes to a batch, in the model's range of values."""
+        height, width = image.grid.tile
+        outer = Region(0, image.grid.x.starts[column], height, width)
+        real = block.pixels_hwc[outer.slices]
+        tile = pad(real, height, width, image.grid.x.multiple, self._context.spec.padding)
+        unit = _unit(tile)
+        # What stands behind the end is for the network: of alpha nothing is invented.
+        alpha = unit[-1:, : real.shape[0], : real.shape[1]] if self._context.splits_alpha(image.info) else None
+        for number, part in enumerate(image.parts):
+            key = TileKey(image, block.row, column, part, alpha if number == 0 else None)
+            yield key, self._gather(part, unit)
+
+    def _gather(self, part: Part, unit_chw: np.ndarray) -> np.ndarray:
+        """What the network reads of a tile of range [0, 1], in its own range of values."""
+        low, high = self._context.spec.value_range
+        pixels = part.gather(unit_chw)
+        return pixels if (low, high) == (0.0, 1.0) else pixels * np.float32(high - low) + np.float32(low)
+
+
+def _unit(tile_hwc: np.ndarray) -> np.ndarray:
+    """(C, h, w), float32, range [0, 1]."""
+    largest = 1 if tile_hwc.dtype == np.float32 else np.iinfo(tile_hwc.dtype).max
+    return np.divide(tile_hwc.transpose(2, 0, 1), np.float32(largest), dtype=np.float32, order="C")
