@@ -129,8 +129,8 @@ def serve(listen: ListenOptions, models: ServedModels, limits: LimitOptions) -> 
         raise ArgumentError(f"`serve` needs {error.name}; install it with pip install 'sr-tile[serve]'") from None
 
     from sr_tile.models import zoo
+    from sr_tile.serving.http.model_pool import ModelPool
     from sr_tile.serving.http.uvicorn_server import serve
-    from sr_tile.serving.model_pool import ModelPool
 
     names = models.model or list(zoo.bundled())
     serve(

@@ -3,7 +3,6 @@
 import threading
 import weakref
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import numpy as np
@@ -132,9 +131,7 @@ class ImageWriter:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, *error: object) -> None:
         if kind is None:
             self.close()
         else:

@@ -10,7 +10,6 @@ import functools
 import math
 import threading
 import time
-import types
 from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, CancelledError, Future, wait
 from typing import Any
@@ -126,9 +125,7 @@ class SharedEngine:
     def __enter__(self) -> "SharedEngine":
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.stop(drain=error is None)
 
     @property
@@ -328,7 +325,5 @@ class TileClient:
     def __enter__(self) -> "TileClient":
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self.close()

@@ -7,7 +7,7 @@ from support.toys import ToyEngine
 
 from sr_tile.planner import Settings
 from sr_tile.serving.http.limits import Limits
-from sr_tile.serving.model_pool import ModelPool
+from sr_tile.serving.http.model_pool import ModelPool
 
 SETTINGS = Settings(tile=64, overlap=16, batch=4)
 

@@ -5,7 +5,6 @@ import functools
 import logging
 import threading
 import time
-import types
 import weakref
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, wait
@@ -147,17 +146,13 @@ class DynamicBatcher:
     def __enter__(self) -> "DynamicBatcher":
         return self.start()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
         self.stop(drain=error is None)
 
     async def __aenter__(self) -> "DynamicBatcher":
         return self.start()
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
-    ) -> None:
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
         await asyncio.to_thread(self.stop, drain=error is None)
 
     @property

@@ -21,13 +21,13 @@ from sr_tile.serving.http import schemas
 from sr_tile.serving.http.http_errors import HttpError, http_error_of
 from sr_tile.serving.http.idle_timeout import RequestWatch
 from sr_tile.serving.http.metrics import CONTENT_TYPE
+from sr_tile.serving.http.model_pool import ModelPool
 from sr_tile.serving.http.options import bad_option
 from sr_tile.serving.http.routes_images import add_batch, add_enhance
 from sr_tile.serving.http.routes_jobs import add_jobs
 from sr_tile.serving.http.schemas import answers
 from sr_tile.serving.http.security import SecurityMiddleware
 from sr_tile.serving.http.state import Server
-from sr_tile.serving.model_pool import ModelPool
 
 log = logging.getLogger("sr_tile")
 
@@ -69,7 +69,7 @@ def create_app(
             await asyncio.gather(tasks[0], return_exceptions=True)
             tasks[1].cancel()
             await asyncio.to_thread(host.stop)
-            await asyncio.to_thread(server.spool.close)
+            await asyncio.to_thread(server.folders.close)
 
     app = FastAPI(
         title="sr-tile",
@@ -139,7 +139,7 @@ def _add_health(app: FastAPI, host: ModelPool) -> None:
             raise HttpError(503, "stopping", "this server is stopping", retry_after=10)
         if not host.models:
             raise HttpError(503, "loading", "the models are being loaded", retry_after=2)
-        await run_in_threadpool(server.spool.check)
+        await run_in_threadpool(server.folders.check)
         for name, model in host.models.items():
             if not await run_in_threadpool(model.shared.is_alive):
                 raise HttpError(503, "no_device", f"no device is left for model {name}", retry_after=10)

@@ -101,7 +101,7 @@ def _of_the_system(error: OSError) -> HttpError | None:
         return HttpError(507, "no_space", "the server's disk is full; try again later", retry_after=10)
     if error.errno in _UNUSABLE:
         message = f"the server cannot store uploads ({error.strerror}); try again later"
-        return HttpError(507, "no_spool", message, retry_after=10)
+        return HttpError(507, "no_storage", message, retry_after=10)
     if error.errno in (errno.EMFILE, errno.ENFILE):
         return HttpError(503, "busy", "the server has as many files open as it may; try again", retry_after=2)
     return None

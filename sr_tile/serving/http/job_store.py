@@ -14,8 +14,8 @@ from typing import Any
 from sr_tile.images.deep_zoom import Pyramid, write_pyramid
 from sr_tile.serving.http.http_errors import HttpError, http_error_of
 from sr_tile.serving.http.limits import Slot
-from sr_tile.serving.http.spool import Spool, bytes_on_disk
-from sr_tile.serving.model_pool import Done, ImageRequest, ModelPool
+from sr_tile.serving.http.model_pool import Done, ImageRequest, ModelPool
+from sr_tile.serving.http.request_folders import RequestFolders, bytes_on_disk
 
 log = logging.getLogger("sr_tile")
 
@@ -76,8 +76,8 @@ class StoredJob:
 class JobStore:
     """Keeps images by an id that nobody can guess."""
 
-    def __init__(self, host: ModelPool, spool: Spool) -> None:
-        self._host, self._spool = host, spool
+    def __init__(self, host: ModelPool, folders: RequestFolders) -> None:
+        self._host, self._folders = host, folders
         self._items: dict[str, StoredJob] = {}
 
     def __len__(self) -> int:
@@ -108,9 +108,9 @@ class JobStore:
         item.task.abandon()
         if item.future is None or item.future.done() or item.future.cancel():
             item.slot.release()
-            self._spool.remove(item.task.folder)
+            self._folders.remove(item.task.folder)
         else:
-            item.future.add_done_callback(lambda _: self._spool.remove(item.task.folder))
+            item.future.add_done_callback(lambda _: self._folders.remove(item.task.folder))
 
     def _run(self, item: StoredJob) -> None:
         item.started = True
@@ -149,7 +149,7 @@ class JobStore:
         finished = sorted((item for item in items if item.stored is not None), key=_touched)
         measured = {item.task.folder for item in finished}
         kept = sum(item.stored or 0 for item in finished)
-        kept += sum(bytes_on_disk(folder) for folder in self._spool.folders() if folder not in measured)
+        kept += sum(bytes_on_disk(folder) for folder in self._folders.existing() if folder not in measured)
         known = len(items)
         for item in finished:
             late = time.monotonic() - item.touched > limits.keep_seconds
@@ -159,10 +159,10 @@ class JobStore:
                 self.remove(item)
 
     async def evict_periodically(self) -> None:
-        """`tidy`, now and then, and see to it that there is a spool."""
+        """`tidy`, now and then, and see to it that there is a folder for files."""
         while True:
             await asyncio.sleep(min(_EVERY_SECONDS, self._host.limits.keep_seconds / 2))
-            await asyncio.to_thread(self._spool.restore)
+            await asyncio.to_thread(self._folders.restore)
             await asyncio.to_thread(self.tidy)
 
     def close(self) -> None:

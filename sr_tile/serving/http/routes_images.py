@@ -10,12 +10,12 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from sr_tile.serving.http.http_errors import HttpError
+from sr_tile.serving.http.model_pool import Done, ImageRequest
 from sr_tile.serving.http.options import Options, read_options
 from sr_tile.serving.http.schemas import BATCH_BODY, BODY, IMAGES, TIMING, answers
 from sr_tile.serving.http.state import MEDIA, Server, result_name, timing
-from sr_tile.serving.http.uploads import SpooledResponse, is_form, read_form
+from sr_tile.serving.http.uploads import StoredFileResponse, is_form, read_form
 from sr_tile.serving.http.zip_results import pack
-from sr_tile.serving.model_pool import Done, ImageRequest
 
 
 def add_enhance(app: FastAPI) -> None:
@@ -43,7 +43,7 @@ def add_enhance(app: FastAPI) -> None:
             name, path, options = await server.receive(request, options, place.folder)
             task = ImageRequest(path, place.folder, name, options)
             done = await server.run(task, request)
-            return SpooledResponse(
+            return StoredFileResponse(
                 done.path,
                 media_type=MEDIA[done.format],
                 filename=result_name(name, done.format, done.after[0] // done.before[0]),
@@ -86,7 +86,9 @@ def add_batch(app: FastAPI) -> None:
                 await run_in_threadpool(own.mkdir)
                 tasks.append(ImageRequest(path, own, name, options))
             archive = await _run_batch(server, tasks, request, place.folder / "results.zip")
-            return SpooledResponse(archive, media_type="application/zip", filename="results.zip", on_sent=place.release)
+            return StoredFileResponse(
+                archive, media_type="application/zip", filename="results.zip", on_sent=place.release
+            )
         except BaseException:
             await asyncio.shield(run_in_threadpool(place.release))
             raise

@@ -12,10 +12,10 @@ from sr_tile.errors import SrTileError
 from sr_tile.serving.http import schemas
 from sr_tile.serving.http.http_errors import HttpError
 from sr_tile.serving.http.job_store import JobStore, refusal_of, view_folder
+from sr_tile.serving.http.model_pool import ImageRequest
 from sr_tile.serving.http.options import Options
 from sr_tile.serving.http.schemas import BODY, IMAGES, answers
 from sr_tile.serving.http.state import MEDIA, Server, result_name
-from sr_tile.serving.model_pool import ImageRequest
 
 
 def add_jobs(app: FastAPI) -> None:

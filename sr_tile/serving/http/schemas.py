@@ -8,8 +8,8 @@ from pydantic import BaseModel, Field
 from sr_tile import __version__
 from sr_tile.images.formats import FORMATS
 from sr_tile.serving.http.http_errors import MEANINGS
+from sr_tile.serving.http.model_pool import ModelPool
 from sr_tile.serving.http.options import FormatName, Options
-from sr_tile.serving.model_pool import ModelPool
 
 ABOUT = (
     "Restores or enlarges images. Tiles of all requests share batches; the bytes of a result are those that "

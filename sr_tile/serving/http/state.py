@@ -12,10 +12,10 @@ from starlette.requests import ClientDisconnect, Request
 from sr_tile.images.formats import FORMATS
 from sr_tile.serving.http.job_store import JobStore, refusal_of
 from sr_tile.serving.http.limits import Admission, Slot
+from sr_tile.serving.http.model_pool import Done, ImageRequest, ModelPool
 from sr_tile.serving.http.options import Options, read_options
-from sr_tile.serving.http.spool import Spool
+from sr_tile.serving.http.request_folders import RequestFolders
 from sr_tile.serving.http.uploads import is_form, read_form, read_raw
-from sr_tile.serving.model_pool import Done, ImageRequest, ModelPool
 
 MEDIA = {name: f"image/{name}" for name in FORMATS}
 _SUFFIXES = {name: kind.suffixes[0] for name, kind in FORMATS.items()}
@@ -31,7 +31,7 @@ class RequestSlot:
 
     def release(self) -> None:
         """Give both back; harmless when that was done."""
-        Spool.remove(self.folder)
+        RequestFolders.remove(self.folder)
         self.slot.release()
 
 
@@ -39,9 +39,9 @@ class Server:
     """One a process."""
 
     def __init__(self, host: ModelPool) -> None:
-        self.host, self.spool = host, Spool()
+        self.host, self.folders = host, RequestFolders()
         self.admission = Admission(host.limits)
-        self.job_store = JobStore(host, self.spool)
+        self.job_store = JobStore(host, self.folders)
         host.metrics.in_flight.set_function(lambda: self.admission.active)
         host.metrics.queued.set_function(lambda: host.queued)
         host.metrics.kept.set_function(lambda: len(self.job_store))
@@ -54,7 +54,7 @@ class Server:
         """
         slot = self.admission.enter(client_of(request))
         try:
-            return RequestSlot(await run_in_threadpool(self.spool.folder), slot)
+            return RequestSlot(await run_in_threadpool(self.folders.new), slot)
         except BaseException:
             slot.release()
             raise

@@ -145,7 +145,7 @@ def client_name(text: str | None) -> str:
     return "".join(char for char in last if char.isprintable() and char not in '<>:"|?*')[-120:].strip(". ") or "image"
 
 
-class SpooledResponse(FileResponse):
+class StoredFileResponse(FileResponse):
     """A file that is let go once it was sent, or once nobody is there to take it."""
 
     def __init__(self, *arguments: Any, on_sent: Callable[[], None], **keywords: Any) -> None:

@@ -14,8 +14,8 @@ from sr_tile.errors import ArgumentError
 from sr_tile.images.vips import allow_only_known_formats
 from sr_tile.serving.http.app import create_app
 from sr_tile.serving.http.idle_timeout import with_idle_timeout
+from sr_tile.serving.http.model_pool import ModelPool
 from sr_tile.serving.http.security import LOOPBACK
-from sr_tile.serving.model_pool import ModelPool
 
 log = logging.getLogger("sr_tile")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from sr_tile.images.formats import FORMATS
 from sr_tile.serving.http.http_errors import HttpError
-from sr_tile.serving.model_pool import Done, ImageRequest
+from sr_tile.serving.http.model_pool import Done, ImageRequest
 
 
 def pack(archive: Path, results: list[tuple[ImageRequest, Done | HttpError]]) -> None:

@@ -24,7 +24,7 @@ from sr_tile.serving.http.app import create_app
 from sr_tile.serving.http.http_errors import HttpError
 from sr_tile.serving.http.limits import Admission, Limits
 from sr_tile.serving.http.options import Options
-from sr_tile.serving.http.spool import bytes_on_disk
+from sr_tile.serving.http.request_folders import bytes_on_disk
 
 
 def is_refusal(answer, status, code):
@@ -203,9 +203,9 @@ def test_every_answer_keeps_browsers_careful(client):
 
 def test_a_defect_says_nothing_of_the_inside(client, monkeypatch):
     server = client()
-    monkeypatch.setattr("sr_tile.serving.model_pool.ModelPool.check", lambda *_: 1 / 0)
+    monkeypatch.setattr("sr_tile.serving.http.model_pool.ModelPool.check", lambda *_: 1 / 0)
     assert is_refusal(server.post("/v1/enhance", content=encoded()), 500, "internal")
-    monkeypatch.setattr("sr_tile.serving.http.spool.Spool.folder", lambda *_: 1 / 0)
+    monkeypatch.setattr("sr_tile.serving.http.request_folders.RequestFolders.new", lambda *_: 1 / 0)
     assert is_refusal(server.post("/v1/enhance", content=encoded()), 500, "internal")
     assert server.app.state.server.admission.active == 0
 
@@ -318,14 +318,14 @@ def test_a_place_that_was_forgotten_comes_back():
 
 def test_all_that_a_job_leaves_on_disk_counts(client):
     server = client(kept_bytes=6 * 2**20)
-    store, spool = server.app.state.server.job_store, server.app.state.server.spool
+    store, folders = server.app.state.server.job_store, server.app.state.server.folders
     padded = encoded() + bytes(2**21)  # behind a PNG's end, where nobody looks
     for _ in range(12):
         job = server.post("/v1/jobs", content=padded).json()["id"]
         assert until(lambda: server.get(f"/v1/jobs/{job}").json()["view"])  # noqa: B023
     assert until(lambda: store.find(job).stored is not None)
     store.tidy()
-    assert 2 * 2**20 < bytes_on_disk(spool.root) <= 6 * 2**20
+    assert 2 * 2**20 < bytes_on_disk(folders.root) <= 6 * 2**20
     assert server.get(f"/v1/jobs/{job}/result").status_code == 200, "the newest stays"
 
 
@@ -338,23 +338,23 @@ def test_the_number_of_jobs_is_bounded(client):
         job = server.post("/v1/jobs", content=encoded()[:3000]).json()["id"]
         assert until(lambda: server.get(f"/v1/jobs/{job}").json()["state"] == "failed")  # noqa: B023
     assert until(lambda: len(store) <= 5)
-    assert len(server.app.state.server.spool.folders()) <= 5
+    assert len(server.app.state.server.folders.existing()) <= 5
 
 
 def test_a_spool_that_was_removed_comes_back(client, monkeypatch):
     monkeypatch.setattr("sr_tile.serving.http.job_store._EVERY_SECONDS", 3600.0)
     server = client()
-    spool = server.app.state.server.spool
+    folders = server.app.state.server.folders
     old = server.post("/v1/jobs", content=encoded()).json()["id"]
     assert until(lambda: server.get(f"/v1/jobs/{old}").json()["view"])
-    shutil.rmtree(spool.root)
-    assert is_refusal(server.get("/readyz"), 503, "no_spool")
+    shutil.rmtree(folders.root)
+    assert is_refusal(server.get("/readyz"), 503, "no_storage")
     for path in ("/v1/enhance", "/v1/jobs", "/v1/enhance/batch"):
-        assert is_refusal(server.post(path, files={"image": ("a.png", encoded())}), 507, "no_spool")
+        assert is_refusal(server.post(path, files={"image": ("a.png", encoded())}), 507, "no_storage")
     assert is_refusal(server.get(f"/v1/jobs/{old}/result"), 404, "unknown_job")
     assert server.get("/healthz").status_code == 200
     assert server.app.state.server.admission.active == 0
-    spool.restore()
+    folders.restore()
     server.app.state.server.job_store.tidy()
     assert server.get("/readyz").status_code == 200
     assert server.post("/v1/enhance", content=encoded()).status_code == 200
@@ -367,10 +367,10 @@ def test_a_spool_that_is_removed_while_an_image_is_under_way(client):
     engine.block()
     job = server.post("/v1/jobs", content=encoded("png", 300, 300)).json()["id"]
     assert engine.entered.wait(30)
-    shutil.rmtree(server.app.state.server.spool.root)
+    shutil.rmtree(server.app.state.server.folders.root)
     engine.open.set()
     assert until(lambda: server.get(f"/v1/jobs/{job}").json()["state"] == "failed")
-    assert server.get(f"/v1/jobs/{job}").json()["error"]["code"] == "no_spool"
+    assert server.get(f"/v1/jobs/{job}").json()["error"]["code"] == "no_storage"
     assert until(lambda: server.get("/readyz").status_code == 200), "it restores itself"
 
 

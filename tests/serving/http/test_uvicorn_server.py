@@ -43,7 +43,7 @@ def read_all(connection):
 
 def spooled(server):
     """Folders of requests that are under way."""
-    return server.state.spool.folders()
+    return server.state.folders.existing()
 
 
 def idle(server):

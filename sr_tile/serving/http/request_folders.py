@@ -1,4 +1,4 @@
-"""The spool: the server's temporary folder, with one folder a request.
+"""The server's temporary folder (its spool), with one folder a request.
 
 A lock file says that a server uses it. What a server left that was killed is removed by the next one that starts.
 """
@@ -15,13 +15,13 @@ from pathlib import Path
 from sr_tile.serving.http.http_errors import HttpError, http_error_of
 from sr_tile.system.file_lock import try_lock
 
-PREFIX = "sr-tile-spool-"
+PREFIX = "sr-tile-requests-"
 _LOCK = "lock"
 _PROBE_BYTES = 2**16
-_UNLOCKED_SECONDS = 60.0  # after which a spool without a lock is not one that is just being made
+_UNLOCKED_SECONDS = 60.0  # after which one without a lock is not one that is just being made
 
 
-class Spool:
+class RequestFolders:
     """Temporary files of one server, in the system's folder for such."""
 
     def __init__(self) -> None:
@@ -30,11 +30,11 @@ class Spool:
         self._locks = [_locked(self.root)]
         self._cleanup = weakref.finalize(self, _discard, self.root, self._locks)  # at exit, too
 
-    def folder(self) -> Path:
+    def new(self) -> Path:
         """A new, empty folder; `remove` it.
 
         Raises:
-            HttpError: 507, the disk is full or the spool is gone.
+            HttpError: 507, the disk is full or the root is gone.
         """
         path = self.root / secrets.token_hex(8)
         try:
@@ -65,7 +65,7 @@ class Spool:
             raise HttpError(503, reason.code, str(reason), retry_after=5) from None
 
     def restore(self) -> None:
-        """Make the spool anew where somebody removed it; harmless where that cannot be done yet."""
+        """Make the root anew where somebody removed it; harmless where that cannot be done yet."""
         if not self._cleanup.alive or (self.root / _LOCK).exists():
             return
         with contextlib.suppress(OSError):
@@ -73,7 +73,7 @@ class Spool:
             self._locks.append(_locked(self.root))
             os.close(self._locks.pop(0))
 
-    def folders(self) -> list[Path]:
+    def existing(self) -> list[Path]:
         """Of the requests under way and of all that is kept."""
         with contextlib.suppress(OSError):
             return [path for path in self.root.iterdir() if path.is_dir()]

@@ -6,8 +6,8 @@ from support.toys import ToyEngine, noise_image
 
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner import Settings
+from sr_tile.serving.http.model_pool import ImageRequest, ModelPool
 from sr_tile.serving.http.options import Options
-from sr_tile.serving.model_pool import ImageRequest, ModelPool
 
 
 def request(folder, channels, **options):
