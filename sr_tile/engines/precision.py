@@ -4,15 +4,12 @@ What decides is measured agreement with float32, never time: a clock would decid
 command gives the same bytes every time. Precisions are tried in a fixed order, the one with the most arithmetic first.
 """
 
-import contextlib
-import hashlib
 import json
 import logging
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -20,8 +17,7 @@ from sr_tile.engines.base import BaseEngine, Engine
 from sr_tile.errors import ArgumentError, OutOfMemoryError, SrTileError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.models.synthetic_images import scenes
-from sr_tile.system.atomic_file import atomic_write
-from sr_tile.system.cache import cache_folder
+from sr_tile.system.cache import cache_folder, measured_file, recall, remember
 from sr_tile.system.cpu import allowed_threads, processor_name
 from sr_tile.types import Array, Float32
 
@@ -48,6 +44,12 @@ class Agreement:
 
     psnr: float
     within: float
+
+    @classmethod
+    def from_json(cls, text: str) -> "Agreement":
+        """What was stored as a mapping."""
+        facts = json.loads(text)
+        return cls(float(facts["psnr"]), float(facts["within"]))
 
     def keeps(self, least_psnr: float) -> bool:
         """Whether nobody will see the difference; what is no number keeps nothing."""
@@ -239,23 +241,12 @@ class AdaptiveEngine(BaseEngine):
 
     def _agreement(self, engine: Engine) -> Agreement:
         """What the built-in pictures show, or showed."""
-        facts = [str(_FORMAT), self._exact.identity, engine.identity, processor_name(), str(allowed_threads())]
-        path = cache_folder("precision") / f"{hashlib.sha256(chr(10).join(facts).encode()).hexdigest()[:32]}.json"
-        with contextlib.suppress(OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError):
-            said = json.loads(path.read_text())
-            return Agreement(float(said["psnr"]), float(said["within"]))
+        facts = (_FORMAT, self._exact.identity, engine.identity, processor_name(), allowed_threads())
+        path = measured_file(cache_folder("precision"), *facts)
+        if known := recall(path, Agreement.from_json):
+            return known
         pictures = built_in_pictures(self.spec)
         fewer, exact = ([one.run(picture) for picture in pictures] for one in (engine, self._exact))
         found = agreement(fewer, exact, self.spec.value_range)
-        _remember(path, found)
+        remember(path, json.dumps(asdict(found)))
         return found
-
-
-def _remember(path: Path, found: Agreement) -> None:
-    """Keep what was measured; a folder that cannot be written is no error."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps({"psnr": found.psnr, "within": found.within}))
-    except OSError as error:
-        log.debug("what a precision loses is not remembered: %s", error)

@@ -1,6 +1,7 @@
 """A model by name, opened: a checkpoint or an ncnn network is exported on the fly, fewer bits are made, each once."""
 
 import logging
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -70,24 +71,31 @@ def _variants(path: Path, precision: str) -> tuple[tuple[str, Path], ...]:
 
 
 def _converted(path: Path, precision: str) -> Path:
-    target = cache_folder("converted", f"{sr_tile.__version__}-{sha256_of(path)[:32]}-{precision}", path.name)
-    if not target.is_file():
+    def make(target: Path) -> None:
         from sr_tile.export.precision import convert
 
-        log.warning("%s: converting to %s once; the result is kept in the cache", path, precision)
-        target.parent.mkdir(parents=True, exist_ok=True)
         convert(path, target, precision)
-    return target
+
+    key = f"{sr_tile.__version__}-{sha256_of(path)[:32]}-{precision}"
+    return _made_once(cache_folder("converted", key, path.name), f"{path}: converting to {precision}", make)
 
 
 def _exported(path: Path) -> Path:
     weights = path.with_suffix(".bin") if path.suffix.lower() == ".param" else path
     hashed = sha256_of(weights if weights.is_file() else path)
-    target = cache_folder("exported", f"{sr_tile.__version__}-{hashed[:32]}", f"{path.stem}.onnx")
-    if not target.is_file():
+
+    def make(target: Path) -> None:
         from sr_tile.export.checkpoint import export  # torch: only where there is a checkpoint
 
-        log.warning("%s: exporting to ONNX once; the result is kept in the cache", path)
-        target.parent.mkdir(parents=True, exist_ok=True)
         export(path, target)
+
+    key = f"{sr_tile.__version__}-{hashed[:32]}"
+    return _made_once(cache_folder("exported", key, f"{path.stem}.onnx"), f"{path}: exporting to ONNX", make)
+
+
+def _made_once(target: Path, what: str, make: Callable[[Path], None]) -> Path:
+    if not target.is_file():
+        log.warning("%s once; the result is kept in the cache", what)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        make(target)
     return target

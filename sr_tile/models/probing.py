@@ -4,8 +4,6 @@ A network that pads inside accepts every size and may still work on a grid (pixe
 the origin shows it. Whatever is measured here is what decides whether tiles equal the whole picture.
 """
 
-import contextlib
-import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -16,8 +14,7 @@ import numpy as np
 from sr_tile.errors import ModelError, ModelLoadError, ModelOutputError, ModelTimeoutError, OutOfMemoryError
 from sr_tile.models.receptive_field import HALF_STEP, Picture, Run, measure, natural_like
 from sr_tile.models.spec import ModelSpec
-from sr_tile.system.atomic_file import atomic_write
-from sr_tile.system.cache import cache_folder
+from sr_tile.system.cache import cache_folder, measured_file, recall, remember
 from sr_tile.system.hashes import sha256_of
 from sr_tile.tiling.padding import Padding, pad
 
@@ -71,19 +68,23 @@ def probed(path: Path, spec: ModelSpec, find: Callable[[], ModelSpec]) -> ModelS
         spec: what the file says; only what it leaves open is taken from the cache.
         find: runs the network.
     """
-    folder = cache_folder("probed")
-    names = ("scale", "channels", "multiple", "halo", "value_range", "padding", "smallest")
-    with contextlib.suppress(OSError):
-        key = hashlib.sha256(f"{FORMAT}-{sha256_of(path)}-{spec.to_metadata()}".encode()).hexdigest()[:32]
-        folder.mkdir(parents=True, exist_ok=True)
-        path = folder / f"{key}.json"
-    with contextlib.suppress(OSError, ValueError, ModelError, TypeError, KeyError):
-        known = ModelSpec.from_metadata(path.read_text(encoding="utf-8"), spec.name)
+    try:
+        file = measured_file(cache_folder("probed"), FORMAT, sha256_of(path), spec.to_metadata())
+    except OSError:
+        return find()
+    if known := recall(file, lambda text: _read(text, spec.name)):
+        names = ("scale", "channels", "multiple", "halo", "value_range", "padding", "smallest")
         return replace(spec, details=known.details, **{name: getattr(known, name) for name in names})
     found = find()
-    with contextlib.suppress(OSError), atomic_write(path) as temporary:
-        temporary.write_text(found.to_metadata(), encoding="utf-8")
+    remember(file, found.to_metadata())
     return found
+
+
+def _read(text: str, name: str) -> ModelSpec:
+    try:
+        return ModelSpec.from_metadata(text, name)
+    except ModelError as error:
+        raise ValueError from error
 
 
 def in_unit_range(run: Run, value_range: tuple[float, float]) -> Run:

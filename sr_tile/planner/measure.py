@@ -1,7 +1,6 @@
 """Measure what calls cost, a few shapes from small to large, and remember it on disk."""
 
 import contextlib
-import hashlib
 import json
 import logging
 import math
@@ -16,8 +15,7 @@ from sr_tile.engines.base import Engine
 from sr_tile.errors import DeviceError, OutOfMemoryError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner.costs import Costs, Point
-from sr_tile.system.atomic_file import atomic_write
-from sr_tile.system.cache import cache_folder
+from sr_tile.system.cache import cache_folder, measured_file, recall, remember
 
 log = logging.getLogger("sr_tile")
 
@@ -72,7 +70,7 @@ def measure(
         None where there is no room for even the first shape.
     """
     path = _path(engine, folder)
-    known = {} if remeasure else _read(path)
+    known = {} if remeasure else _known(path)
     new: list[Shape] = []
     found: list[Point] = []
     before = 0
@@ -92,7 +90,7 @@ def measure(
             new.append(shape)
         found.append(known[shape])
     if new:
-        _write(path, known)
+        remember(path, json.dumps({"points": list(known.values())}))
         if not engine.uses_host_memory:
             engine.rebuild()  # the arena holds what all shapes took
     fitting = [point for point in found if point.size <= budget]
@@ -101,7 +99,7 @@ def measure(
 
 def remembered(engine: Engine, shapes: Sequence[Shape], folder: Path | None = None) -> Costs | None:
     """What the cache knows of `shapes`, without measuring anything; None where it knows none of them."""
-    known = _read(_path(engine, folder))
+    known = _known(_path(engine, folder))
     found = [known[shape] for shape in shapes if shape in known]
     return Costs(found) if found else None
 
@@ -157,28 +155,19 @@ def _peak(engine: Engine, call: Callable[[np.ndarray], object], batch_nchw: np.n
 
 
 def _path(engine: Engine, folder: Path | None) -> Path:
-    folder = folder or cache_folder("costs")
-    return folder / f"{hashlib.sha256(f'{FORMAT}-{engine.identity}'.encode()).hexdigest()[:32]}.json"
+    return measured_file(folder or cache_folder("costs"), FORMAT, engine.identity)
 
 
-def _read(path: Path) -> dict[Shape, Point]:
-    """What the cache knows; nothing where any of it cannot be: a file that was damaged is written anew."""
+def _known(path: Path) -> dict[Shape, Point]:
+    """What the cache knows; nothing where any of it cannot be."""
+    return recall(path, _points) or {}
+
+
+def _points(text: str) -> dict[Shape, Point]:
     known: dict[Shape, Point] = {}
-    try:
-        for rows, height, width, seconds, size in json.loads(path.read_text())["points"]:
-            shape = (int(rows), int(height), int(width))
-            if not (min(shape) >= 1 and 1e-9 < seconds < 1e9 and 0 < size < 1e18 and math.prod(shape) < 2**40):
-                raise ValueError("a price of nothing, or of more than there is")
-            known[shape] = Point(*shape, float(seconds), float(size))
-    except (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError):
-        return {}
+    for rows, height, width, seconds, size in json.loads(text)["points"]:
+        shape = (int(rows), int(height), int(width))
+        if not (min(shape) >= 1 and 1e-9 < seconds < 1e9 and 0 < size < 1e18 and math.prod(shape) < 2**40):
+            raise ValueError("a price of nothing, or of more than there is")
+        known[shape] = Point(*shape, float(seconds), float(size))
     return known
-
-
-def _write(path: Path, known: dict[Shape, Point]) -> None:
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_write(path) as temporary:
-            temporary.write_text(json.dumps({"points": list(known.values())}))
-    except OSError as error:
-        log.debug("what was measured is not remembered: %s", error)
