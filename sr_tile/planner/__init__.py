@@ -1,7 +1,7 @@
 """Tile, overlap and batch: what the user says, what the model says, what fits into memory, and what is fastest.
 
 The overlap follows from how far the model looks (`tiles`). Tile and batch are chosen by a model of costs (`costs`) that is
-fitted to a few measured calls (`probe`): once for a model on a device, kept in the user's cache folder. Measuring takes
+fitted to a few measured calls (`measure`): once for a model on a device, kept in the user's cache folder. Measuring takes
 seconds, so a small job does without: it takes the model's recommended tile, until something has been measured.
 """
 

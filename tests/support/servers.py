@@ -53,7 +53,7 @@ class Live:
         self.thread.start()
         self.port = listener.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        assert until(lambda: server.started and (server.app.state.server.host.models or server.failed))
+        assert until(lambda: server.started and (server.app.state.server.pool.models or server.failed))
 
     @property
     def state(self):

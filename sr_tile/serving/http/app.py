@@ -35,16 +35,16 @@ PAGE = Path(__file__).parent.parent / "page"
 
 
 def create_app(
-    host: ModelPool,
+    pool: ModelPool,
     *,
     token: str | None = None,
     hosts: Collection[str] | None = None,
     on_failure: Callable[[BaseException], None] | None = None,
 ) -> FastAPI:
-    """The application around a host, which it starts and stops.
+    """The application around a pool of models, which it starts and stops.
 
     Args:
-        host: not started yet.
+        pool: not started yet.
         token: that clients must show; None asks for none.
         hosts: names under which the server answers, see `SecurityMiddleware`.
         on_failure: is told when the models cannot be loaded.
@@ -52,7 +52,7 @@ def create_app(
 
     async def load() -> None:
         try:
-            await asyncio.to_thread(host.start)
+            await asyncio.to_thread(pool.start)
         except Exception as error:
             if on_failure is None:
                 raise
@@ -60,7 +60,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        server = app.state.server = Server(host)
+        server = app.state.server = Server(pool)
         tasks = [asyncio.create_task(load()), asyncio.create_task(server.job_store.evict_periodically())]
         try:
             yield
@@ -68,7 +68,7 @@ def create_app(
             server.job_store.close()
             await asyncio.gather(tasks[0], return_exceptions=True)
             tasks[1].cancel()
-            await asyncio.to_thread(host.stop)
+            await asyncio.to_thread(pool.stop)
             await asyncio.to_thread(server.folders.close)
 
     app = FastAPI(
@@ -83,7 +83,7 @@ def create_app(
     app.add_middleware(SecurityMiddleware, token=token, hosts=hosts)
     app.add_middleware(RequestWatch)  # outermost: the last to be added
     _add_errors(app)
-    _add_health(app, host)
+    _add_health(app, pool)
     add_enhance(app)
     add_batch(app)
     add_jobs(app)
@@ -125,7 +125,7 @@ def _add_errors(app: FastAPI) -> None:
         return await answer(http_error_of(error))
 
 
-def _add_health(app: FastAPI, host: ModelPool) -> None:
+def _add_health(app: FastAPI, pool: ModelPool) -> None:
     @app.get("/healthz", tags=["operation"], summary="Alive")
     async def healthz() -> dict[Literal["status"], Literal["ok"]]:
         """200 as long as the process answers, however much there is to do."""
@@ -137,13 +137,13 @@ def _add_health(app: FastAPI, host: ModelPool) -> None:
         server: Server = request.app.state.server
         if server.admission.draining:
             raise HttpError(503, "stopping", "this server is stopping", retry_after=10)
-        if not host.models:
+        if not pool.models:
             raise HttpError(503, "loading", "the models are being loaded", retry_after=2)
         await run_in_threadpool(server.folders.check)
-        for name, model in host.models.items():
+        for name, model in pool.models.items():
             if not await run_in_threadpool(model.shared.is_alive):
                 raise HttpError(503, "no_device", f"no device is left for model {name}", retry_after=10)
-        ready = [schemas.ReadyModel(name=name, device=model.engine.device) for name, model in host.models.items()]
+        ready = [schemas.ReadyModel(name=name, device=model.engine.device) for name, model in pool.models.items()]
         return schemas.Ready(models=ready)
 
     @app.get(
@@ -154,14 +154,14 @@ def _add_health(app: FastAPI, host: ModelPool) -> None:
         responses={200: {"content": {"application/openmetrics-text": {"schema": {"type": "string"}}}}},
     )
     async def metrics() -> Response:
-        return Response(await run_in_threadpool(host.metrics.text), media_type=CONTENT_TYPE)
+        return Response(await run_in_threadpool(pool.metrics.text), media_type=CONTENT_TYPE)
 
     @app.get("/v1/models", tags=["images"], summary="Models, limits and formats", responses=answers(503))
     async def models() -> schemas.Models:
         """What may be asked of this server."""
-        if not host.models:
+        if not pool.models:
             raise HttpError(503, "loading", "the models are being loaded; try again", retry_after=2)
-        return schemas.describe(host)
+        return schemas.describe(pool)
 
 
 def _add_page(app: FastAPI) -> None:

@@ -76,8 +76,8 @@ class StoredJob:
 class JobStore:
     """Keeps images by an id that nobody can guess."""
 
-    def __init__(self, host: ModelPool, folders: RequestFolders) -> None:
-        self._host, self._folders = host, folders
+    def __init__(self, pool: ModelPool, folders: RequestFolders) -> None:
+        self._pool, self._folders = pool, folders
         self._items: dict[str, StoredJob] = {}
 
     def __len__(self) -> int:
@@ -86,7 +86,7 @@ class JobStore:
     def add(self, task: ImageRequest, slot: Slot) -> StoredJob:
         """Start an image whose place was taken with `Admission.enter`; it is given back when the image is done."""
         item = StoredJob(task, slot)
-        item.future = self._host.pool.submit(self._run, item)
+        item.future = self._pool.executor.submit(self._run, item)
         self._items[item.id] = item
         return item
 
@@ -116,7 +116,7 @@ class JobStore:
         item.started = True
         try:
             try:
-                done = self._host.run(item.task)
+                done = self._pool.run(item.task)
                 item.bytes = done.path.stat().st_size
                 item.done = done
             except Exception as error:
@@ -145,7 +145,7 @@ class JobStore:
 
         What is under way counts as well: it cannot be removed, so that finished images make room for it.
         """
-        items, limits = list(self._items.values()), self._host.limits
+        items, limits = list(self._items.values()), self._pool.limits
         finished = sorted((item for item in items if item.stored is not None), key=_touched)
         measured = {item.task.folder for item in finished}
         kept = sum(item.stored or 0 for item in finished)
@@ -161,7 +161,7 @@ class JobStore:
     async def evict_periodically(self) -> None:
         """`tidy`, now and then, and see to it that there is a folder for files."""
         while True:
-            await asyncio.sleep(min(_EVERY_SECONDS, self._host.limits.keep_seconds / 2))
+            await asyncio.sleep(min(_EVERY_SECONDS, self._pool.limits.keep_seconds / 2))
             await asyncio.to_thread(self._folders.restore)
             await asyncio.to_thread(self.tidy)
 

@@ -163,7 +163,7 @@ class ModelPool:
         self.models: dict[str, Model] = {}
         self._wanted, self._settings = models, settings or Settings()
         self._device: Any = {"device": device, "precision": precision, "agreement": agreement}
-        self._pool = ThreadPoolExecutor(self.limits.running, "sr-tile image")
+        self._executor = ThreadPoolExecutor(self.limits.running, "sr-tile image")
         self._loading = threading.Lock()
 
     def start(self) -> None:
@@ -203,7 +203,7 @@ class ModelPool:
         if not drain:
             for model in self.models.values():
                 model.shared.stop(drain=False)
-        self._pool.shutdown(cancel_futures=not drain)
+        self._executor.shutdown(cancel_futures=not drain)
         for model in self.models.values():
             model.shared.stop()
             if not isinstance(self._wanted, dict):
@@ -212,9 +212,9 @@ class ModelPool:
         self.models = {}
 
     @property
-    def pool(self) -> ThreadPoolExecutor:
+    def executor(self) -> ThreadPoolExecutor:
         """The threads that `run` belongs into."""
-        return self._pool
+        return self._executor
 
     @property
     def queued(self) -> int:
@@ -302,7 +302,7 @@ class ModelPool:
         return kind if is_written(kind) else "png", info
 
     def run(self, task: ImageRequest) -> Done:
-        """Do one image; call it in a thread of `pool`.
+        """Do one image; call it in a thread of `executor`.
 
         The file is what `sr-tile enhance` would write.
 

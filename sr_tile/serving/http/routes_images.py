@@ -77,9 +77,9 @@ def add_batch(app: FastAPI) -> None:
         try:
             if not is_form(request):
                 raise HttpError(400, "bad_form", "send the images as multipart/form-data, each in a field of its own")
-            files, fields = await read_form(request, server.host.limits, place.folder, server.host.limits.files)
+            files, fields = await read_form(request, server.pool.limits, place.folder, server.pool.limits.files)
             options = read_options(fields, options)
-            server.host.find(options)
+            server.pool.find(options)
             tasks = []
             for number, (name, path) in enumerate(files):
                 own = place.folder / f"{number}"
@@ -95,8 +95,8 @@ def add_batch(app: FastAPI) -> None:
 
 
 async def _run_batch(server: Server, tasks: list[ImageRequest], request: Request, archive: Path) -> Path:
-    """All images into one archive; as many at a time as the host has threads."""
-    gate = asyncio.Semaphore(max(1, server.host.limits.running // 2))  # others want to come in between
+    """All images into one archive; as many at a time as the pool has threads."""
+    gate = asyncio.Semaphore(max(1, server.pool.limits.running // 2))  # others want to come in between
 
     async def one(task: ImageRequest) -> Done | HttpError:
         async with gate:

@@ -38,7 +38,7 @@ def add_jobs(app: FastAPI) -> None:
             name, path, options = await server.receive(request, options, place.folder)
             task = ImageRequest(path, place.folder, name, options)
             try:
-                await run_in_threadpool(lambda: (server.host.find(options), server.host.check(task)))
+                await run_in_threadpool(lambda: (server.pool.find(options), server.pool.check(task)))
             except (SrTileError, OSError) as error:
                 raise refusal_of(error, task) from None
             return schemas.Job(**server.job_store.add(task, place.slot).describe())

@@ -95,12 +95,12 @@ class Job(BaseModel):
     view_failed: bool
 
 
-def describe(host: ModelPool) -> Models:
-    """The models of a host, and its limits."""
+def describe(pool: ModelPool) -> Models:
+    """The models of a pool, and its limits."""
     served = [
         ServedModel(
             name=name,
-            default=name == host.default,
+            default=name == pool.default,
             scale=model.scale,
             channels=model.engine.spec.channels,
             device=model.engine.device,
@@ -108,9 +108,9 @@ def describe(host: ModelPool) -> Models:
             overlap=model.plan.overlap,
             details={key: value for key, value in model.engine.spec.details.items() if isinstance(value, str)},
         )
-        for name, model in host.models.items()
+        for name, model in pool.models.items()
     ]
-    limits = ServedLimits(**{name: getattr(host.limits, name) for name in ServedLimits.model_fields})
+    limits = ServedLimits(**{name: getattr(pool.limits, name) for name in ServedLimits.model_fields})
     return Models(version=__version__, models=served, limits=limits, formats=list(FORMATS))
 
 

@@ -38,13 +38,13 @@ class RequestSlot:
 class Server:
     """One a process."""
 
-    def __init__(self, host: ModelPool) -> None:
-        self.host, self.folders = host, RequestFolders()
-        self.admission = Admission(host.limits)
-        self.job_store = JobStore(host, self.folders)
-        host.metrics.in_flight.set_function(lambda: self.admission.active)
-        host.metrics.queued.set_function(lambda: host.queued)
-        host.metrics.kept.set_function(lambda: len(self.job_store))
+    def __init__(self, pool: ModelPool) -> None:
+        self.pool, self.folders = pool, RequestFolders()
+        self.admission = Admission(pool.limits)
+        self.job_store = JobStore(pool, self.folders)
+        pool.metrics.in_flight.set_function(lambda: self.admission.active)
+        pool.metrics.queued.set_function(lambda: pool.queued)
+        pool.metrics.kept.set_function(lambda: len(self.job_store))
 
     async def place(self, request: Request) -> RequestSlot:
         """Count a request in, and give it a folder; whoever asks lets go of it.
@@ -63,9 +63,9 @@ class Server:
         """(name, path, options) of an upload, raw or as a form."""
         if not is_form(request):
             path = folder / "source"
-            await read_raw(request, self.host.limits, path)
+            await read_raw(request, self.pool.limits, path)
             return "image", path, options
-        [(name, path)], fields = await read_form(request, self.host.limits, folder)
+        [(name, path)], fields = await read_form(request, self.pool.limits, folder)
         return name, path, read_options(fields, options)
 
     async def run(self, task: ImageRequest, request: Request) -> Done:
@@ -75,7 +75,7 @@ class Server:
             HttpError: what went wrong, as a client may see it.
             ClientDisconnect: nobody is there any more.
         """
-        work = asyncio.get_running_loop().run_in_executor(self.host.pool, self.host.run, task)
+        work = asyncio.get_running_loop().run_in_executor(self.pool.executor, self.pool.run, task)
         try:
             while not (await asyncio.wait({work}, timeout=_WATCH_SECONDS))[0]:
                 if await request.is_disconnected():

@@ -52,7 +52,7 @@ class Server(uvicorn.Server):
         """Whether to end."""
         if await super().on_tick(counter):
             return True
-        if self._address and self.app.state.server.host.models:
+        if self._address and self.app.state.server.pool.models:
             print(f"sr-tile: serving on {self._address}", file=sys.stderr, flush=True)
             self._address = ""
         if not self._since:
@@ -85,7 +85,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def build(
-    host: ModelPool, *, token: str | None = None, names: Collection[str] = (), patience: float = 60.0, **config: Any
+    pool: ModelPool, *, token: str | None = None, names: Collection[str] = (), patience: float = 60.0, **config: Any
 ) -> Server:
     """A server that is not running yet; the arguments are those of `serve`."""
     failed: list[BaseException] = []
@@ -95,7 +95,7 @@ def build(
         server.should_exit = True
 
     hosts = None if token else {*LOOPBACK, *(name.lower() for name in names)}
-    app = create_app(host, token=token, hosts=hosts, on_failure=fail)
+    app = create_app(pool, token=token, hosts=hosts, on_failure=fail)
     settings = uvicorn.Config(
         app,
         http="h11",
@@ -108,14 +108,14 @@ def build(
     )
     settings.load()
     settings.http_protocol_class = with_idle_timeout(  # type: ignore[assignment]  # called, never subclassed
-        settings.http_protocol_class, host.limits.idle_seconds
+        settings.http_protocol_class, pool.limits.idle_seconds
     )
     server = Server(settings, app, patience, failed)
     return server
 
 
 def serve(
-    host: ModelPool,
+    pool: ModelPool,
     address: tuple[str, int],
     *,
     token: str | None = None,
@@ -126,7 +126,7 @@ def serve(
     """Serve until a signal comes, then finish what is under way.
 
     Args:
-        host: the models, not started yet.
+        pool: the models, not started yet.
         address: where to listen; port 0 is any that is free.
         token: that clients must show; needed where others than this machine can connect.
         names: under which the server answers, beside those of this machine; with a token it answers to any.
@@ -142,7 +142,7 @@ def serve(
             f"--host {address[0]} lets other machines in; set a token in SR_TILE_TOKEN (--token), or serve on 127.0.0.1"
         )
     allow_only_known_formats()
-    server = build(host, token=token, names=names, patience=patience, **config)
+    server = build(pool, token=token, names=names, patience=patience, **config)
     with listen(*address) as listener:
         server.run(sockets=[listener])
     if server.failed:

@@ -223,7 +223,7 @@ def test_models_that_cannot_be_loaded_leave_it_unready(tmp_path):
 
 def test_a_server_without_a_device_is_not_ready_until_one_is_there_again(client, monkeypatch):
     server = client()
-    (model,) = server.app.state.server.host.models.values()
+    (model,) = server.app.state.server.pool.models.values()
     (slot,) = {id(slot): slot for slot in model.shared._runner.threads}.values()
     slot.lose(DeviceError("toy: fell off the bus"))
     assert is_refusal(server.get("/readyz"), 503, "no_device")

@@ -27,12 +27,12 @@ def test_as_many_tiles_are_announced_as_are_done(channels, scale, alpha, tmp_pat
     announced = []
     image = request(tmp_path, channels, alpha=alpha)
     image.on_tile = lambda: announced.append(image.tiles)
-    host = pool(ToyEngine(ModelSpec("toy", scale=scale, multiple=1)))
-    host.start()
+    models = pool(ToyEngine(ModelSpec("toy", scale=scale, multiple=1)))
+    models.start()
     try:
-        host.run(image)
+        models.run(image)
     finally:
-        host.stop()
+        models.stop()
     # Bicubic interpolation needs two pixels around each tile.
     expected = 121 if channels in (2, 4) and alpha == "bicubic" and scale > 1 else 100
     assert announced == [expected] * expected
@@ -41,10 +41,10 @@ def test_as_many_tiles_are_announced_as_are_done(channels, scale, alpha, tmp_pat
 
 def test_an_image_that_starts_again_with_smaller_tiles_announces_those(tmp_path):
     image = request(tmp_path, 3)
-    host = pool(ToyEngine(fails=lambda call, shape: max(shape[2:]) > 32))
-    host.start()
+    models = pool(ToyEngine(fails=lambda call, shape: max(shape[2:]) > 32))
+    models.start()
     try:
-        host.run(image)
+        models.run(image)
     finally:
-        host.stop()
+        models.stop()
     assert image.tiles == image.tiles_done == 400

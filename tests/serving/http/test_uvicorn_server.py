@@ -201,7 +201,7 @@ def test_a_client_that_goes_away_leaves_nothing(live):
     engine.block()
     with connect(server.port, upload("/v1/enhance", len(content)) + content):
         assert engine.entered.wait(30)
-    (shared,) = (model.shared for model in server.state.host.models.values())
+    (shared,) = (model.shared for model in server.state.pool.models.values())
     assert until(lambda: shared.clients == 0)  # before the engine is free again
     calls = len(engine.shapes)
     engine.open.set()
