@@ -146,6 +146,11 @@ def one_line(error: Exception, most: int = 300) -> str:
     return f"{text[:head]}...{text[head - most :]}"
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what a library's error says, or its kind where it says nothing."""
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0][:200])
+
+
 def unexpected(error: BaseException) -> str:
     """What to say of an error that is not ours: the machine's, or a defect, which is to be reported.
 

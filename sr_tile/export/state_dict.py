@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sr_tile.errors import ModelLoadError
+from sr_tile.errors import ModelLoadError, first_line
 from sr_tile.export.graph_writer import Array
 
 log = logging.getLogger("sr_tile")
@@ -67,7 +67,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Any]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
-        raise ModelLoadError(f"checkpoint {path}: not a complete safetensors file ({_first_line(error)})") from None
+        raise ModelLoadError(f"checkpoint {path}: not a complete safetensors file ({first_line(error)})") from None
 
 
 def _read_pickle(path: Path) -> object:
@@ -88,13 +88,13 @@ def _read_pickle(path: Path) -> object:
             f"checkpoint {path}: not a complete Torch checkpoint: it ends after {path.stat().st_size} bytes"
         ) from None
     except pickle.UnpicklingError as error:
-        reason = _first_line(error)
+        reason = first_line(error)
         if "Unsupported" in str(error) or "GLOBAL" in str(error):
             reason = "it contains code or objects beyond plain weights, which sr-tile never runs"
         raise ModelLoadError(f"checkpoint {path}: refused: {reason}") from None
     except Exception as error:  # torch raises whatever a broken file makes it stumble over
         raise ModelLoadError(
-            f"checkpoint {path}: not a complete Torch checkpoint ({type(error).__name__}: {_first_line(error)})"
+            f"checkpoint {path}: not a complete Torch checkpoint ({type(error).__name__}: {first_line(error)})"
         ) from None
 
 
@@ -107,7 +107,7 @@ def _refuse_inflating(path: Path) -> None:
             unpacked = sum(entry.file_size for entry in archive.infolist())
             names = [name.partition("/")[2] for name in archive.namelist()]
     except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise ModelLoadError(f"checkpoint {path}: broken archive ({_first_line(error)})") from None
+        raise ModelLoadError(f"checkpoint {path}: broken archive ({first_line(error)})") from None
     if "constants.pkl" in names or any(name.startswith("code/") for name in names):
         raise ModelLoadError(
             f"checkpoint {path}: is a TorchScript archive, a program in place of weights; save its weights with "
@@ -168,7 +168,3 @@ def _as_arrays(path: Path, content: object) -> dict[str, Array]:
     if ignored:
         log.info("checkpoint %s: no weights, so left out: %s", path, ", ".join(ignored))
     return result
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -16,6 +16,7 @@ import logging
 from dataclasses import replace
 
 from sr_tile.errors import GeometryError
+from sr_tile.models.receptive_field import HALF_STEP
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner.plan import Plan
 from sr_tile.planner.settings import Settings
@@ -24,7 +25,6 @@ log = logging.getLogger("sr_tile")
 
 DEFAULT_TILE = 256
 SIDES = (256, 384, 512, 768, 1024, 1536)  # few, so that slightly less free memory seldom changes the choice
-HALF_STEP = 0.5 / 255
 
 
 def plan_tiles(spec: ModelSpec, settings: Settings) -> Plan:

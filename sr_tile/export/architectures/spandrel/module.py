@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  (its usual name)
 from torch import Tensor, nn
 
-from sr_tile.errors import ModelLoadError
+from sr_tile.errors import ModelLoadError, first_line
 from sr_tile.export.architectures.network import Network, State
 from sr_tile.export.architectures.torch_reference import compute
 
@@ -59,8 +59,9 @@ def load_module(state: State) -> Network:
     try:
         found: Any = spandrel.ModelLoader(device="cpu").load_from_state_dict(tensors)
     except Exception as error:  # spandrel's detectors raise what they stumble over
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:160]
-        raise ModelLoadError(f"the checkpoint's architecture is not known to sr-tile or spandrel ({reason})") from None
+        raise ModelLoadError(
+            f"the checkpoint's architecture is not known to sr-tile or spandrel ({first_line(error)})"
+        ) from None
     if not isinstance(found, spandrel.ImageModelDescriptor) or found.input_channels != found.output_channels:
         raise ModelLoadError(f"{found.architecture.name} does not map one picture to one picture of equal channels")
     _free_windows(found.model)
