@@ -111,11 +111,11 @@ def settings_of(tile_size: str, overlap: str, halo: str, batch_size: str, mem_li
     from sr_tile.planner import Settings
     from sr_tile.system import memory
 
-    wish: Any = {
+    values: Any = {
         name: as_number(value) for name, value in (("tile", tile_size), ("overlap", overlap), ("batch", batch_size))
     }
     return Settings(
-        **wish,
+        **values,
         halo=None if halo == "auto" else int(halo),
         mem_limit=memory.parse_size(mem_limit) if mem_limit else None,
     )

@@ -19,6 +19,7 @@ from sr_tile.models.spec import ModelSpec
 from sr_tile.models.synthetic_images import scenes
 from sr_tile.system.cache import cache_folder, measured_file, recall, remember
 from sr_tile.system.cpu import allowed_threads, processor_name
+from sr_tile.tiling.grid import round_up
 from sr_tile.types import Array, Float32
 
 log = logging.getLogger("sr_tile")
@@ -109,7 +110,7 @@ def agrees(engine: Engine, samples_chw: Sequence[np.ndarray]) -> bool:
 
 def _side(spec: ModelSpec) -> int:
     multiple = spec.multiple or 1
-    return -(-max(SAMPLE, spec.smallest) // multiple) * multiple
+    return round_up(max(SAMPLE, spec.smallest), multiple)
 
 
 def built_in_pictures(spec: ModelSpec) -> list[np.ndarray]:

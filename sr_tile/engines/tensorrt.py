@@ -10,6 +10,7 @@ from pathlib import Path
 from sr_tile.models.onnx_files import tensors
 from sr_tile.models.spec import ModelSpec
 from sr_tile.system.cache import cache_folder
+from sr_tile.tiling.grid import round_up
 
 log = logging.getLogger("sr_tile")
 
@@ -75,7 +76,7 @@ def profile(name: str, spec: ModelSpec, batch: int, tile: tuple[int, int]) -> di
     """
     least = max(SMALLEST, spec.smallest)
     multiple = spec.multiple or 1
-    sides = (min(side, -(-least // multiple) * multiple) for side in tile)
+    sides = (min(side, round_up(least, multiple)) for side in tile)
     small = "x".join(str(size) for size in (spec.fixed_batch or 1, spec.channels, *sides))
     large = "x".join(str(size) for size in (batch, spec.channels, *tile))
     shapes = {"min": small, "opt": large, "max": large}

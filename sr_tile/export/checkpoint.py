@@ -24,6 +24,7 @@ from sr_tile.models.receptive_field import Picture, Run, measure, natural_like
 from sr_tile.models.spec import METADATA_KEY, ModelSpec
 from sr_tile.system.atomic_file import atomic_write
 from sr_tile.system.hashes import sha256_of
+from sr_tile.tiling.grid import round_up
 
 TOLERANCE = 1e-5
 OPSETS = range(18, 21)
@@ -162,7 +163,7 @@ def _session(path: Path) -> Run:
 def _describe(network: Network, run: Run) -> dict[str, Any]:
     """What is measured on the graph, and what is known of the network."""
     if not network.is_multiple_known:
-        size = -(-CANVAS // network.multiple) * network.multiple
+        size = round_up(CANVAS, network.multiple)
         found = phase(run, network.channels, network.scale, 1, (size, size))
         network = replace(network, multiple=math.lcm(found, network.multiple))
     locality = measure(run, network.channels, network.scale, network.multiple)

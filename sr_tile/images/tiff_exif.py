@@ -20,6 +20,7 @@ import numpy as np
 
 from sr_tile.images.formats import ImageInfo
 from sr_tile.images.tiff_directory import ODD, Layout, bytes_at, entries_at, read_header
+from sr_tile.tiling.grid import round_up
 
 log = logging.getLogger("sr_tile")
 
@@ -89,7 +90,7 @@ def append_exif(descriptor: int, info: ImageInfo) -> None:
             if layout.order != "<":
                 raise ValueError("it is big-endian")
             own = entries_at(file, position, layout)
-            at = -(-file.seek(0, os.SEEK_END) // 8) * 8
+            at = round_up(file.seek(0, os.SEEK_END), 8)
             block = _pack(directory, at, layout, own)
             pointer = layout.offset.pack(at)
             if not layout.big and at + len(block) >= 2**32:

@@ -27,6 +27,7 @@ from sr_tile.images.tiff_directory import (
     whole_numbers,
 )
 from sr_tile.images.virtual_file import Piece
+from sr_tile.tiling.grid import round_up
 
 _ASCII, _SHORT, _LONG, _LONG8 = 2, 3, 4, 16
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 259, 262, 274
@@ -278,7 +279,7 @@ class _Directory:
     def _pieces(self, directory: list[tuple[int, int, list[int] | bytes, int]]) -> Iterator[Piece]:
         layout = self._layout
         head = bytearray(bytes_at(self._file, 0, 2 * layout.offset.size))
-        at = -(-self._size // 16) * 16
+        at = round_up(self._size, 16)
         body_at = at + layout.count.size + len(directory) * layout.entry.size + layout.offset.size
         body, table = io.BytesIO(), b""
         for tag, kind, value, count in directory:

@@ -16,6 +16,7 @@ from sr_tile.models.receptive_field import HALF_STEP, Picture, Run, measure, nat
 from sr_tile.models.spec import ModelSpec
 from sr_tile.system.cache import cache_folder, measured_file, recall, remember
 from sr_tile.system.hashes import sha256_of
+from sr_tile.tiling.grid import round_up
 from sr_tile.tiling.padding import Padding, pad
 
 STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 20, 24, 28, 32, 36, 40, 48, 56, 60, 64, 80, 96, 112, 128)
@@ -48,7 +49,7 @@ def probe(run: Run, spec: ModelSpec, channels: Iterable[int]) -> ModelSpec:
     if spec.value_range == _RANGES[0]:
         spec = replace(spec, value_range=_range(run, spec, step))
     unit = in_unit_range(run, spec.value_range)
-    side = -(-max(CANVAS, spec.smallest) // step) * step
+    side = round_up(max(CANVAS, spec.smallest), step)
     spec = replace(spec, multiple=phase(unit, spec.channels, spec.scale or 1, step, spec.fixed_tile or (side, side)))
     if spec.fixed_tile:
         return spec
@@ -133,7 +134,7 @@ def padding(run: Run, spec: ModelSpec, step: int = 1) -> Padding:
     multiple, scale = spec.multiple or 1, spec.scale or 1
     if multiple == step:
         return "replicate"  # the graph takes whole cells only: ours to choose
-    whole = -(-max(_SMALL, 2 * spec.smallest) // multiple) * multiple
+    whole = round_up(max(_SMALL, 2 * spec.smallest), multiple)
     height, width = whole + step, whole + multiple - step
     picture = natural_like(1, spec.channels, height, width)
     expected = run(picture)
@@ -212,7 +213,7 @@ def _smallest(run: Run, spec: ModelSpec, step: int) -> int:
 def _range(run: Run, spec: ModelSpec, step: int) -> tuple[float, float]:
     """The range of values in which the network gives its picture back: by far better in 0-255, or else 0-1."""
     scale = spec.scale or 1
-    side = -(-max(_SMALL, spec.smallest) // step) * step
+    side = round_up(max(_SMALL, spec.smallest), step)
     picture = natural_like(1, spec.channels, *(spec.fixed_tile or (side, side)))
     errors = []
     for value_range in _RANGES:

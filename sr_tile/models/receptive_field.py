@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from sr_tile.tiling.grid import round_up
+
 Picture = NDArray[np.float32]
 Run = Callable[[Picture], Picture]
 
@@ -53,7 +55,7 @@ def measure(run: Run, channels: int, scale: int, multiple: int, canvas: int = CA
         multiple: tiles start and end at multiples of it.
         canvas: side of the picture.
     """
-    side = -(-canvas // multiple) * multiple
+    side = round_up(canvas, multiple)
     picture = natural_like(1, channels, side, side)
     whole = run(picture)
     changed = picture.copy()
@@ -66,7 +68,7 @@ def measure(run: Run, channels: int, scale: int, multiple: int, canvas: int = CA
     left = np.maximum.accumulate(columns[::-1])[::-1]
     enough = np.flatnonzero(left < HALF_STEP)
     halo = int(enough[0]) if enough.size else min(radius, side // 4)
-    halo = min(-(-halo // multiple) * multiple, cut)
+    halo = min(round_up(halo, multiple), cut)
     return Locality(None if unbounded else 2 * reach + 1, halo, float(left[min(halo, cut - 1)]))
 
 

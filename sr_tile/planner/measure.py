@@ -16,6 +16,7 @@ from sr_tile.errors import DeviceError, OutOfMemoryError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner.costs import Costs, Point
 from sr_tile.system.cache import cache_folder, measured_file, recall, remember
+from sr_tile.tiling.grid import round_up
 
 log = logging.getLogger("sr_tile")
 
@@ -43,7 +44,7 @@ def shapes_to_measure(engine: Engine, largest: tuple[int, int]) -> list[Shape]:
     multiple = spec.multiple or 1
     shapes: dict[Shape, None] = {}
     for rows, side in SHAPES["cpu" if engine.uses_host_memory else "gpu"]:
-        height, width = (min(-(-side // multiple) * multiple, most) for most in largest)
+        height, width = (min(round_up(side, multiple), most) for most in largest)
         rows = spec.fixed_batch or max(1, round(rows * side * side / (height * width)))
         shapes[rows, height, width] = None
     return list(shapes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from sr_tile.errors import OutOfMemoryError
 from sr_tile.planner.costs import Costs
 from sr_tile.system import memory
-from sr_tile.tiling.grid import Axis, TileGrid, ending_tile, equalised_tile
+from sr_tile.tiling.grid import Axis, TileGrid, ending_tile, equalised_tile, round_up
 from sr_tile.tiling.padding import Padding
 
 SMALLEST_TILE = 32
@@ -75,7 +75,7 @@ class Plan:
         return good[0] if good[0] is grids[0] else min(good, key=lambda grid: (math.prod(grid.tile), grid.tile))
 
     def _axis(self, length: int, tile: int) -> Axis:
-        least = -(-self.smallest // self.multiple) * self.multiple
+        least = round_up(self.smallest, self.multiple)
         if self.fitted and length <= least:
             tile = least
         elif self.fitted:
@@ -84,7 +84,7 @@ class Plan:
             if self.equalised:
                 tile = max(equalised_tile(length, tile, self.overlap, self.multiple), min(tile, least))
             else:
-                tile = min(tile, -(-length // self.multiple) * self.multiple)
+                tile = min(tile, round_up(length, self.multiple))
         return Axis(length, tile, self.overlap, self.halo, self.multiple)
 
     def grid_for(self, height: int, width: int, channels: int, scale: int) -> TileGrid:

@@ -20,6 +20,7 @@ from sr_tile.models.receptive_field import HALF_STEP
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner.plan import Plan
 from sr_tile.planner.settings import Settings
+from sr_tile.tiling.grid import round_up
 
 log = logging.getLogger("sr_tile")
 
@@ -79,13 +80,13 @@ def _tile(spec: ModelSpec, settings: Settings, multiple: int) -> tuple[int, int]
                 "model %s takes tiles of %d x %d only; --tile-size %s is ignored", spec.name, *tile, settings.tile
             )
     elif settings.tile == "auto":
-        side = -(-max(spec.tile or DEFAULT_TILE, spec.smallest) // multiple) * multiple
+        side = round_up(max(spec.tile or DEFAULT_TILE, spec.smallest), multiple)
         tile = (side, side)
     else:
         if settings.tile % multiple:
             raise GeometryError(
                 f"tile size {settings.tile} is no multiple of {multiple}, which model {spec.name} needs; "
-                f"use {max(1, settings.tile // multiple) * multiple} or {-(-settings.tile // multiple) * multiple}"
+                f"use {max(1, settings.tile // multiple) * multiple} or {round_up(settings.tile, multiple)}"
             )
         if settings.tile < spec.smallest:
             raise GeometryError(
@@ -101,7 +102,7 @@ def _sides(spec: ModelSpec, plan: Plan) -> tuple[int, ...]:
         return ()
     # Where the halo covers all that the model looks at, smaller tiles than recommended give the same picture.
     settled = spec.halo is not None and plan.halo >= spec.halo
-    rounded = {-(-side // plan.multiple) * plan.multiple for side in SIDES}
+    rounded = {round_up(side, plan.multiple) for side in SIDES}
     sides = {side for side in rounded if side > plan.tile[0] or (settled and side >= 4 * plan.overlap)}
     return tuple(sorted({*sides, plan.tile[0]}))
 

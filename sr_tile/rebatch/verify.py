@@ -7,6 +7,7 @@ import numpy as np
 from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.errors import ModelError
 from sr_tile.models.spec import ModelSpec
+from sr_tile.tiling.grid import round_up
 
 _CENTRE = 1e-2
 
@@ -44,7 +45,7 @@ def other_sizes(original: OnnxEngine, new: OnnxEngine, runs: list[str]) -> list[
     multiple = new.spec.multiple or 1
     notes = []
     for extra in (1, 2):
-        margin = extra * -(-16 // multiple) * multiple
+        margin = extra * round_up(16, multiple)
         large = (size[0] + 2 * margin, size[1] + 2 * extra * margin)
         batch = next(_pictures(new.spec, new.spec.fixed_batch or 3, large))
         result = new.run(batch)
@@ -80,7 +81,7 @@ def _pictures(spec: ModelSpec, rows: int, size: Size) -> Iterator[np.ndarray]:
 
 def _sizes(spec: ModelSpec) -> list[Size]:
     multiple = spec.multiple or 1
-    side = -(-64 // multiple) * multiple
+    side = round_up(64, multiple)
     return [(side, side), (side + multiple, side + 3 * multiple)]
 
 

@@ -28,6 +28,11 @@ from functools import cached_property
 from sr_tile.errors import GeometryError
 
 
+def round_up(value: int, multiple: int) -> int:
+    """The least multiple that is not below the value."""
+    return -(-value // multiple) * multiple
+
+
 @dataclass(frozen=True)
 class Region:
     """A rectangle of pixels: top-left corner and size.
@@ -218,7 +223,7 @@ def equalised_tile(length: int, tile: int, overlap: int, multiple: int = 1) -> i
     473
     """
     if length <= tile:
-        return min(tile, -(-length // multiple) * multiple)
+        return min(tile, round_up(length, multiple))
     count = len(Axis(length, tile, overlap, 0, multiple).starts)
     smallest = -(-(length + (count - 1) * overlap) // count)
     for candidate in range(smallest + (tile - smallest) % multiple, tile, multiple):

@@ -9,6 +9,7 @@ from sr_tile.errors import ArgumentError, ImageError
 from sr_tile.images import READABLE_SUFFIXES
 from sr_tile.models.spec import ModelSpec
 from sr_tile.models.synthetic_images import scenes
+from sr_tile.tiling.grid import round_up
 
 _SIDE = 128
 _CALIBRATION, _JUDGEMENT = 15, 10
@@ -42,7 +43,7 @@ def pictures_for(spec: ModelSpec, folder: Path | None) -> tuple[Pictures, Pictur
         ImageError: an image cannot be read.
     """
     scale = spec.scale or 1
-    height, width = spec.fixed_tile or (_round_up(_SIDE, spec.multiple or 1),) * 2
+    height, width = spec.fixed_tile or (round_up(_SIDE, spec.multiple or 1),) * 2
     if folder is None:
         side = max(height, width) * scale
         drawn = [scenes(_CALIBRATION, side, 0), scenes(_JUDGEMENT, side, 1)]
@@ -63,10 +64,6 @@ def _noisy(picture: np.ndarray, index: int) -> np.ndarray:
     sigma = (0, 10, 25, 50)[index % 4] / np.float32(255)
     noise = np.random.default_rng(index).standard_normal(picture.shape, np.float32)
     return (picture + sigma * noise).clip(0, 1)
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple
 
 
 def _as_inputs(pictures: list[np.ndarray], spec: ModelSpec, size: tuple[int, int]) -> Pictures:

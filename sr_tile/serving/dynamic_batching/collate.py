@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sr_tile.errors import ArgumentError, ModelOutputError
+from sr_tile.tiling.grid import round_up
 
 Request = tuple[Any, ...]
 
@@ -164,7 +165,7 @@ class BucketBatcher(PadBatcher):
         return tuple(self._padded(array))
 
     def _padded(self, array: np.ndarray) -> list[int]:
-        return [-(-array.shape[axis] // self.step) * self.step for axis in self.axes]
+        return [round_up(array.shape[axis], self.step) for axis in self.axes]
 
 
 class ListBatcher:

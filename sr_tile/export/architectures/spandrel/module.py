@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from sr_tile.errors import ModelLoadError, first_line
 from sr_tile.export.architectures.network import Network, State
 from sr_tile.export.architectures.torch_reference import compute
+from sr_tile.tiling.grid import round_up
 
 _LIBRARY = torch.library.Library("torchvision", "FRAGMENT")  # what it declares lasts as long as it does
 
@@ -118,7 +119,7 @@ def _join_windows(windows: Tensor, side: int, height: Any, width: Any) -> Tensor
 def _trace(network: nn.Module, channels: int, multiple: int, opset: int) -> onnx.ModelProto:
     """Tracing keeps every size dynamic as long as no size becomes a Python number; verification finds where one did."""
     buffer = io.BytesIO()
-    side = -(-48 // multiple) * multiple
+    side = round_up(48, multiple)
     axes = {0: "batch", 2: "height", 3: "width"}
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
