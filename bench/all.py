@@ -2,11 +2,11 @@
 
     python bench/all.py [--quick] [PART ...]
 
-Parts: redundancy, startup, cells, x2 and nafnet (the races of peers/), encode, folder, large; all where none is named.
-Parts that were measured before and are not named stay in RESULTS.md as they are.
+Parts: redundancy, startup, cells, x2, denoise, nafnet and scunet (the races of peers/), encode, folder, large; all where
+none is named. Parts that were measured before and are not named stay in RESULTS.md as they are.
 
-`--quick` takes smaller pictures and fewer rounds, 20 minutes in all on two cores. Needs the extras `bench` and `export`
-and MONAI (`pip install --no-deps monai`).
+`--quick` takes smaller pictures and fewer rounds, 20 minutes in all on two cores. Needs the extras `bench`, `export` and
+`test`, MONAI and pnnx (`pip install --no-deps monai pnnx`).
 """
 
 import argparse

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from common import markdown, yes_no
 
-from sr_tile import Enhancer, zoo
+from sr_tile import Enhancer
+from sr_tile.models import zoo
 
 SIZES = {
     "0.3 MP, 480 x 640": (480, 640),

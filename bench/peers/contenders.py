@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from peers.networks import SCALES, in_torch
+from peers.networks import SCALES, in_ncnn, in_torch
 
 TILE, OVERLAP = 256, 64
 WORK = 12_000_000  # pixels of the picture that all figures are for
@@ -20,11 +20,11 @@ Contender = Callable[[np.ndarray], np.ndarray]
 Call = Callable[[np.ndarray], np.ndarray]
 
 
-def ours(name: str, path: Path, size: tuple[int, int]) -> Contender:
-    """The `Enhancer` as it comes, with nothing set; warmed up at the shape of the picture to come."""
+def ours(name: str, path: Path, size: tuple[int, int], precision: str = "auto") -> Contender:
+    """The `Enhancer` as it comes, or in a precision; warmed up at the shape of the picture to come."""
     from sr_tile import Enhancer
 
-    enhancer = Enhancer(path, expected_pixels=WORK)  # the command line says it of the full picture
+    enhancer = Enhancer(path, precision=precision, expected_pixels=WORK)  # the command says it of the full picture
     enhancer.warm_up("random", size)
     return enhancer.enhance
 
@@ -34,9 +34,14 @@ def loop(name: str, path: Path, size: tuple[int, int]) -> Contender:
     return functools.partial(_loop, _session(path), SCALES[name])
 
 
-def pytorch(name: str, path: Path, size: tuple[int, int]) -> Contender:
-    """The same loop around the network in PyTorch."""
-    return functools.partial(_loop, in_torch(name, path), SCALES[name])
+def pytorch(name: str, path: Path, size: tuple[int, int], fewer: bool = False) -> Contender:
+    """The same loop around the network in PyTorch, in float32 or by its autocast to bfloat16; channels last in both."""
+    return functools.partial(_loop, in_torch(name, path, fewer), SCALES[name])
+
+
+def ncnn(name: str, path: Path, size: tuple[int, int], fewer: bool = False) -> Contender:
+    """The same loop around ncnn, in float32 (Winograd's convolutions) or storing bfloat16."""
+    return functools.partial(_loop, in_ncnn(name, path, TILE, fewer), SCALES[name])
 
 
 def whole(name: str, path: Path, size: tuple[int, int]) -> Contender:
@@ -67,11 +72,16 @@ def monai(name: str, path: Path, size: tuple[int, int], batch: int) -> Contender
 
 CONTENDERS: dict[str, Callable[[str, Path, tuple[int, int]], Contender]] = {
     "sr-tile": ours,
+    "sr-tile, fp32": functools.partial(ours, precision="fp32"),
+    "sr-tile, bf16": functools.partial(ours, precision="bf16"),
+    "sr-tile, int8": functools.partial(ours, precision="int8"),
     "plain loop": loop,
     "MONAI, batch 1": functools.partial(monai, batch=1),
     "MONAI, batch 4": functools.partial(monai, batch=4),
-    "MONAI, batch 8": functools.partial(monai, batch=8),
     "PyTorch loop": pytorch,
+    "PyTorch loop, bf16": functools.partial(pytorch, fewer=True),
+    "ncnn loop": ncnn,
+    "ncnn loop, bf16": functools.partial(ncnn, fewer=True),
     "whole image": whole,
 }
 
