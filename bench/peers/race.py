@@ -26,7 +26,7 @@ TITLES = {
     "scunet": "SCUNet, random weights",
 }
 # Megapixels of the picture; times are scaled by the exact number of tiles. The rest takes all 12 in a full run.
-QUICK = {"x2": 1.0, "denoise": 1.5, "nafnet": 0.6, "scunet": 0.2}
+QUICK = {"x2": 0.7, "denoise": 1.0, "nafnet": 0.4, "scunet": 0.15}
 SLOW = {  # in any run
     **{("nafnet", name): 0.2 for name in ("PyTorch loop", "PyTorch loop, bf16", "ncnn loop", "ncnn loop, bf16")},
     **{("scunet", name): 0.065 for name in ("PyTorch loop", "PyTorch loop, bf16")},  # one tile
