@@ -8,7 +8,7 @@ from support.toys import conv_model
 
 @pytest.mark.slow
 def test_the_gpu_benchmark_compares_every_way_with_the_cpu(tmp_path, monkeypatch, capsys):
-    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "bench"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "bench"))
     import gpu
 
     model = conv_model(tmp_path / "m.onnx", metadata='{"scale": 2, "multiple": 1, "halo": 3, "tile": 64}')
