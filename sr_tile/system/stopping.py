@@ -29,6 +29,7 @@ _YOUNG_SECONDS = 5.0  # a folder is made first and locked then
 
 _unfinished: set[Path] = set()
 _making = threading.Lock()  # held while something unfinished comes into being: none does once the process ends
+_ending = threading.Lock()
 _state = {"unwinding": 0, "received": 0}
 
 
@@ -124,6 +125,9 @@ def _remove_abandoned(prefix: str, parent: Path) -> None:
 def end() -> None:
     """End the process as the signal that came asks for, after one line."""
     number = _state["received"]
+    if not _ending.acquire(blocking=False):  # another thread is about it, and has said so
+        time.sleep(GRACE)
+        os._exit(128 + number)
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     with contextlib.suppress(OSError):

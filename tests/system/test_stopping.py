@@ -88,6 +88,19 @@ def test_a_signal_at_any_moment_of_a_command(tmp_path, number):
         assert [path for folder in folders for path in folder.glob(".*")] == []
 
 
+def test_threads_that_end_the_process_together_say_so_once():
+    code = """
+import threading, time
+from sr_tile.system import stopping
+stopping._state["received"] = 2
+stopping._remove_unfinished = lambda: time.sleep(0.5)
+threading.Thread(target=stopping.end).start()
+stopping.end()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (130, "sr-tile: stopped by SIGINT\n")
+
+
 def test_a_temporary_folder_goes_with_its_block(tmp_path):
     with stopping.temporary_folder("x-", tmp_path) as folder:
         (folder / "a").write_text("b")
