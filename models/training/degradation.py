@@ -32,6 +32,7 @@ class Mixture:
         clean: share of pictures that are only reduced.
         blur: share that is blurred, and `blur_sigma` the largest sigma, in pixels of the large picture.
         noise: share with noise, and `noise_sigma` its largest standard deviation, of 255.
+        weakness: 1 draws all deviations alike, more than 1 small ones more often.
         white: of the noisy ones, the share whose noise is white, Gaussian and independent of brightness.
         files: share that was compressed, as JPEG (`webp` of them as WebP); `twice` of the JPEG ones were so twice.
         quality: least and greatest quality.
@@ -42,6 +43,7 @@ class Mixture:
     blur_sigma: float = 2.0
     noise: float = 0.5
     noise_sigma: float = 15.0
+    weakness: float = 1.4
     white: float = 0.5
     files: float = 0.85
     webp: float = 0.08
@@ -53,9 +55,11 @@ CLEAN = Mixture(clean=1)
 MIXTURES = {
     "x2": CLEAN,
     "x4": CLEAN,
-    "photo-x2": Mixture(),
-    "photo-x4": Mixture(blur_sigma=3.0),
-    "denoise": Mixture(0.1, blur=0, noise=0.7, noise_sigma=50, files=0.55, twice=0.15, quality=(30, 97)),
+    "photo-x2": Mixture(0.2, blur=0.4),
+    "photo-x4": Mixture(0.2, blur=0.4, blur_sigma=3.0),
+    "denoise": Mixture(
+        0.08, blur=0, noise=0.72, noise_sigma=50, weakness=1, white=0.6, files=0.5, twice=0.15, quality=(30, 97)
+    ),
 }
 
 
@@ -112,7 +116,7 @@ def blotches(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> 
 
 def noisy(image_hwc: Floats, mixture: Mixture, rng: np.random.Generator) -> Floats:
     """Add white noise, or a camera's: of photons and of reading, gray or coloured, demosaiced, with blotches of colour."""
-    sigma = np.float32(mixture.noise_sigma * rng.random() ** 1.4)  # weak noise is more common
+    sigma = np.float32(mixture.noise_sigma * rng.random() ** mixture.weakness)
     noise = rng.standard_normal(image_hwc.shape, np.float32)
     if rng.random() < mixture.white:
         return image_hwc + noise * sigma

@@ -59,6 +59,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument(
         "--mse-from", type=float, default=2.0, help="share of the run after which the loss is log of MSE"
     )
+    parser.add_argument("--floor", type=float, default=1e-5, help="squared error that is good enough, for log of MSE")
     parser.add_argument("--luma", type=float, default=0.0, help="weight of the error of luma beside that of RGB")
     parser.add_argument("--ema", type=float, default=0.999)
     parser.add_argument("--bf16", action="store_true", help="bfloat16 autocast")
@@ -132,13 +133,17 @@ def learning_rate(options: argparse.Namespace, step: int, steps: int) -> float:
     return options.lr * warm * (0.0005 + 0.9995 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps))))
 
 
-def logarithmic(error: Tensor) -> Tensor:
+def logarithmic(error: Tensor, floor: float) -> Tensor:
     """Mean over the batch of the logarithm of each patch's squared error, as NAFNet's loss (Chen et al., ECCV 2022).
 
     What is measured is the mean of decibels: a clean patch counts as much as a wrecked one, while their squared errors
-    differ a thousandfold. Better than 50 dB is good enough.
+    differ a thousandfold.
+
+    Args:
+        error: (N, C, H, W), of range about [-1, 1].
+        floor: added to the squared errors: patches much better than that count little.
     """
-    return 0.02 * torch.log(error.square().mean(dim=(1, 2, 3)) + 1e-5).mean()
+    return 0.02 * torch.log(error.square().mean(dim=(1, 2, 3)) + floor).mean()
 
 
 class Trainer:
@@ -194,7 +199,7 @@ class Trainer:
             weights = torch.tensor((0.257, 0.504, 0.098), device=error.device).view(1, 3, 1, 1)
             error = torch.cat([error, options.luma * 3 * (error * weights).sum(dim=1, keepdim=True)], dim=1)
         squared = self.steps and self.step >= options.mse_from * self.steps
-        loss = logarithmic(error) if squared else error.abs().mean()
+        loss = logarithmic(error, options.floor) if squared else error.abs().mean()
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 0.5)
