@@ -1,50 +1,69 @@
-"""The README's picture: a rendered scene made small, enlarged by bicubic interpolation and by the bundled model.
+"""The pictures of the cards and of the README: photographs made small and damaged, enlarged by bicubic and by a model.
 
-Run it as `python bench/picture.py models/x2.png`.
+Run it as `python bench/picture.py photo-x2 models/photo-x2.png`. The photographs are those in scikit-image's package; every
+square is shown at 100 %: above by bicubic interpolation, below by the model.
 """
 
+import io
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
+from skimage import data
 
 from sr_tile.enhancer import Enhancer
 
-SIDE = 480
+SIDE = 184
+GAP = 6
 
 
-def scene(side: int, seed: int = 3) -> Image.Image:
-    """Discs over discs (dead leaves), thin lines, text: drawn four times larger and averaged down, so edges are smooth."""
-    rng = np.random.default_rng(seed)
-    large = 4 * side
-    image = Image.new("RGB", (large, large), (232, 226, 214))
-    draw = ImageDraw.Draw(image)
-    for radius in sorted(rng.uniform(0.01, 0.2, 160), reverse=True):
-        y, x = rng.uniform(0, 1, 2) * large
-        r = radius * large / 2
-        draw.ellipse((x - r, y - r, x + r, y + r), fill=tuple(int(v) for v in rng.integers(20, 245, 3)))
-    for step in range(24):
-        x = large * 0.55 + step * large * 0.018
-        draw.line((x, large * 0.06, x + large * 0.1, large * 0.45), fill=(20, 24, 40), width=2 + step // 2)
-    draw.rectangle((0, large * 0.62, large, large), fill=(250, 248, 240))
-    for line, size in enumerate((28, 22, 18, 14, 11)):
-        font = ImageFont.load_default(size=size * 4)
-        y = large * 0.63 + sum((28, 22, 18, 14, 11)[:line]) * 5.4
-        draw.text((large * 0.02, y), "Nothing shows how it was cut. 0123", fill=(24, 22, 20), font=font)
-    return image.resize((side, side), Image.Resampling.BOX)
+class Scene(NamedTuple):
+    """A square of a photograph, of the size of the result, and what is done to the small photograph."""
+
+    photograph: str
+    top: int
+    left: int
+    noise: float
+    quality: int
+
+
+SCENES = (
+    Scene("astronaut", 60, 130, 0, 75),  # a face
+    Scene("chelsea", 60, 100, 0, 50),  # fur, an eye
+    Scene("grass", 100, 100, 0, 90),  # foliage
+    Scene("page", 4, 20, 0, 75),  # text
+    Scene("rocket", 200, 270, 8, 75),  # night, noise
+)
+
+
+def small_photograph(scene: Scene, scale: int) -> Image.Image:
+    """The whole photograph, reduced by bicubic interpolation and damaged."""
+    pixels = getattr(data, scene.photograph)()
+    image = Image.fromarray(pixels).convert("RGB")
+    size = (image.width // scale, image.height // scale)
+    small = image.crop((0, 0, size[0] * scale, size[1] * scale)).resize(size, Image.Resampling.BICUBIC)
+    noise = np.random.default_rng(0).normal(0, scene.noise, (size[1], size[0], 3))
+    small = Image.fromarray((np.asarray(small) + noise).round().clip(0, 255).astype(np.uint8))
+    file = io.BytesIO()
+    small.save(file, "JPEG", quality=scene.quality)
+    return Image.open(file).convert("RGB")
 
 
 def main() -> None:
-    """Write the picture: bicubic on the left, the model on the right."""
-    small = scene(SIDE).resize((SIDE // 2, SIDE // 2), Image.Resampling.BICUBIC)
-    with Enhancer("x2") as enhancer:
-        after = enhancer.enhance(small)
-    before = small.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    both = Image.new("RGB", (2 * SIDE + 8, SIDE), "white")
-    both.paste(before, (0, 0))
-    both.paste(after, (SIDE + 8, 0))
-    both.save(Path(sys.argv[1]), optimize=True)
+    """Write the picture."""
+    model, target = sys.argv[1:]
+    both = Image.new("RGB", (len(SCENES) * (SIDE + GAP) - GAP, 2 * SIDE + GAP), "white")
+    with Enhancer(model) as enhancer:
+        scale = enhancer.scale
+        for column, scene in enumerate(SCENES):
+            small = small_photograph(scene, scale)
+            before = small.resize((small.width * scale, small.height * scale), Image.Resampling.BICUBIC)
+            for row, image in enumerate((before, Image.fromarray(enhancer.enhance(np.asarray(small))))):
+                square = image.crop((scene.left, scene.top, scene.left + SIDE, scene.top + SIDE))
+                both.paste(square, (column * (SIDE + GAP), row * (SIDE + GAP)))
+    both.save(Path(target), optimize=True)
 
 
 if __name__ == "__main__":

@@ -106,7 +106,7 @@ class Patches:
         self, photos: Path, task: str, scale: int, patch: int, seed: int, rendered_share: float = 0.03
     ) -> None:
         self.scale, self.patch, self.rendered_share = scale, patch, rendered_share
-        self.mixture, self.choice = MIXTURES[task], 5 if scale > 1 else 3
+        self.mixture, self.choice = MIXTURES[task], 5 if MIXTURES[task].clean == 1 else 2
         self.photographs = load_photographs(photos)
         self.rendered = Pictures.build(rendered_images(24, 720, seed))
 

@@ -1,9 +1,10 @@
 """Who does the images of `sr-tile enhance`: this process, a server, or Ray."""
 
 import os
+import sys
 from collections.abc import Generator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sr_tile.cli.enhance_options import EnhanceOptions
@@ -63,7 +64,8 @@ class LocalBackend:
         """See `Backend.run`."""
         from sr_tile.jobs.files import run_files
 
-        options = self._options
+        options, reason = _with_model(self._options, pairs)
+        self._options = options
         common: Any = {"existing": options.files.existing, "options": options.files.write_options}
         with ExitStack() as stack:
             job = _open_job(options, stack)
@@ -71,6 +73,8 @@ class LocalBackend:
             sizes = list(by_path.values())
             progress = stack.enter_context(Progress(work, options.report.quiet))
             self._enhancer = stack.enter_context(self._open(job, work or sum(h * w for h, w in sizes), progress))
+            if reason and not options.report.quiet:
+                print(f"sr-tile: {options.model.model}: {reason}; --model names another", file=sys.stderr)
             if job and job.plan:
                 self._enhancer.use_plan(job.plan)
             self._enhancer.warm_up(options.compute.warmup, sizes[0] if sizes else None)
@@ -200,6 +204,21 @@ def _select_here(options: EnhanceOptions) -> "Selection":
 def _repeatable(precision: str) -> str:
     """What is the same for an image on every machine, and for its second half."""
     return "fp32" if precision == "auto" else precision
+
+
+def _with_model(options: EnhanceOptions, pairs: "Sequence[FilePair]") -> tuple[EnhanceOptions, str | None]:
+    """With a model by name where none was named, and why it is this one."""
+    from sr_tile.jobs.default_model import choose_default
+    from sr_tile.models import zoo
+
+    if options.model.model is not None:
+        return options, None
+    if options.backend.job:  # images may be added, and what is done must not be done again with another model
+        name, reason = zoo.find(None, options.model.scale).stem, "the same for all images of a job"
+    else:
+        sources = [pair.source_path for pair in pairs if not pair.problem]
+        name, reason = choose_default(sources, options.model.scale)
+    return replace(options, model=replace(options.model, model=name)), reason
 
 
 def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None":

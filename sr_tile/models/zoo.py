@@ -8,6 +8,7 @@ from sr_tile.models.official import OFFICIAL, Official
 from sr_tile.system.cache import cache_folder
 
 __all__ = [
+    "CLEAN",
     "DEFAULT",
     "OFFICIAL",
     "OLD_NAMES",
@@ -21,7 +22,12 @@ __all__ = [
     "pulled_folder",
 ]
 
-DEFAULT = {2: "clean-x2", 4: "clean-x4"}
+DEFAULT = {2: "photo-x2", 4: "photo-x4"}
+"""Bundled models by scale, for pictures as they are."""
+
+CLEAN = {2: "clean-x2", 4: "clean-x4"}
+"""For pictures that were reduced and nothing else."""
+
 OLD_NAMES = {"x2": "clean-x2", "x4": "clean-x4"}
 """Names that bundled models had once, and are still known by."""
 

@@ -217,7 +217,7 @@ def test_unusable_models_are_one_clear_line_and_nothing_is_written(run, tmp_path
         (("enhance", "in.png"), 2, "one input and one output"),
         (("enhance", "in.png", "out.png", "--tile-size", "big"), 2, "neither a whole number nor"),
         (("enhance", "in.png", "out.png", "--batch-size", "0"), 1, "batch"),
-        (("enhance", "in.png", "out.png", "--overlap", "512", "--tile-size", "256"), 1, "at most 255"),
+        (("enhance", "in.png", "out.png", "--overlap", "512", "--tile-size", "256"), 1, "an overlap of at most"),
         (("enhance", "in.png", "out.png", "--device", "cuda"), 1, "device cuda"),
         (("enhance", "in.png", "out.png", "--device", "abacus"), 1, "choose one of"),
         (("enhance", "in.png", "out.png", "--mem-limit", "much"), 1, "2GiB"),
