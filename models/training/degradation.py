@@ -55,8 +55,8 @@ CLEAN = Mixture(clean=1)
 MIXTURES = {
     "x2": CLEAN,
     "x4": CLEAN,
-    "photo-x2": Mixture(0.12, blur=0.5, files=0.9),
-    "photo-x4": Mixture(0.12, blur=0.5, blur_sigma=3.0, files=0.9),
+    "photo-x2": Mixture(0.15, blur=0.3, files=0.9),
+    "photo-x4": Mixture(0.12, blur=0.4, blur_sigma=3.0, files=0.9),
     "denoise": Mixture(
         0.08, blur=0, noise=0.72, noise_sigma=50, weakness=1, white=0.6, files=0.5, twice=0.15, quality=(30, 97)
     ),
@@ -65,8 +65,8 @@ MIXTURES = {
 
 def blurred(image_hwc: Floats, largest: float, rng: np.random.Generator) -> Floats:
     """Blur by a Gaussian, in half of the cases one that is longer in some direction."""
-    first = rng.uniform(0.2, largest)
-    second = first if rng.random() < 0.5 else rng.uniform(0.2, largest)
+    first, second = 0.2 + (largest - 0.2) * rng.random(2) ** 1.4  # weak blur is more common
+    second = first if rng.random() < 0.5 else second
     turn = rng.uniform(0, np.pi)
     radius = int(np.ceil(3 * max(first, second)))
     y, x = np.mgrid[-radius : radius + 1, -radius : radius + 1].astype(np.float32)

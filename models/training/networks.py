@@ -202,9 +202,12 @@ class PhotoEnlarger(nn.Module):
             (N, 3, H * scale, W * scale), not clipped.
         """
         height, width = x.shape[-2:]
+        # To a multiple before anything else, as a tile is: both parts then see the same pixels beyond the border.
+        x = F.pad(x, (0, -width % self.multiple, 0, -height % self.multiple), mode="replicate")
         features = self.restorer.features(x)
-        damage = F.pixel_shuffle(self.restorer.tail(features).float(), 2)[..., :height, :width]
-        return self.enlarger(x - damage, x, F.pixel_shuffle(features, 2)[..., :height, :width])
+        damage = F.pixel_shuffle(self.restorer.tail(features).float(), 2)
+        large = self.enlarger(x - damage, x, F.pixel_shuffle(features, 2))
+        return large[..., : height * self.enlarger.scale, : width * self.enlarger.scale]
 
 
 def fold(network: nn.Module) -> nn.Module:
