@@ -75,7 +75,7 @@ class Pictures:
             patch = patch[:, :, rng.permutation(3)]
         elif kind < 0.3:
             patch = 255 - patch
-        elif kind < 0.36:
+        elif kind < 0.42:
             patch = gray(patch)
         return np.ascontiguousarray(patch)
 
@@ -105,7 +105,7 @@ class Patches:
     """
 
     def __init__(
-        self, photos: Path, task: str, scale: int, patch: int, seed: int, rendered_share: float = 0.03
+        self, photos: Path, task: str, scale: int, patch: int, seed: int, rendered_share: float = 0.05
     ) -> None:
         self.scale, self.patch, self.rendered_share = scale, patch, rendered_share
         self.mixture, self.choice = MIXTURES[task], 5 if scale > 1 else 3

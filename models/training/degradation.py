@@ -55,10 +55,10 @@ CLEAN = Mixture(clean=1)
 MIXTURES = {
     "x2": CLEAN,
     "x4": CLEAN,
-    "photo-x2": Mixture(0.15, blur=0.3, files=0.9),
-    "photo-x4": Mixture(0.12, blur=0.4, blur_sigma=3.0, files=0.9),
+    "photo-x2": Mixture(0.25, blur=0.3, files=0.9),
+    "photo-x4": Mixture(0.2, blur=0.4, blur_sigma=3.0, files=0.9),
     "denoise": Mixture(
-        0.08, blur=0, noise=0.72, noise_sigma=50, weakness=1, white=0.6, files=0.5, twice=0.15, quality=(30, 97)
+        0.15, blur=0, noise=0.72, noise_sigma=50, weakness=1, white=0.6, files=0.5, twice=0.15, quality=(30, 97)
     ),
 }
 
