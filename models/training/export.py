@@ -142,17 +142,18 @@ def arithmetic(network: nn.Module, edge: int = 128) -> int:
 def main() -> None:
     """Export, measure, write the metadata, and put the file in place."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("checkpoint", type=Path, help="ema.pt of a training run")
+    parser.add_argument("checkpoints", type=Path, nargs="+", help="ema.pt of a run, or of several: their mean is taken")
     parser.add_argument("target", type=Path, help="the ONNX file to write")
     parser.add_argument("--tile", type=int, default=512, help="recommended tile")
     parser.add_argument("--halo", type=int, help="recommended halo, where the whole reach of the network is too much")
     parser.add_argument("--training", default="", help="one line on how it was trained")
     options = parser.parse_args()
-    saved = torch.load(options.checkpoint, map_location="cpu", weights_only=True)
-    network = build_from(saved["config"])
-    network.load_state_dict(saved["ema"])
+    saved = [torch.load(path, map_location="cpu", weights_only=True) for path in options.checkpoints]
+    network = build_from(saved[0]["config"])
+    weights = {name: torch.stack([run["ema"][name] for run in saved]).mean(dim=0) for name in saved[0]["ema"]}
+    network.load_state_dict(weights)
     network = fold(network.eval())
-    scale = SCALES[saved["config"]["task"]]
+    scale = SCALES[saved[0]["config"]["task"]]
     aside = options.target.with_suffix(".tmp.onnx")
     write_onnx(network, aside)
     halo = options.halo
