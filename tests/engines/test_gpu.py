@@ -227,6 +227,8 @@ class Binding:
 
 
 class RunOptions:
+    terminate = False
+
     def add_run_config_entry(self, key, value):
         assert key == "gpu_graph_id"
         self.graph = value

@@ -66,4 +66,5 @@ def test_a_damaged_checkpoint_leaves_nothing_in_the_cache(tmp_path):
 
 
 def test_names_are_those_of_the_zoo():
-    assert find_model("x2") == find_model() == zoo.find("x2")
+    assert find_model("photo-x2") == find_model() == zoo.find("photo-x2")
+    assert find_model("x2") == find_model("clean-x2") == zoo.find("clean-x2")

@@ -75,7 +75,8 @@ def test_a_signal_at_any_moment_of_a_command(tmp_path, number):
     for index in range(30):
         write(tmp_path / "in" / f"{index}.png", noise(150, 150, 3))
     for delay in (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9, 1.2, 1.6, 2.2):
-        command = [sys.executable, "-m", "sr_tile", "enhance", "in", "out", "--device", "cpu", "--overwrite"]
+        options = ["--model", "x2", "--device", "cpu", "--overwrite"]
+        command = [sys.executable, "-m", "sr_tile", "enhance", "in", "out", *options]
         process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
         time.sleep(delay)
         process.send_signal(number)
