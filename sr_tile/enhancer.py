@@ -1,5 +1,6 @@
 """The public Python face: `Enhancer` restores or enlarges arrays, lists of arrays, and files."""
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -11,11 +12,13 @@ import numpy as np
 
 from sr_tile.engines.base import Engine, warm_up
 from sr_tile.engines.precision import LEAST_PSNR
-from sr_tile.errors import ArgumentError, DeviceError, OutOfMemoryError
+from sr_tile.errors import ArgumentError, DeviceError, OutOfMemoryError, SrTileError
 from sr_tile.export.find_model import open_model
-from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
+from sr_tile.images import ImageReader, ImageWriter, WriteOptions
 from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil
+from sr_tile.images.frames.open import PageRange, open_frame_writer, open_frames
 from sr_tile.models import zoo
+from sr_tile.pipeline.frame_files import FrameFile, each_file, failing_job
 from sr_tile.pipeline.job import ImageJob, Outcome, Stats
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Auto, Plan, Settings, make_plan
@@ -237,29 +240,36 @@ class Enhancer:
         return self._enhance_all(images, [f"images[{index}]" for index in range(len(images))])
 
     def enhance_file(
-        self, source: Path | str, target: Path | str, *, overwrite: bool = False, options: WriteOptions | None = None
+        self,
+        source: Path | str,
+        target: Path | str,
+        *,
+        overwrite: bool = False,
+        options: WriteOptions | None = None,
+        pages: PageRange | None = None,
     ) -> None:
-        """Enhance a file into another one; memory follows the image's width, not its size.
+        """Enhance a file into another one; memory follows the image's width, not its size nor the number of its pages.
 
         Args:
-            source: PNG, JPEG, TIFF, WebP or AVIF.
+            source: PNG, JPEG, TIFF, WebP or AVIF, of one picture or several.
             target: its suffix says the format.
             overwrite: replace an existing target.
             options: quality and compression of the target.
+            pages: which pages or frames of the source; None for all.
 
         Raises:
             ImageReadError: the source is missing, corrupt or truncated.
             ImageWriteError: the target exists, its folder has no room, or its format cannot hold the image.
         """
-        job = self.file_job(source, target, overwrite=overwrite, options=options)
-        for outcome in self.run([job]):
+        job = self.file_job(source, target, overwrite=overwrite, options=options, pages=pages)
+        for outcome in each_file(self.run, [job]):
             if outcome.error:
                 raise outcome.error
 
     def run(self, jobs: Iterable[ImageJob]) -> Iterator[Outcome]:
         """Do many jobs; outcomes come as they are ready, and a failed job never stops the others.
 
-        See `Pipeline.run`; `file_job` makes jobs.
+        See `Pipeline.run`; `image_job` makes jobs.
 
         Raises:
             DeviceError: this process was forked from the one in which the enhancer was made.
@@ -271,19 +281,38 @@ class Enhancer:
             )
         return self._pipeline.run(jobs)
 
-    @staticmethod
+    @classmethod
     def file_job(
+        cls,
+        source: Path | str,
+        target: Path | str,
+        *,
+        overwrite: bool = False,
+        options: WriteOptions | None = None,
+        pages: PageRange | None = None,
+    ) -> ImageJob | FrameFile:
+        """A file for `each_file`, as `enhance_file` does it: a job, or several where it holds several pictures."""
+        try:
+            reader = open_frames(Path(source), pages)
+        except SrTileError as error:
+            return failing_job(str(source), error)
+        if reader is None:
+            return cls.image_job(source, target, overwrite=overwrite, options=options)
+
+        return FrameFile(
+            str(source), reader, functools.partial(open_frame_writer, Path(target), reader, options, overwrite)
+        )
+
+    @staticmethod
+    def image_job(
         source: Path | str, target: Path | str, *, overwrite: bool = False, options: WriteOptions | None = None
     ) -> ImageJob:
-        """A job for `run`, as `enhance_file` does it."""
-
-        def open_sink(info: ImageInfo) -> ImageWriter:
-            writer = ImageWriter(target, info, options=options, overwrite=overwrite)
-            if writer.dtype != info.dtype:
-                log.warning("%s: the format holds 8 bits a channel; 16 are rounded. PNG and TIFF keep them", target)
-            return writer
-
-        return ImageJob(str(source), lambda: ImageReader(source), open_sink)
+        """A job for `run`, of a file that holds one picture."""
+        return ImageJob(
+            str(source),
+            lambda: ImageReader(source),
+            lambda info: ImageWriter(target, info, options=options, overwrite=overwrite),
+        )
 
     def _enhance_all(self, images: Sequence[Any], names: list[str]) -> list[Any]:
         arrays = [as_array(image, name) for image, name in zip(images, names, strict=True)]

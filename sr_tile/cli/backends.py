@@ -66,7 +66,8 @@ class LocalBackend:
 
         options, reason = _with_model(self._options, pairs)
         self._options = options
-        common: Any = {"existing": options.files.existing, "options": options.files.write_options}
+        files = options.files
+        common: Any = {"existing": files.existing, "options": files.write_options, "pages": files.pages}
         with ExitStack() as stack:
             job = _open_job(options, stack)
             by_path, work = _work(pairs, options, job)
@@ -230,6 +231,8 @@ def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None
     model, tiles = options.model, options.tiles
     settings: Any = {"device": model.device, "tile": tiles.tile_size, "overlap": tiles.overlap, "halo": tiles.halo}
     settings |= {"alpha": options.compute.alpha, **asdict(options.files.write_options)}
+    if options.files.page_range:
+        settings["pages"] = options.files.page_range
     if (precision := _repeatable(model.precision)) != "fp32":
         settings["precision"] = precision
     return stack.enter_context(ResumableJob(options.backend.job, describe(model.model, model.scale, **settings)))
@@ -238,7 +241,7 @@ def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None
 def _work(
     pairs: "Sequence[FilePair]", options: EnhanceOptions, job: "ResumableJob | None"
 ) -> tuple[dict[str, tuple[int, int]], int | None]:
-    """(height, width) of the images to do by name, and the pixels of all, unless they are too many to look into."""
+    """(height, width) of each file to do, as its first picture, and the pixels of all unless these are too many."""
     from sr_tile.jobs.selection import FilePair, screen
 
     def is_ours(target: str) -> bool:
@@ -249,5 +252,6 @@ def _work(
         for item in screen(pairs, options.files.existing, is_ours=is_ours)
         if isinstance(item, FilePair) and not (job and job.known(item, options.backend.retry_failed))
     ]
-    sizes = {item.source: size for item in waiting[:MOST_HEADERS] for size in image_sizes([item.source_path])}
-    return sizes, None if len(waiting) > MOST_HEADERS else sum(height * width for height, width in sizes.values())
+    found = {item.source: image_sizes([item.source_path], options.files.pages) for item in waiting[:MOST_HEADERS]}
+    work = sum(height * width for sizes in found.values() for height, width in sizes)
+    return {name: sizes[0] for name, sizes in found.items() if sizes}, None if len(waiting) > MOST_HEADERS else work

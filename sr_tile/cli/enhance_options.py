@@ -13,6 +13,7 @@ from sr_tile.errors import ArgumentError
 if TYPE_CHECKING:
     from sr_tile.distributed.ray_data import RayConfig
     from sr_tile.images import WriteOptions
+    from sr_tile.images.frames.open import PageRange
     from sr_tile.jobs.selection import Existing
 
 Paths = Annotated[
@@ -41,12 +42,22 @@ class FileOptions:
     lossless: Annotated[bool, typer.Option("--lossless", help="Write WebP and AVIF without loss.")] = False
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave results that exist alone.")] = False
+    page_range: Annotated[
+        str | None, typer.Option("--pages", metavar="1-3,7", help="Which pages or frames of files that hold several.")
+    ] = None
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders below, too.")] = False
 
     @property
     def suffix(self) -> str | None:
         """Ending of the results; None keeps each source's own."""
         return f".{self.output_format.lower()}" if self.output_format else None
+
+    @property
+    def pages(self) -> "PageRange | None":
+        """Which pages or frames; None for all."""
+        from sr_tile.images.frames.open import PageRange
+
+        return PageRange(self.page_range) if self.page_range else None
 
     @property
     def existing(self) -> "Existing":
@@ -149,6 +160,7 @@ class EnhanceOptions:
             "--retry-failed goes with --job DIR, whose journal says what failed": (
                 backend.retry_failed and not backend.job
             ),
+            "--pages goes with --engine local": bool(files.page_range) and backend.engine != "local",
             "--overwrite and --skip-existing contradict each other; give one of them": (
                 files.overwrite and files.skip_existing
             ),
@@ -166,6 +178,7 @@ class EnhanceOptions:
             "parallel": self.backend.parallel,
             "stats": self.report.stats,
             "job": self.backend.job,
+            "pages": self.files.page_range,
             "engine": engine,
         }
         for name, value in local.items():

@@ -10,6 +10,7 @@ import typer
 from sr_tile.errors import printable
 
 if TYPE_CHECKING:
+    from sr_tile.images.frames.open import PageRange
     from sr_tile.planner import Settings
 
 
@@ -121,17 +122,22 @@ def settings_of(tile_size: str, overlap: str, halo: str, batch_size: str, mem_li
     )
 
 
-def image_sizes(sources: Iterable[Path]) -> list[tuple[int, int]]:
-    """(height, width) of those of the images that can be read, by their headers."""
+def image_sizes(sources: Iterable[Path], pages: "PageRange | None" = None) -> list[tuple[int, int]]:
+    """(height, width) of those of the pictures that can be read, by their headers; all of a file count as its first."""
     from sr_tile.errors import ImageError
     from sr_tile.images import ImageReader
+    from sr_tile.images.frames.open import open_frames
 
     sizes = []
     for source in sources:
         try:
-            with ImageReader(source) as reader:
-                sizes.append((reader.info.height, reader.info.width))
-        except ImageError:
+            frames = open_frames(source, pages)
+            first = next(frames.frames()).open_source() if frames else ImageReader(source)
+            sizes += [(first.info.height, first.info.width)] * ((frames.count or 1) if frames else 1)
+            for opened in (first, frames):
+                if opened:
+                    opened.close()
+        except (ImageError, StopIteration):
             continue
     return sizes
 

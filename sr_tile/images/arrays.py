@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sr_tile.errors import ArgumentError
-from sr_tile.images import ImageInfo
+from sr_tile.images.formats import ImageInfo, Metadata
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -72,10 +72,10 @@ def _from_pil(image: "Image.Image", where: str) -> np.ndarray:
 class ArraySource:
     """Reads rows out of an array."""
 
-    def __init__(self, pixels_hwc: np.ndarray) -> None:
+    def __init__(self, pixels_hwc: np.ndarray, metadata: Metadata | None = None) -> None:
         self._pixels, self._row = pixels_hwc, 0
         height, width, channels = pixels_hwc.shape
-        self.info = ImageInfo(height=height, width=width, channels=channels, dtype=pixels_hwc.dtype)
+        self.info = ImageInfo(height, width, channels, pixels_hwc.dtype, metadata or Metadata())
 
     def read_rows(self, count: int) -> np.ndarray:
         """The next `count` rows, (count, width, channels)."""

@@ -1,5 +1,7 @@
 """What a file is, by its first bytes: the formats that are read, and names for those that are not."""
 
+from pathlib import Path
+
 from sr_tile.images.formats import FORMATS
 
 READ_ONLY = {
@@ -7,7 +9,6 @@ READ_ONLY = {
     "pnm": (".ppm", ".pgm", ".pbm", ".pnm"),
     "tga": (".tga",),
     "jpeg2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
-    "gif": (".gif",),
     "qoi": (".qoi",),
 }
 """Formats that are read and not written, with their suffixes; their results are PNGs where nothing else is asked for."""
@@ -69,3 +70,8 @@ def describe_content(head: bytes) -> str | None:
 def suffix_for_result(suffix: str) -> str:
     """The suffix that a result keeps; `.png` where its source is of a format that is only read."""
     return ".png" if any(suffix.lower() in suffixes for suffixes in READ_ONLY.values()) else suffix
+
+
+def several(path: Path, count: int | str = "several") -> str:
+    """What is said of a file of several pictures where one is wanted."""
+    return f"{path}: holds {count} pages or frames, where one picture is wanted: choose one with --pages 1, or split it"

@@ -4,6 +4,7 @@ What a file is, its content says; each format has its one loader. Faults that co
 and named; everything that libvips then still warns about is damage, and refused.
 """
 
+import functools
 import math
 import os
 import stat
@@ -17,7 +18,7 @@ import numpy as np
 from sr_tile.errors import ImageReadError
 from sr_tile.images import pillow_decoder
 from sr_tile.images.avif_boxes import AvifHeader, read_avif
-from sr_tile.images.content import READ_ONLY, describe_content, format_by_content
+from sr_tile.images.content import READ_ONLY, describe_content, format_by_content, several
 from sr_tile.images.exif import exif_density, exif_orientation
 from sr_tile.images.formats import FORMATS, Metadata
 from sr_tile.images.jpeg_segments import read_jpeg
@@ -66,25 +67,29 @@ class Decoded:
     unsupported: Callable[[str], str | None] = lambda reason: None
 
 
-def open_image(path: Path, *, lenient: bool = False) -> Decoded:
+def open_image(path: Path, *, lenient: bool = False, page: int | None = None) -> Decoded:
     """Open a file by its content.
 
     Args:
         path: of the file.
         lenient: take what JPEG's library only warns about.
+        page: of a TIFF with several, from 0; None takes a file of one only.
 
     Raises:
         ImageReadError: it is no image, of a format, kind or size that is not supported, or holds several.
         pyvips.Error: it is damaged.
         OSError: it cannot be opened.
     """
-    kind = _kind(path)
-    decoded = _OPENERS.get(kind, _open_whole)(path, kind, "sequential", lenient)
-    _check(path, decoded)
-    turned = kind not in READ_ONLY and field_of(decoded.image, "orientation") in range(3, 9)
+    kind = kind_of_file(path)
+    opener = _OPENERS.get(kind, _open_whole)
+    if kind == "tiff":
+        opener = functools.partial(_open_tiff, page=page)
+    decoded = opener(path, kind, "sequential", lenient)
+    _check(path, decoded, page)
+    turned = kind in _OPENERS and field_of(decoded.image, "orientation") in range(3, 9)
     if turned:
         # Rows of the turned image come from all over the file.
-        decoded = _OPENERS[kind](path, kind, "random", lenient)
+        decoded = opener(path, kind, "random", lenient)
     if decoded.image.interpretation == "cmyk":
         decoded.notes.append("CMYK is converted to sRGB")
     decoded.whole_bytes = _whole_bytes(decoded, turned)
@@ -97,7 +102,7 @@ def _whole_bytes(decoded: Decoded, turned: bool) -> int:
     image = decoded.image
     pixels, sample = image.width * image.height, image.bands * (1 if image.format == "uchar" else 2)
     price = {"webp": 8, "avif": 16 if image.format == "uchar" else 20}.get(decoded.kind, 0)
-    if decoded.kind in READ_ONLY:
+    if decoded.kind not in _OPENERS:
         price = 2 * sample
     elif field_of(image, "interlaced") or field_of(image, "jpeg-multiscan"):
         price = 2 * image.bands if decoded.kind == "jpeg" else sample
@@ -105,7 +110,13 @@ def _whole_bytes(decoded: Decoded, turned: bool) -> int:
     return int(price * pixels + (min(sample * pixels, 100 * 2**20) if turned else 0))
 
 
-def _kind(path: Path) -> str:
+def kind_of_file(path: Path) -> str:
+    """Name of the format of a file, by its content.
+
+    Raises:
+        ImageReadError: it is none that is read.
+        OSError: it cannot be opened.
+    """
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise ImageReadError(f"{path}: not a file: give the path of one image")
@@ -145,7 +156,7 @@ def _load(
 def _open_png(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     header = read_png(path)
     if header.frames > 1:
-        raise ImageReadError(f"{path}: holds {header.frames} pages or frames, only one is supported: split it first")
+        raise ImageReadError(several(path, header.frames))
     image, source = _load(path, kind, access)
     image = image.copy()
     exif = b"Exif\0\0" + header.exif if header.exif else None
@@ -172,13 +183,13 @@ def _open_jpeg(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     return Decoded(image, kind, metadata, notes, lenient=lenient, keep=[source])
 
 
-def _open_tiff(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
-    header = tiff_pixels(path)
+def _open_tiff(path: Path, kind: str, access: str, lenient: bool, page: int | None = None) -> Decoded:
+    header = tiff_pixels(path, page or 0)
     if header is None:  # libvips may say what is wrong
-        image, source = _load(path, kind, access)
+        image, source = _load(path, kind, access, page=page or 0)
         return Decoded(image, kind, replace(_metadata(image, True), exif=read_exif(path)), keep=[source])
-    if header.pictures > 1:
-        raise ImageReadError(f"{path}: holds {header.pictures} pages or frames, only one is supported: split it first")
+    if header.pictures > 1 and page is None:
+        raise ImageReadError(several(path, header.pictures))
     planes = []
     try:
         for pieces in header.planes:
@@ -224,7 +235,7 @@ def _open_webp(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
 def _open_avif(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     header: AvifHeader = read_avif(path)
     if header.sequence:
-        raise ImageReadError(f"{path}: holds a film (AVIF sequence), only one picture is supported: split it first")
+        raise ImageReadError(several(path))
     image, source = _load(path, kind, access)
     notes = []
     pages, primary = field_of(image, "n-pages") or 1, field_of(image, "heif-primary") or 0
@@ -258,15 +269,15 @@ _OPENERS: dict[str, Callable[[Path, str, str, bool], Decoded]] = {
 }  # fmt: skip
 
 
-def _check(path: Path, decoded: Decoded) -> None:
+def _check(path: Path, decoded: Decoded, page: int | None) -> None:
     """Refuse by the header what would be read wrongly, or with a part left out."""
     image = decoded.image
     if image.width * image.height > MAX_PIXELS:
         size = f"{image.width} x {image.height}"
         raise ImageReadError(f"{path}: {size} pixels are more than {MAX_PIXELS}: cut the image into parts")
     pages = field_of(image, "n-pages") or 1
-    if pages > 1:
-        raise ImageReadError(f"{path}: holds {pages} pages or frames, only one is supported: split it first")
+    if pages > 1 and page is None:
+        raise ImageReadError(several(path, pages))
     if image.format not in ("uchar", "ushort"):
         raise ImageReadError(f"{path}: {image.format} pixels, only 8 and 16 bit integers are supported")
     if image.bands not in _CHANNELS.get(image.interpretation, ()):

@@ -23,6 +23,7 @@ FORMATS = {
     "jpeg": Format("jpegsave_target", (".jpg", ".jpeg", ".jfif", ".jpe", ".jif"), False, False, True, 65_535),
     "tiff": Format("tiffsave_target", (".tif", ".tiff"), True, True, True, 2**31 - 1),
     "webp": Format("webpsave_target", (".webp",), True, False, False, 16_383),
+    "gif": Format("gifsave_target", (".gif",), True, False, False, 65_535),
     "avif": Format("heifsave_target", (".avif",), True, True, False, 16_384),
 }
 _TIFF_COMPRESSIONS = ("none", "deflate", "lzw")  # what every build of libvips has
@@ -138,11 +139,24 @@ class ImageInfo:
 
 
 @dataclass(frozen=True)
+class Animation:
+    """Frames of equal size that are shown one after the other.
+
+    height: of a frame. delays: of each, in milliseconds. loop: times that all are shown, 0 for ever.
+    """
+
+    height: int
+    delays: tuple[int, ...]
+    loop: int = 0
+
+
+@dataclass(frozen=True)
 class WriteOptions:
     """How to encode; what a format does not know, it ignores.
 
     format: None takes it from the suffix. quality: 1 to 100, for JPEG, and for WebP and AVIF unless lossless.
-    png_level: 0 to 9. tiff_compression: none, deflate or lzw, all of them lossless.
+    png_level: 0 to 9. tiff_compression: none, deflate or lzw, all of them lossless. bigtiff: also where it is not needed.
+    animation: rows are those of several frames, one below the other, for GIF and WebP.
     """
 
     format: str | None = None
@@ -150,6 +164,8 @@ class WriteOptions:
     lossless: bool = False
     png_level: int = 2
     tiff_compression: str = "deflate"
+    bigtiff: bool = False
+    animation: Animation | None = None
 
     def __post_init__(self) -> None:
         if self.format is not None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from sr_tile.errors import ImageReadError
+from sr_tile.images.content import several
 
 MAX_PIXELS = 2**27
 """More than these are not decoded: the whole image lies in memory."""
@@ -49,9 +50,7 @@ def decode(path: Path, kind: str) -> tuple[np.ndarray, dict[str, Any]]:
                     )
                 frames = getattr(image, "n_frames", 1)
                 if frames > 1:
-                    raise ImageReadError(
-                        f"{path}: holds {frames} pages or frames, only one is supported: split it first"
-                    )
+                    raise ImageReadError(several(path, frames))
                 return _pixels(path, image), {str(name): value for name, value in image.info.items()}
     except ImageReadError:
         raise

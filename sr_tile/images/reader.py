@@ -37,35 +37,43 @@ class ImageReader:
     """Rows of one file, from top to bottom; opening it reads only the header.
 
     One thread at a time may read, not always the same one.
+
+    Args:
+        path: of the file.
+        page: of a TIFF with several, from 0; None takes a file of one picture only.
     """
 
     info: ImageInfo
     whole_bytes: int
     """See `Decoded.whole_bytes`."""
 
-    def __init__(self, path: Path | str) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path | str, page: int | None = None) -> None:
+        self.path, self._page = Path(path), page
+        self._name = str(path) if page is None else f"{path}, page {page + 1}"
         self._next_row = 0
         self._region: Any = None
         self._lock = threading.Lock()
         self._decoded: Decoded | None = None
         try:
-            self._decoded = attempt(lambda: open_image(self.path), lambda: open_image(self.path))
+            self._decoded = attempt(self._open, self._open)
         except SrTileError:
             raise  # some of ours are a ValueError too
         except OSError as error:
-            raise ImageReadError(f"{self.path}: cannot be opened: {reason_of(error)}") from None
+            raise ImageReadError(f"{self._name}: cannot be opened: {reason_of(error)}") from None
         except vips().Error as error:
-            raise ImageReadError(f"{self.path}: not an image, or a damaged one: {reason_of(error)}") from None
+            raise ImageReadError(f"{self._name}: not an image, or a damaged one: {reason_of(error)}") from None
         except DAMAGE as error:
             raise ImageReadError(
-                f"{self.path}: damaged: {type(error).__name__} in its header: {one_line(error)}"
+                f"{self._name}: damaged: {type(error).__name__} in its header: {one_line(error)}"
             ) from None
         image = self._decoded.image
         dtype = np.dtype(np.uint8 if image.format == "uchar" else np.uint16)
         self.info = ImageInfo(image.height, image.width, image.bands, dtype, self._decoded.metadata)
         self.whole_bytes = self._decoded.whole_bytes
         self._notes = self._decoded.notes
+
+    def _open(self, lenient: bool = False) -> Decoded:
+        return open_image(self.path, lenient=lenient, page=self._page)
 
     @property
     def rows_left(self) -> int:
@@ -85,7 +93,7 @@ class ImageReader:
             raise ArgumentError(f"cannot read {count} rows: ask for at least 1")
         with self._lock:
             if self._decoded is None:
-                raise ImageReadError(f"{self.path}: is closed")
+                raise ImageReadError(f"{self._name}: is closed")
             count = min(count, self.rows_left)
             rows_hwc = np.empty((count, self.info.width, self.info.channels), self.info.dtype)
             step = max(1, _FETCH_BYTES // (self.info.width * self.info.channels * self.info.dtype.itemsize))
@@ -94,7 +102,7 @@ class ImageReader:
                 self._fetch(self._decoded, part_hwc)
                 self._next_row += len(part_hwc)
             if self._notes:  # of pixels that were taken, not where only the header is asked for, or nothing can be read
-                log.warning("%s: %s", self.path, "; ".join(self._notes))
+                log.warning("%s: %s", self._name, "; ".join(self._notes))
             self._notes = []
             return _finished(rows_hwc, self._decoded)
 
@@ -108,13 +116,13 @@ class ImageReader:
             reason = reason_of(error)
             if decoded.kind != "jpeg" or decoded.lenient or not is_harmless(reason):
                 raise self._damaged(decoded, reason) from None
-            log.warning("%s: taken in spite of: %s", self.path, reason)
+            log.warning("%s: taken in spite of: %s", self._name, reason)
             try:
                 pixels = self._start_again(count, lenient=True)
             except vips().Error as further:
                 raise self._damaged(decoded, reason_of(further)) from None
         except OSError as error:
-            raise ImageReadError(f"{self.path}: cannot be opened: {reason_of(error)}") from None
+            raise ImageReadError(f"{self._name}: cannot be opened: {reason_of(error)}") from None
         part_hwc[:] = np.frombuffer(pixels, self.info.dtype).reshape(part_hwc.shape)
 
     def _rows(self, count: int) -> Any:
@@ -122,7 +130,7 @@ class ImageReader:
 
     def _start_again(self, count: int, *, lenient: bool) -> Any:
         """Rows from where it stopped, of the file opened anew."""
-        self._decoded = open_image(self.path, lenient=lenient)
+        self._decoded = self._open(lenient)
         self._region = vips().Region.new(self._decoded.image)
         for row in range(0, self._next_row, 64):
             self._region.fetch(0, row, self.info.width, min(64, self._next_row - row))
@@ -131,7 +139,7 @@ class ImageReader:
     def _damaged(self, decoded: Decoded, reason: str) -> ImageReadError:
         unsupported = decoded.unsupported(reason)
         where = f"truncated or damaged near row {self._next_row} of {self.info.height}: {reason}"
-        return ImageReadError(f"{self.path}: {unsupported or where}")
+        return ImageReadError(f"{self._name}: {unsupported or where}")
 
     def close(self) -> None:
         """Let go of the file; idempotent."""

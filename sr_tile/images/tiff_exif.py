@@ -39,6 +39,8 @@ _ASCII, _LONG, _UTF8, _LONG8 = 2, 4, 129, 16
 # By type, the bytes that swap together.
 _UNITS = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 1, 7: 1, 8: 2, 9: 4, 10: 4, 11: 4, 12: 8, _UTF8: 1}
 _SIZES = _UNITS | {5: 8, 10: 8}  # a rational is two numbers
+ODD_LAYOUT = (struct.error, ValueError, OverflowError)
+"""What writing a directory raises that cannot be."""
 _MAX_VALUE = 2**16  # libexif takes no larger block
 
 
@@ -79,27 +81,52 @@ def append_exif(descriptor: int, info: ImageInfo) -> None:
     Raises:
         OSError: the disk is full.
     """
-    exif = info.metadata.exif
-    if exif is None:
+    if info.metadata.exif is None:
         return
-    try:
-        directory = _parse(io.BytesIO(exif.removeprefix(_PREFIX)))
-        _set_size(directory, info)
-        with open(descriptor, "r+b", closefd=False) as file:
+    with open(descriptor, "r+b", closefd=False) as file:
+        try:
             layout, position = read_header(file)
-            if layout.order != "<":
-                raise ValueError("it is big-endian")
             own = entries_at(file, position, layout)
-            at = round_up(file.seek(0, os.SEEK_END), 8)
-            block = _pack(directory, at, layout, own)
-            pointer = layout.offset.pack(at)
-            if not layout.big and at + len(block) >= 2**32:
-                raise ValueError("it would end beyond 4 GiB")
-            file.write(bytes(at - file.tell()) + block)
-            file.seek(layout.offset.size)  # 4 in a classic header, 8 in a BigTIFF's
-            file.write(pointer)
-    except (struct.error, ValueError, OverflowError) as error:
-        log.debug("EXIF left out of the TIFF: %s", error)
+            at, _ = append_directory(file, layout, own, info)
+        except ODD_LAYOUT as error:
+            log.debug("EXIF left out of the TIFF: %s", error)
+            return
+        file.seek(layout.offset.size)  # 4 in a classic header, 8 in a BigTIFF's
+        file.write(layout.offset.pack(at))
+
+
+def append_directory(file: BinaryIO, layout: Layout, own: bytes, info: ImageInfo) -> tuple[int, int]:
+    """Write a directory to the end of a little-endian TIFF, with the EXIF of info, where that can be understood.
+
+    Args:
+        file: open for reading and writing.
+        layout: of the file.
+        own: the directory's other entries, as they lie in a file.
+        info: of the picture.
+
+    Returns:
+        Where the directory lies, and where in it the position of the next one, which is 0, does.
+
+    Raises:
+        ValueError: it is a big-endian one, or would end beyond 4 GiB.
+        OSError: the disk is full.
+    """
+    if layout.order != "<":
+        raise ValueError("it is big-endian")
+    directory = _Directory()
+    if info.metadata.exif is not None:
+        try:
+            directory = _parse(io.BytesIO(info.metadata.exif.removeprefix(_PREFIX)))
+            _set_size(directory, info)
+        except ODD_LAYOUT as error:
+            log.debug("EXIF left out of the TIFF: %s", error)
+    at = round_up(file.seek(0, os.SEEK_END), 8)
+    block = _pack(directory, at, layout, own)
+    if not layout.big and at + len(block) >= 2**32:
+        raise ValueError("it would end beyond 4 GiB")
+    file.write(bytes(at - file.tell()) + block)
+    (entries,) = layout.count.unpack_from(block)
+    return at, at + layout.count.size + entries * layout.entry.size
 
 
 def _set_size(directory: _Directory, info: ImageInfo) -> None:

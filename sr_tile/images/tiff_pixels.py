@@ -79,6 +79,7 @@ class TiffPixels:
         ycbcr: colours are stored as luma and chroma.
         has_density: pixels per inch or cm are given.
         blobs: ICC profile, XMP and IPTC, by these names in lower case.
+        all_bytes: of the pixels of all pictures of the file.
     """
 
     planes: tuple[tuple[Piece, ...], ...]
@@ -93,17 +94,22 @@ class TiffPixels:
     colours: int
     has_density: bool
     blobs: dict[str, bytes]
+    all_bytes: int
 
 
-def tiff_pixels(path: Path) -> TiffPixels | None:
+def tiff_pixels(path: Path, page: int = 0) -> TiffPixels | None:
     """What to read of a TIFF; None for one that cannot be understood, which may go to libvips as it is.
+
+    Args:
+        path: of the file.
+        page: which of its pictures, from 0.
 
     Raises:
         ImageReadError: it is a camera's raw file.
     """
     try:
         with path.open("rb") as file:
-            return _Directory(path, file).pixels()
+            return _Directory(path, file, page).pixels()
     except ODD:
         return None
 
@@ -111,7 +117,7 @@ def tiff_pixels(path: Path) -> TiffPixels | None:
 class _Directory:
     """The picture's directory, and how it is written anew."""
 
-    def __init__(self, path: Path, file: BinaryIO) -> None:
+    def __init__(self, path: Path, file: BinaryIO, number: int = 0) -> None:
         self._file, self._size = file, os.fstat(file.fileno()).st_size
         self._layout, position = read_header(file)
         self._oddities: list[str] = []
@@ -119,7 +125,10 @@ class _Directory:
         if not found:
             raise ValueError("no picture")
         whole = [page for page in found if not self._is_reduced(page)] or found[:1]
-        self._pictures, self._page = len(whole), whole[0]
+        if number >= len(whole):
+            raise ImageReadError(f"{path}: has no page {number + 1}, only {len(whole)}")
+        self._pictures, self._page = len(whole), whole[number]
+        self._all_bytes = sum(map(self._bytes_of, whole))
         for tag, name in _RAW_FORMATS.items():
             if tag in found[0].entries:
                 raise ImageReadError(
@@ -166,7 +175,15 @@ class _Directory:
             _COLOURS.get(photometric, samples),
             282 in self._page.entries and self._number(_UNIT, 2) in (2, 3),
             dict(self._blobs()),
+            self._all_bytes,
         )
+
+    def _bytes_of(self, page: Page) -> int:
+        """Of a picture's pixels, each sample in whole bytes."""
+        width, height, samples, bits = (
+            (self._numbers(page.entries.get(tag)) or [1])[0] for tag in (_WIDTH, _LENGTH, _SAMPLES, _BITS)
+        )
+        return width * height * samples * -(-bits // 8)
 
     def _is_open(self, entry: Entry) -> bool:
         """Whether text lacks the zero at its end."""

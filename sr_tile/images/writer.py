@@ -1,9 +1,10 @@
 """Rows of pixels to files that are whole or not there."""
 
+import logging
 import threading
 import weakref
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import numpy as np
 
@@ -14,12 +15,35 @@ from sr_tile.images.tiff_exif import append_exif
 from sr_tile.images.vips import reason_of
 from sr_tile.system.atomic_file import AtomicFile, TargetError
 
+log = logging.getLogger("sr_tile")
+
+
+class UnfinishedFile(Protocol):
+    """What a writer fills, as `AtomicFile` is."""
+
+    descriptor: int
+
+    def commit(self) -> None:
+        """All is written."""
+        ...
+
+    def discard(self) -> None:
+        """Remove it unless it was committed; idempotent."""
+        ...
+
 
 class ImageWriter:
     """Rows into a new file, which appears under its name when it is whole, and not before.
 
     Leaving the `with` block finishes the file, or removes it when an exception leaves the block. A killed process leaves
     at most a hidden file `.NAME.PID.TOKEN.part` in the folder of the target.
+
+    Args:
+        path: of the target.
+        info: size, depth and metadata.
+        options: how to encode.
+        overwrite: replace a target that exists.
+        file: what is written in place of a file of that name, such as a page of it.
     """
 
     def __init__(
@@ -29,15 +53,20 @@ class ImageWriter:
         *,
         options: WriteOptions | None = None,
         overwrite: bool = False,
+        file: UnfinishedFile | None = None,
     ) -> None:
         self.path, self.info = Path(path), info
         options = options or WriteOptions()
         name = options.format or format_of(path)
         self._check_fits(name)
         self.dtype = info.dtype if FORMATS[name].sixteen_bits else np.dtype(np.uint8)
+        if name == "gif":
+            log.warning("%s: GIF holds 256 colours a frame, the nearest are taken; PNG and WebP keep all", path)
+        elif self.dtype != info.dtype:
+            log.warning("%s: the format holds 8 bits a channel; 16 are rounded. PNG and TIFF keep them", path)
         self._rows, self._done = 0, False
         try:
-            self._file = AtomicFile(self.path, overwrite=overwrite, durable=True)
+            self._file = file or AtomicFile(self.path, overwrite=overwrite, durable=True)
         except OSError as error:
             raise self._unwritable(error) from None
         try:
@@ -138,6 +167,6 @@ class ImageWriter:
             self.abort()
 
 
-def _discard(saver: Encoder, file: AtomicFile) -> None:
+def _discard(saver: Encoder, file: UnfinishedFile) -> None:
     saver.stop()
     file.discard()

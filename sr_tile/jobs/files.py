@@ -1,12 +1,15 @@
 """Many files through an enhancer, of this process or another machine's."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from sr_tile.images import WriteOptions
+from sr_tile.images.frames.open import PageRange
 from sr_tile.jobs.report import FileResult
 from sr_tile.jobs.selection import Existing, FilePair, make_folder, screen
+from sr_tile.pipeline.frame_files import FrameFile, each_file
 from sr_tile.pipeline.job import ImageJob, Outcome
 
 
@@ -14,8 +17,14 @@ class Runner(Protocol):
     """What does the jobs: an `Enhancer`, or a server through `RemoteEnhancer`."""
 
     def file_job(
-        self, source: Path | str, target: Path | str, *, overwrite: bool = False, options: WriteOptions | None = None
-    ) -> ImageJob:
+        self,
+        source: Path | str,
+        target: Path | str,
+        *,
+        overwrite: bool = False,
+        options: WriteOptions | None = None,
+        pages: PageRange | None = None,
+    ) -> ImageJob | FrameFile:
         """See `Enhancer.file_job`."""
         ...
 
@@ -30,6 +39,7 @@ def run_files(
     *,
     existing: Existing = "refuse",
     options: WriteOptions | None = None,
+    pages: PageRange | None = None,
 ) -> Iterator[FileResult]:
     """Enhance files; results come as they are ready, and one that fails never stops the rest.
 
@@ -38,6 +48,7 @@ def run_files(
         pairs: sources and targets; folders of targets are made.
         existing: what becomes of targets that exist; where they are skipped, their sources are not read.
         options: quality and compression of the targets.
+        pages: which pages or frames of each source; None for all.
     """
     wanted: list[FilePair] = []
     for item in screen(pairs, existing):
@@ -46,9 +57,10 @@ def run_files(
             yield refused
         elif isinstance(item, FilePair):
             wanted.append(item)
-    overwrite = existing == "overwrite"
-    jobs = (enhancer.file_job(pair.source, pair.target, overwrite=overwrite, options=options) for pair in wanted)
-    for outcome in enhancer.run(jobs):
-        pair = wanted[outcome.index]
-        error = str(outcome.error) if outcome.error else None
-        yield FileResult(pair.source, pair.target, "failed" if error else "done", error)
+    common: Any = {"overwrite": existing == "overwrite", "options": options, "pages": pages}
+    jobs = (enhancer.file_job(pair.source, pair.target, **common) for pair in wanted)
+    with closing(each_file(enhancer.run, jobs)) as outcomes:
+        for outcome in outcomes:
+            pair = wanted[outcome.index]
+            error = str(outcome.error) if outcome.error else None
+            yield FileResult(pair.source, pair.target, "failed" if error else "done", error)

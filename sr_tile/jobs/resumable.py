@@ -21,11 +21,14 @@ from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ImageReadError, JobError, SrTileError
 from sr_tile.export.find_model import find_model
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
+from sr_tile.images.frames.frame import FrameWriter
+from sr_tile.images.frames.open import PageRange, open_frame_writer, open_frames
 from sr_tile.images.rows import CroppingSink, Sink, SkippingSource
 from sr_tile.jobs.journal import NAME, Journal
 from sr_tile.jobs.report import FileResult
 from sr_tile.jobs.selection import Existing, FilePair, make_folder, screen
 from sr_tile.jobs.strip_store import CheckpointingSink, StripStore, whole_strips
+from sr_tile.pipeline.frame_files import FrameFile, each_file, failing_job
 from sr_tile.pipeline.job import ImageJob
 from sr_tile.pipeline.queues import Cancelled
 from sr_tile.planner import Plan
@@ -232,8 +235,11 @@ class ResumableJob:
         existing: Existing = "refuse",
         retry_failed: bool = False,
         options: WriteOptions | None = None,
+        pages: PageRange | None = None,
     ) -> Iterator[FileResult]:
         """Do what is not done yet, as `run_files` does; results of earlier runs are among what comes back.
+
+        A file of several pictures is done from its first one again where it was not finished.
 
         Args:
             enhancer: does the work, with the job's tiles.
@@ -241,6 +247,7 @@ class ResumableJob:
             existing: what becomes of targets that are there and not from this job.
             retry_failed: try those again that failed, although their input is the same.
             options: quality and compression of the targets.
+            pages: which pages or frames of each source; None for all.
         """
         if self.plan:
             enhancer.use_plan(self.plan)
@@ -251,13 +258,14 @@ class ResumableJob:
                 yield item
             else:
                 wanted.append(item)
-        jobs = (_DurableImage(self, pair, enhancer.scale, options).job() for pair in wanted)
-        for outcome in enhancer.run(jobs):
-            pair = wanted[outcome.index]
-            if outcome.error:
-                yield self.failed(pair, str(outcome.error))
-            else:
-                yield FileResult(pair.source, pair.target, "done")
+        files = (_DurableFile(self, pair, enhancer.scale, options).job(pages) for pair in wanted)
+        with contextlib.closing(each_file(enhancer.run, files)) as outcomes:
+            for outcome in outcomes:
+                pair = wanted[outcome.index]
+                if outcome.error:
+                    yield self.failed(pair, str(outcome.error))
+                else:
+                    yield FileResult(pair.source, pair.target, "done")
 
     def close(self) -> None:
         """Let other processes have the folder; idempotent."""
@@ -270,15 +278,26 @@ class ResumableJob:
         self.close()
 
 
-class _DurableImage:
-    """One image of a job on its way through the pipeline."""
+class _DurableFile:
+    """One file of a job on its way through the pipeline."""
 
     def __init__(self, job: ResumableJob, pair: FilePair, scale: int, options: WriteOptions | None) -> None:
         self._job, self._pair, self._scale, self._options = job, pair, scale, options
 
-    def job(self) -> ImageJob:
-        """For `Enhancer.run`."""
-        return ImageJob(self._pair.source, self._open_source, self._open_sink, self._strip)
+    def job(self, pages: PageRange | None) -> ImageJob | FrameFile:
+        """For `each_file`."""
+        try:
+            reader = open_frames(self._pair.source_path, pages)
+        except SrTileError as error:
+            return failing_job(self._pair.source, error)
+        if reader is None:
+            return ImageJob(self._pair.source, self._open_source, self._open_sink, self._strip)
+
+        def open_writer(source: ImageInfo, info: ImageInfo) -> FrameWriter:
+            self._job.begin(self._pair, FileFingerprint.of(self._pair.source_path))
+            return open_frame_writer(self._pair.target_path, reader, self._options, True, source, info)
+
+        return FrameFile(self._pair.source, reader, open_writer, lambda: self._job.done(self._pair))
 
     def _open_source(self) -> SkippingSource:
         self._part: Strip | None = None
@@ -301,8 +320,6 @@ class _DurableImage:
 
     def _open_sink(self, info: ImageInfo) -> Sink:
         writer = ImageWriter(self._pair.target, info, options=self._options, overwrite=True)
-        if writer.dtype != info.dtype:
-            log.warning("%s: the format holds 8 bits a channel; 16 are rounded. PNG and TIFF keep them", writer.path)
         if self._part is None:
             return _JournalingSink(writer, lambda: self._job.done(self._pair))
         store, grid = StripStore(self._folder, info, writer.dtype), self._part.grid

@@ -49,6 +49,8 @@ def template(tmp_path_factory):
     for name in ("in.png", "in.tif", "in.jpg", "huge.png", "photos/a.png", "photos/b.jpg", "scans/c.tif"):
         (folder / name).parent.mkdir(exist_ok=True)
         photo.save(folder / name)
+    photo.save(folder / "pages.tif", save_all=True, append_images=[photo, photo])
+    photo.save(folder / "moving.gif", save_all=True, append_images=[photo.rotate(9)], duration=100)
     shutil.copy(ROOT / "models" / "clean-x2.onnx", folder / "net.onnx")
     conv_model(folder / "my.onnx", 2)
     conv_model(folder / "fixed.onnx", 2, shape=(1, 3, 64, 64))

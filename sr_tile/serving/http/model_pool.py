@@ -316,7 +316,7 @@ class ModelPool:
             kind = task.options.format or kind
             plan = self.plan(model, task.options)
             target = task.folder / f"result.{kind}"
-            job = Enhancer.file_job(task.source, target, overwrite=True, options=task.options.write_options(kind))
+            job = Enhancer.image_job(task.source, target, overwrite=True, options=task.options.write_options(kind))
             job = replace(job, on_grid=task.announce)
             with model.shared.client(task.name) as engine:
                 task.begin(engine)

@@ -1,0 +1,141 @@
+"""Animations in and out, against Pillow; and which file holds several pictures."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from support.image_files import names
+from support.toys import ToyEngine
+
+from sr_tile.enhancer import Enhancer
+from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
+from sr_tile.images import WriteOptions
+from sr_tile.images.frames.open import PageRange, open_frames
+from sr_tile.models.spec import ModelSpec
+
+DELAYS = [100, 200, 300, 40]
+KINDS = ("gif", "png", "webp", "avif")
+
+
+def moving_frames(count=4):
+    """Each an integer ramp in 12 colours, moved along, which a palette holds exactly."""
+    ramp = np.add.outer(np.arange(24), np.arange(36)) % 12 * 20
+    return [Image.fromarray(np.roll(ramp, 5 * k, 1).astype(np.uint8)).convert("RGB") for k in range(count)]
+
+
+def save(path, frames, **options):
+    exact = {"webp": {"lossless": True}, "avif": {"quality": 100, "subsampling": "4:4:4"}}.get(path.suffix[1:], {})
+    timing = {"duration": DELAYS[: len(frames)], "loop": 3}
+    frames[0].save(path, save_all=True, append_images=frames[1:], **exact, **timing, **options)
+
+
+def shown(path):
+    """(frames, their milliseconds, loop) as Pillow composes them."""
+    with Image.open(path) as image:
+        frames, delays = [], []
+        for index in range(image.n_frames):
+            image.seek(index)
+            image.load()
+            frames.append(np.asarray(image.convert("RGBA")))
+            delays.append(round(image.info["duration"]))
+        return np.stack(frames), delays, image.info.get("loop")
+
+
+def enhance(source, target, scale=2, **keywords):
+    with Enhancer(ToyEngine(ModelSpec("toy", scale, 1))) as enhancer:
+        enhancer.enhance_file(source, target, **keywords)
+        return enhancer.stats
+
+
+@pytest.mark.parametrize("target", KINDS)
+@pytest.mark.parametrize("source", KINDS)
+def test_every_animation_into_every_other_keeps_frames_and_times(tmp_path, source, target):
+    save(tmp_path / f"a.{source}", moving_frames())
+    options = WriteOptions(lossless=target == "webp", quality=100 if target == "avif" else 95)
+    enhance(tmp_path / f"a.{source}", tmp_path / f"b.{target}", options=options)
+    before, delays, loop = shown(tmp_path / f"a.{source}")
+    after, delays_after, loop_after = shown(tmp_path / f"b.{target}")
+    tolerance = {"avif": 6, "gif": 6 if source == "avif" else 0}.get(target, 0)
+    np.testing.assert_allclose(after.astype(int), before.repeat(2, 1).repeat(2, 2), atol=tolerance)
+    assert delays_after == delays == DELAYS
+    if "avif" not in (source, target) and source == target:
+        assert loop_after == loop
+    assert names(tmp_path) == sorted({f"a.{source}", f"b.{target}"})
+
+
+def test_equal_neighbours_are_computed_once_and_shown_as_long(tmp_path):
+    frames = moving_frames(2)
+    image = Image.new("RGB", frames[0].size)
+    frames = [image, frames[0], frames[0].copy(), frames[1]]
+    save(tmp_path / "a.webp", frames, allow_mixed=False, kmin=1, kmax=1)
+    stats = enhance(tmp_path / "a.webp", tmp_path / "b.png")
+    with Image.open(tmp_path / "a.webp") as image:
+        stored = image.n_frames  # Pillow's writer merges equal frames, too
+    _, delays, _ = shown(tmp_path / "b.png")
+    assert sum(delays) == sum(DELAYS)
+    assert stats.images == 3 <= stored
+
+
+def test_transparency_is_kept_and_what_is_opaque_has_no_alpha(tmp_path):
+    clear = [frame.convert("RGBA") for frame in moving_frames(3)]
+    for frame in clear:
+        frame.paste((0, 0, 0, 0), (3, 4, 9, 12))
+    save(tmp_path / "clear.png", clear)
+    enhance(tmp_path / "clear.png", tmp_path / "out.webp", options=WriteOptions(lossless=True))
+    after, _, _ = shown(tmp_path / "out.webp")
+    assert (after[:, 16:20, 12:14, 3] == 0).all()
+    assert (after[:, 40:, 30:, 3] == 255).all()
+    save(tmp_path / "opaque.gif", moving_frames(3))
+    enhance(tmp_path / "opaque.gif", tmp_path / "second.jpg", pages=PageRange("2"))  # JPEG has no alpha
+
+
+def test_a_chosen_frame_is_a_picture(tmp_path):
+    save(tmp_path / "a.gif", moving_frames())
+    enhance(tmp_path / "a.gif", tmp_path / "b.png", pages=PageRange("3"))
+    with Image.open(tmp_path / "b.png") as image:
+        assert getattr(image, "n_frames", 1) == 1
+        before, _, _ = shown(tmp_path / "a.gif")
+        np.testing.assert_array_equal(np.asarray(image.convert("RGBA")), before[2].repeat(2, 0).repeat(2, 1))
+
+
+def test_frames_of_an_animation_into_pages_and_not_the_other_way(tmp_path):
+    save(tmp_path / "a.gif", moving_frames())
+    enhance(tmp_path / "a.gif", tmp_path / "b.tif")
+    with Image.open(tmp_path / "b.tif") as image:
+        assert image.n_frames == 4
+    for target, reason in (("c.webp", "no animation"), ("c.jpg", "holds one picture")):
+        with pytest.raises(ImageWriteError, match=reason):
+            enhance(tmp_path / "b.tif", tmp_path / target)
+    assert names(tmp_path) == ["a.gif", "b.tif"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_cut_animation_fails_and_leaves_nothing(tmp_path, kind):
+    rng = np.random.default_rng(0)
+    noise = [Image.fromarray(rng.integers(0, 255, (40, 40, 3), np.uint8)) for _ in range(4)]
+    save(tmp_path / f"a.{kind}", noise)
+    whole = (tmp_path / f"a.{kind}").read_bytes()
+    (tmp_path / f"a.{kind}").write_bytes(whole[: len(whole) * 2 // 3])
+    with pytest.raises(ImageReadError, match=rf"a\.{kind}"):
+        enhance(tmp_path / f"a.{kind}", tmp_path / f"b.{kind}")
+    assert names(tmp_path) == [f"a.{kind}"]
+
+
+def test_one_picture_is_no_animation(tmp_path):
+    for kind in KINDS:
+        moving_frames(1)[0].save(tmp_path / f"a.{kind}")
+        assert open_frames(tmp_path / f"a.{kind}") is None
+        with pytest.raises(ImageReadError, match="has 1 "):
+            open_frames(tmp_path / f"a.{kind}", PageRange("2"))
+
+
+@pytest.mark.parametrize(
+    ("text", "indices"), [("1", [0]), ("2-4", [1, 2, 3]), (" 3 , 1 ", [0, 2]), ("1-3,2-4", [0, 1, 2, 3])]
+)
+def test_page_ranges(tmp_path, text, indices):
+    assert PageRange(text).of(tmp_path, 4) == indices
+
+
+@pytest.mark.parametrize("text", ["", "0", "3-1", "a", "1,", "1-", "-2", "1.5"])
+def test_odd_page_ranges_are_refused(text):
+    with pytest.raises(ArgumentError, match="--pages"):
+        PageRange(text)
