@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
+from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, SrTileError, one_line
 from sr_tile.images.avif_boxes import read_avif
 from sr_tile.images.decoding import kind_of_file
 from sr_tile.images.formats import ImageInfo, WriteOptions, format_of
@@ -16,6 +16,7 @@ from sr_tile.images.frames.apng import ApngWriter, AvifAnimationWriter
 from sr_tile.images.frames.frame import Frame, FrameReader, FrameWriter
 from sr_tile.images.frames.tiff_pages import TiffPages, TiffPagesWriter
 from sr_tile.images.png_chunks import read_png
+from sr_tile.images.reader import DAMAGE
 from sr_tile.images.rows import Sink
 from sr_tile.images.tiff_pixels import tiff_pixels
 from sr_tile.images.vips import reason_of
@@ -97,8 +98,12 @@ def open_frames(path: Path, pages: PageRange | None = None) -> FrameReader | Non
     try:
         kind = kind_of_file(path)
         reader = _READERS[kind](path, pages) if kind in _READERS else None
+    except SrTileError:
+        raise  # some of ours are a ValueError too
     except OSError as error:
         raise ImageReadError(f"{path}: cannot be opened: {reason_of(error)}") from None
+    except DAMAGE as error:
+        raise ImageReadError(f"{path}: damaged: {type(error).__name__} in its header: {one_line(error)}") from None
     if reader is None and pages:
         pages.of(path, 1)
     return reader

@@ -139,3 +139,20 @@ def test_page_ranges(tmp_path, text, indices):
 def test_odd_page_ranges_are_refused(text):
     with pytest.raises(ArgumentError, match="--pages"):
         PageRange(text)
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "tif"])
+def test_whatever_is_damaged_in_a_file_is_an_error_of_that_file(tmp_path, kind):
+    save(tmp_path / f"a.{kind}", moving_frames())
+    whole, rng = (tmp_path / f"a.{kind}").read_bytes(), np.random.default_rng(0)
+    for _ in range(60):
+        mutant = bytearray(whole)
+        for _ in range(4):
+            mutant[rng.integers(0, min(400, len(whole)))] = rng.integers(0, 256)
+        (tmp_path / f"a.{kind}").write_bytes(mutant)
+        try:
+            reader = open_frames(tmp_path / f"a.{kind}")
+            for frame in reader.frames() if reader else ():
+                frame.open_source().read_rows(1000)
+        except ImageReadError:
+            continue
