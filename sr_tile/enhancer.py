@@ -14,7 +14,7 @@ from sr_tile.engines.base import Engine, warm_up
 from sr_tile.engines.precision import LEAST_PSNR
 from sr_tile.errors import ArgumentError, DeviceError, OutOfMemoryError, SrTileError
 from sr_tile.export.find_model import open_model
-from sr_tile.images import ImageReader, ImageWriter, WriteOptions
+from sr_tile.images import ImageReader, ImageWriter, TargetSize, WriteOptions
 from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil
 from sr_tile.images.frames.open import PageRange, open_frame_writer, open_frames
 from sr_tile.models import zoo
@@ -45,7 +45,11 @@ class Enhancer:
     Args:
         model: path of an ONNX file, name of a bundled model, an `Engine`, or several engines of one model, which work
             side by side; None is the bundled model for `scale`.
-        scale: chooses the bundled model where `model` is None; beside a model it must be the model's.
+        scale: of the results, any number above 0. Where `model` is None it chooses the least bundled model that reaches
+            it; beside a model it may not be more than the model's. What is too large then is reduced (Lanczos).
+        size: of the results in another way than by `scale`, see `TargetSize`. Where `model` is None, the bundled model that
+            enlarges most is taken, for the sizes of the pictures are not known yet. A picture that is to become smaller is
+            reduced, and an enlarging network does not see it.
         device: `auto`, `cpu`, `openvino`, `cuda`, `cuda:1`, `tensorrt`, `directml`, `coreml`; several work side by
             side, as in `cuda:0,cuda:1`, and should be about as fast as each other. Only `auto` falls back.
         precision: `fp32`, `bf16`, `fp16` or `int8`, or an error where the device has not got it. `auto` takes float32 for
@@ -73,7 +77,8 @@ class Enhancer:
         self,
         model: str | Path | Engine | list[Engine] | tuple[Engine, ...] | None = None,
         *,
-        scale: int | None = None,
+        scale: float | None = None,
+        size: TargetSize | None = None,
         device: str = "auto",
         precision: str = "auto",
         agreement: float = LEAST_PSNR,
@@ -87,10 +92,9 @@ class Enhancer:
         on_progress: Callable[[ImageJob, int], None] | None = None,
         max_in_flight: int | None = None,
     ) -> None:
-        if alpha not in ("bicubic", "model"):
-            raise ArgumentError(f"alpha {alpha!r} is not known; choose bicubic or model")
-        if decoders < 1 or encoders < 1:
-            raise ArgumentError(f"decoders {decoders} and encoders {encoders} must each be 1 or more")
+        _check(alpha, decoders, encoders)
+        size = wanted_size(scale, size)
+        scale = size.scale
         settings = settings or Settings()
         if batch_size is not None:
             settings = replace(settings, batch=batch_size)
@@ -100,7 +104,7 @@ class Enhancer:
         if isinstance(model, str | Path | None):
             self.engines = open_model(
                 model,
-                scale,
+                scale or (max(zoo.DEFAULT) if size.is_said else None),
                 device=device,
                 precision=precision,
                 agreement=agreement,
@@ -122,6 +126,7 @@ class Enhancer:
             self.engines,
             plan,
             alpha=alpha,
+            size=size,
             decoders=decoders,
             encoders=encoders,
             on_progress=on_progress,
@@ -171,7 +176,7 @@ class Enhancer:
 
     @property
     def scale(self) -> int:
-        """Output pixels per input pixel in each direction."""
+        """Output pixels per input pixel in each direction, of the model: results may be reduced from there."""
         return self.engine.spec.scale or 1
 
     @property
@@ -213,8 +218,8 @@ class Enhancer:
                 4 RGBA. Or a PIL image.
 
         Returns:
-            (H * scale, W * scale, C), or (H * scale, W * scale) for a plane, of the same number type, values clipped to
-            its range and rounded half to even; or a PIL image.
+            (H * scale, W * scale, C), or (H * scale, W * scale) for a plane, or the size that was asked for, of the same
+            number type, values clipped to its range and rounded half to even; or a PIL image.
 
         Raises:
             ArgumentError: another type, number type or shape.
@@ -332,6 +337,24 @@ class Enhancer:
             assert isinstance(outcome.sink, ArraySink)
             results[order[outcome.index]] = outcome.sink.pixels_hwc
         return [_like(image, results[index]) for index, image in enumerate(images)]
+
+
+def _check(alpha: str, decoders: int, encoders: int) -> None:
+    if alpha not in ("bicubic", "model"):
+        raise ArgumentError(f"alpha {alpha!r} is not known; choose bicubic or model")
+    if decoders < 1 or encoders < 1:
+        raise ArgumentError(f"decoders {decoders} and encoders {encoders} must each be 1 or more")
+
+
+def wanted_size(scale: float | None, size: TargetSize | None) -> TargetSize:
+    """A scale is one of the ways to say a size.
+
+    Raises:
+        ArgumentError: both are said.
+    """
+    if scale is None:
+        return size or TargetSize()
+    return replace(size, scale=scale) if size else TargetSize(scale=scale)
 
 
 def _like(image: Any, pixels_hwc: np.ndarray) -> Any:

@@ -12,7 +12,10 @@ from sr_tile.cli.figures import MOST_HEADERS, Progress
 from sr_tile.cli.options import image_sizes
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sr_tile.enhancer import Enhancer
+    from sr_tile.images import TargetSize
     from sr_tile.jobs.report import FileResult
     from sr_tile.jobs.resumable import ResumableJob
     from sr_tile.jobs.selection import FilePair, Selection
@@ -94,7 +97,7 @@ class LocalBackend:
         workers = options.backend.workers
         return Enhancer(
             options.model.model,
-            scale=options.model.scale,
+            size=options.target,
             device=(job.device if job else None) or options.model.device,
             precision=_repeatable(options.model.precision) if job else options.model.precision,
             agreement=options.model.agreement,
@@ -132,6 +135,7 @@ class ServerBackend:
         options = self._options
         assert options.backend.server  # else this is not the backend
         wanted = {"model": options.model.model, "scale": options.model.scale, "alpha": options.compute.alpha}
+        wanted |= {name: value for name, value in vars(options.size).items() if value}
         with Progress(_work(pairs, options, None)[1], options.report.quiet) as progress:
 
             def on_progress(job: "ImageJob", pixels: int) -> None:
@@ -174,7 +178,7 @@ class RayBackend:
             job = _open_job(options, stack)
             config = EnhanceConfig(
                 model=options.model.model,
-                scale=options.model.scale,
+                scale=int(options.model.scale) if options.model.scale else None,  # a bundled model's: see the options
                 device=(job.device if job else None) or options.model.device,
                 precision=_repeatable(options.model.precision),
                 settings=options.tiles.settings,
@@ -208,18 +212,28 @@ def _repeatable(precision: str) -> str:
 
 
 def _with_model(options: EnhanceOptions, pairs: "Sequence[FilePair]") -> tuple[EnhanceOptions, str | None]:
-    """With a model by name where none was named, and why it is this one."""
+    """With a model by name where none was named, and why it is this one: of the least scale that reaches every size."""
     from sr_tile.jobs.default_model import choose_default
     from sr_tile.models import zoo
 
     if options.model.model is not None:
         return options, None
+    sources = [pair.source_path for pair in pairs if not pair.problem]
+    scale = zoo.reaching(_factor(sources, options.target))
     if options.backend.job:  # images may be added, and what is done must not be done again with another model
-        name, reason = zoo.find(None, options.model.scale).stem, "the same for all images of a job"
+        name, reason = zoo.DEFAULT[scale], "the same for all images of a job"
     else:
-        sources = [pair.source_path for pair in pairs if not pair.problem]
-        name, reason = choose_default(sources, options.model.scale)
+        name, reason = choose_default(sources, scale)
     return replace(options, model=replace(options.model, model=name)), reason
+
+
+def _factor(sources: "Sequence[Path]", target: "TargetSize") -> float:
+    """By which the images are to grow, the most of all, as far as a model reaches: what is beyond is said for each."""
+    from sr_tile.models import zoo
+
+    if target.scale or not target.is_said:
+        return target.scale or min(zoo.DEFAULT)
+    return target.reach(image_sizes(sources[:MOST_HEADERS]), max(zoo.DEFAULT)) or 1
 
 
 def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None":
@@ -231,6 +245,8 @@ def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None
     model, tiles = options.model, options.tiles
     settings: Any = {"device": model.device, "tile": tiles.tile_size, "overlap": tiles.overlap, "halo": tiles.halo}
     settings |= {"alpha": options.compute.alpha, **asdict(options.files.write_options)}
+    if options.target.is_said:
+        settings["size"] = asdict(options.target)
     if options.files.page_range:
         settings["pages"] = options.files.page_range
     if (precision := _repeatable(model.precision)) != "fp32":

@@ -19,7 +19,7 @@ from sr_tile.cli.enhance_options import (
     ReportOptions,
 )
 from sr_tile.cli.figures import table
-from sr_tile.cli.options import ModelOptions, TileOptions
+from sr_tile.cli.options import ModelOptions, SizeOptions, TileOptions
 from sr_tile.errors import printable
 from sr_tile.system import stopping
 
@@ -32,6 +32,7 @@ log = logging.getLogger("sr_tile")
 def enhance(
     paths: Paths,
     model: ModelOptions,
+    size: SizeOptions,
     tiles: TileOptions,
     compute: ComputeOptions,
     files: FileOptions,
@@ -47,7 +48,7 @@ def enhance(
     """
     if len(paths) < 2:
         raise typer.BadParameter("give at least one input and one output: IN... OUT")
-    options = EnhanceOptions(tuple(paths[:-1]), paths[-1], model, tiles, compute, files, backend, report)
+    options = EnhanceOptions(tuple(paths[:-1]), paths[-1], model, size, tiles, compute, files, backend, report)
     done = run(options, open_backend(options))
     if done.failed:
         raise typer.Exit(1)

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sr_tile.cli.options import ModelOptions, TileOptions, check_parallel, parse_parallel
+from sr_tile.cli.options import ModelOptions, SizeOptions, TileOptions, check_parallel, parse_parallel
 from sr_tile.errors import ArgumentError
 
 if TYPE_CHECKING:
     from sr_tile.distributed.ray_data import RayConfig
-    from sr_tile.images import WriteOptions
+    from sr_tile.images import TargetSize, WriteOptions
     from sr_tile.images.frames.open import PageRange
     from sr_tile.jobs.selection import Existing
 
@@ -135,19 +135,35 @@ class EnhanceOptions:
     inputs: tuple[str, ...]
     output: str
     model: ModelOptions
+    size: SizeOptions
     tiles: TileOptions
     compute: ComputeOptions
     files: FileOptions
     backend: BackendOptions
     report: ReportOptions
 
+    @property
+    def target(self) -> "TargetSize":
+        """Of the results."""
+        return self.size.target(self.model.scale)
+
     def __post_init__(self) -> None:
+        if self.target.is_said and self.backend.engine == "ray" and self._is_reducing:
+            raise ArgumentError(
+                "sizes other than a bundled model's scale go with --engine local; leave them out with ray"
+            )
         if self.backend.server:
             self._refuse_with_server()
         for message, wrong in self._contradictions().items():
             if wrong:
                 raise ArgumentError(message)
         self._check_reports()
+
+    @property
+    def _is_reducing(self) -> bool:
+        from sr_tile.models import zoo
+
+        return self.model.model is not None or self.model.scale not in zoo.DEFAULT
 
     def _contradictions(self) -> dict[str, bool]:
         backend, report, files = self.backend, self.report, self.files

@@ -10,6 +10,7 @@ import typer
 from sr_tile.errors import printable
 
 if TYPE_CHECKING:
+    from sr_tile.images import TargetSize
     from sr_tile.images.frames.open import PageRange
     from sr_tile.planner import Settings
 
@@ -23,8 +24,10 @@ def number_or_auto(text: str) -> str:
 
 Model = Annotated[str | None, typer.Option(help="Path of an ONNX file, or name of a bundled model.")]
 Scale = Annotated[
-    int | None,
-    typer.Option(min=1, help="Choose the bundled model that enlarges this much; beside --model: must be its scale."),
+    float | None,
+    typer.Option(
+        min=0, help="How much larger, such as 2, 3 or 1.5: by the bundled model that reaches it, then reduced."
+    ),
 ]
 Device = Annotated[
     str,
@@ -61,6 +64,26 @@ class ModelOptions:
     device: Device = "auto"
     precision: PrecisionName = "auto"
     agreement: MinAgreement = LEAST_AGREEMENT
+
+
+@dataclass(frozen=True)
+class SizeOptions:
+    """How large results are, where not by --scale; proportions stay."""
+
+    width: Annotated[int | None, typer.Option(min=1, help="Width of results in pixels.")] = None
+    height: Annotated[int | None, typer.Option(min=1, help="Height of results in pixels.")] = None
+    fit: Annotated[str | None, typer.Option(metavar="WxH", help="Results fill this box, such as 1920x1080.")] = None
+    max_side: Annotated[int | None, typer.Option(min=1, help="Longer side of results in pixels.")] = None
+    min_side: Annotated[int | None, typer.Option(min=1, help="Shorter side of results in pixels.")] = None
+    megapixels: Annotated[float | None, typer.Option(min=0, help="Megapixels of results.")] = None
+    linear: Annotated[bool, typer.Option("--linear", help="Reduce in linear light, not in the file's values.")] = False
+
+    def target(self, scale: float | None) -> "TargetSize":
+        """The size that all this and --scale ask for."""
+        from sr_tile.images.target_size import TargetSize, parse_box
+
+        sides: Any = {name: value for name, value in vars(self).items() if name != "fit"}
+        return TargetSize(scale=scale, fit=parse_box(self.fit) if self.fit else None, **sides)
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,6 @@
 """`sr-tile plan`: how `enhance` would cut images, what else it could do, and why it does not."""
 
 import json
-import re
 from contextlib import ExitStack
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,20 +18,25 @@ from sr_tile.cli.options import (
     Overlap,
     PrecisionName,
     Scale,
+    SizeOptions,
     TileSize,
     image_sizes,
     settings_of,
     show,
 )
+from sr_tile.errors import ArgumentError
 
 if TYPE_CHECKING:
     from sr_tile.engines.base import Engine
+    from sr_tile.images import TargetSize
     from sr_tile.planner import Settings
 
+STEPS_SHOWN = 5
 EVERYTHING = 2**62  # pixels: work that pays for measuring
 
 
 def plan(  # the options of `enhance` that decide how it cuts
+    target: SizeOptions,
     paths: Annotated[list[str] | None, typer.Argument(metavar="[IN...]", help="Images, folders or globs.")] = None,
     size: Annotated[
         list[str] | None, typer.Option(metavar="WxH", help="An image of this size, such as 4000x3000; repeatable.")
@@ -71,10 +75,11 @@ def plan(  # the options of `enhance` that decide how it cuts
     if not sizes:
         raise ImageReadError(f"{', '.join(paths or ())}: none of the files can be read as an image")
     settings = settings_of(tile_size, overlap, halo, batch_size, mem_limit)
+    wanted = target.target(scale)
     with ExitStack() as opened:
         engines = open_model(
             model,
-            scale,
+            scale or wanted.reach(sizes, max(zoo.DEFAULT)),
             device=device,
             precision=precision,
             agreement=agreement,
@@ -86,6 +91,8 @@ def plan(  # the options of `enhance` that decide how it cuts
             engines[0].run(built_in_pictures(engines[0].spec)[0])
         zoo.check_scale(engines[0].spec.name, engines[0].spec.scale or 1, scale)
         found = _weighed(engines, settings, sizes, fresh)
+        if wanted.is_said:
+            found["steps"] = [_steps(height, width, engines[0].spec.scale or 1, wanted) for height, width in sizes]
     show(json.dumps(found, indent=2) if as_json else _text(found))
 
 
@@ -116,11 +123,31 @@ def _weighed(
 
 
 def _size(text: str) -> tuple[int, int]:
-    match = re.fullmatch(r"(\d+)[xX](\d+)", text)
-    width, height = (int(number) for number in match.groups()) if match else (0, 0)
-    if not width or not height:
-        raise typer.BadParameter(f"{text!r} is not WIDTHxHEIGHT, such as 4000x3000")
-    return height, width
+    from sr_tile.images.target_size import parse_box
+
+    try:
+        return parse_box(text)
+    except ArgumentError as error:
+        raise typer.BadParameter(str(error)) from None
+
+
+def _steps(height: int, width: int, scale: int, wanted: "TargetSize") -> str:
+    """What happens to the size of one picture, in a line."""
+    from sr_tile.images import ImageInfo
+    from sr_tile.pipeline.plan_image import is_only_reduced, result_of
+
+    info = ImageInfo(height, width, 3, "uint8")  # type: ignore[arg-type]
+    try:
+        full = result_of(info, scale, wanted)
+    except ArgumentError as error:
+        return str(error)
+    steps = [f"{width} x {height}"]
+    if not is_only_reduced(info, scale, wanted):
+        steps.append(f"network x{scale}: {full.width} x {full.height}")
+    if full.reduction:
+        light = " in linear light" if full.reduction.linear else ""
+        steps.append(f"reduced{light}: {full.result.width} x {full.result.height}")
+    return " -> ".join(steps)
 
 
 def _text(found: dict[str, Any]) -> str:
@@ -134,7 +161,9 @@ def _text(found: dict[str, Any]) -> str:
     for option in found["alternatives"]:
         lines.append(_row(f"{option['seconds'] / best:.2f} x" if best else "", option))
     precision = f"precision {found['precision']}: {found['precision_why']}"
-    return "\n".join([*lines, *(f"  {reason}" for reason in [*found["why"], precision])])
+    steps = list(dict.fromkeys(found.get("steps", ())))
+    shown = [*steps[:STEPS_SHOWN], *([f"... and {len(steps) - STEPS_SHOWN} more sizes"] if steps[STEPS_SHOWN:] else [])]
+    return "\n".join([*lines, *(f"  {line}" for line in (*shown, *found["why"], precision))])
 
 
 def _row(label: str, option: dict[str, Any]) -> str:

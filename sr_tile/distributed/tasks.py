@@ -328,7 +328,7 @@ def stored_dtype(target: str, info: ImageInfo) -> np.dtype:
 
 def _enlarged(info: ImageInfo, config: EnhanceConfig) -> ImageInfo:
     assert config.scale
-    return replace(info, height=info.height * config.scale, width=info.width * config.scale)
+    return info.resized(info.height * config.scale, info.width * config.scale)
 
 
 def _failed(error: SrTileError) -> Row:

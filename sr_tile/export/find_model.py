@@ -17,19 +17,19 @@ from sr_tile.system.hashes import sha256_of
 log = logging.getLogger("sr_tile")
 
 
-def find_model(model: str | Path | None = None, scale: int | None = None) -> Path:
+def find_model(model: str | Path | None = None, scale: float | None = None) -> Path:
     """The ONNX file of a model.
 
     Args:
         model: a path, or the name of a bundled or pulled model; None chooses by `scale`. A checkpoint (`.pth`, `.pt`,
             `.ckpt`, `.safetensors`) or an ncnn network (`.param` beside its `.bin`) is exported and verified the first
             time, and kept in the cache under the hash of its weights.
-        scale: output pixels per input pixel, where `model` is None.
+        scale: output pixels per input pixel that it must reach, where `model` is None.
 
     Raises:
         ModelLoadError: there is no such model, or the checkpoint is not understood.
         ModelOutputError: its graph differs from the checkpoint.
-        ArgumentError: no bundled model has this scale.
+        ArgumentError: no bundled model reaches this scale.
     """
     path = zoo.find(model, scale)
     return _exported(path) if path.suffix.lower() in zoo.CHECKPOINT_SUFFIXES or is_ncnn(path) else path
@@ -37,7 +37,7 @@ def find_model(model: str | Path | None = None, scale: int | None = None) -> Pat
 
 def open_model(
     model: str | Path | None = None,
-    scale: int | None = None,
+    scale: float | None = None,
     *,
     device: str = "auto",
     precision: str = "auto",

@@ -14,6 +14,7 @@ from sr_tile.images.decoding import MAX_PIXELS
 from sr_tile.images.formats import (
     ImageInfo,
     Metadata,
+    Reduction,
     WriteOptions,
     format_of,
     holds_alpha,
@@ -22,6 +23,7 @@ from sr_tile.images.formats import (
     is_written,
 )
 from sr_tile.images.reader import ImageReader
+from sr_tile.images.target_size import TargetSize
 from sr_tile.images.writer import ImageWriter
 
 __all__ = [
@@ -31,6 +33,8 @@ __all__ = [
     "ImageReader",
     "ImageWriter",
     "Metadata",
+    "Reduction",
+    "TargetSize",
     "WriteOptions",
     "describe_content",
     "format_by_content",

@@ -6,6 +6,7 @@ import numpy as np
 
 from sr_tile.errors import ArgumentError
 from sr_tile.images.formats import ImageInfo, Metadata
+from sr_tile.images.resize import reduce_array
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -87,10 +88,10 @@ class ArraySource:
 
 
 class ArraySink:
-    """Collects rows in one array, `pixels_hwc`."""
+    """Collects rows in one array, `pixels_hwc`, which is reduced at the end where that is asked for."""
 
     def __init__(self, info: ImageInfo) -> None:
-        self.dtype = info.dtype
+        self.dtype, self._reduction = info.dtype, info.reduction
         self.pixels_hwc = np.empty((info.height, info.width, info.channels), info.dtype)
         self._row = 0
 
@@ -100,7 +101,9 @@ class ArraySink:
         self._row += len(rows_hwc)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """All rows are there."""
+        if self._reduction:
+            self.pixels_hwc, self._reduction = reduce_array(self.pixels_hwc, self._reduction), None
 
     def abort(self) -> None:
         """Nothing is held."""

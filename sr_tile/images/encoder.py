@@ -12,6 +12,7 @@ import numpy as np
 
 from sr_tile.images.exif import without_thumbnail
 from sr_tile.images.formats import FORMATS, Animation, ImageInfo, WriteOptions
+from sr_tile.images.resize import reduce_image
 from sr_tile.images.vips import load_png, reason_of, vips
 
 _PIPE_BYTES = 2**20
@@ -58,13 +59,18 @@ class Encoder:
         size = (self.info.width, self.info.height, self.dtype.itemsize * 8, colour_type)
         self._send(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 0, 0, 0)))
 
+    @property
+    def _bits(self) -> int | None:
+        """That the file holds of each number, where those are not all."""
+        return AVIF_BITS if self.format_name == "avif" and self.dtype == np.uint16 else None
+
     def push(self, rows_hwc: np.ndarray) -> bool:
         """Returns False when the encoder has given up: see failure."""
         row_bytes = self.info.width * self.info.channels * self.dtype.itemsize
         step = max(1, _PIPE_BYTES // row_bytes)
         for start in range(0, len(rows_hwc), step):
             part_hwc = rows_hwc[start : start + step]
-            if self.format_name == "avif" and self.dtype == np.uint16:  # libvips cuts the lower bits off: round before
+            if self._bits and not self.info.reduction:  # libvips cuts the lower bits off: round before
                 top = 2**AVIF_BITS - 1
                 part_hwc = ((part_hwc.astype(np.uint32) * top + 32_767) // 65_535) << (16 - AVIF_BITS)
             part_hwc = np.ascontiguousarray(part_hwc, self.dtype.newbyteorder(">"))
@@ -122,19 +128,22 @@ class Encoder:
             os.close(self._read_end)
 
     def _save(self) -> None:
-        metadata = self.info.metadata
+        info = self.info.result
+        metadata = info.metadata
         density = {"xres": metadata.xres, "yres": metadata.yres} if metadata.xres and metadata.yres else {}
-        image = load_png(self._read_end).copy(**density)
-        _attach(image, self.info, FORMATS[self.format_name].gray)
+        image = load_png(self._read_end)
+        if self.info.reduction:
+            options: dict[str, Any] = {"has_alpha": info.has_alpha, "dtype": self.dtype, "bits": self._bits}
+            image = reduce_image(image, self.info.reduction, **options)
+        image = image.copy(**density)
+        _attach(image, info, FORMATS[self.format_name].gray)
         if animation := self.options.animation:
             _animate(image, animation)
         self._image = image
         if self._killed:
             image.set_kill(True)
         target = vips().Target.new_to_descriptor(self.descriptor)
-        getattr(image, FORMATS[self.format_name].saver)(
-            target, **_SAVER_OPTIONS[self.format_name](self.info, self.options)
-        )
+        getattr(image, FORMATS[self.format_name].saver)(target, **_SAVER_OPTIONS[self.format_name](info, self.options))
 
 
 def _attach(image: Any, info: ImageInfo, gray: bool) -> None:

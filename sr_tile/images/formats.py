@@ -1,6 +1,6 @@
 """What each format holds, and what an image is: no pixels, no libvips."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -98,11 +98,21 @@ class Metadata:
 
 
 @dataclass(frozen=True)
+class Reduction:
+    """A smaller size to which a sink brings what it is given; linear: in linear light, by sRGB's curve."""
+
+    height: int
+    width: int
+    linear: bool = False
+
+
+@dataclass(frozen=True)
 class ImageInfo:
     """Size, depth and metadata of an image.
 
     height and width are those after the EXIF orientation was applied; channels: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA;
     dtype: uint8 or uint16, both over their full range; float32 of range [0, 1] for arrays, which no file holds.
+    reduction: what a sink does to the rows, which have the size that height and width say; None: nothing.
     """
 
     height: int
@@ -110,6 +120,7 @@ class ImageInfo:
     channels: int
     dtype: np.dtype
     metadata: Metadata = Metadata()
+    reduction: Reduction | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype))
@@ -121,6 +132,20 @@ class ImageInfo:
             raise ArgumentError(f"an image has 1, 2, 3 or 4 channels, not {self.channels}")
         if self.dtype not in (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32)):
             raise ArgumentError(f"pixels are uint8, uint16 or float32, not {self.dtype}: scale and round first")
+
+    def resized(self, height: int, width: int) -> "ImageInfo":
+        """The same picture, as large on paper, in another number of pixels: its density grows with it."""
+        old = self.metadata
+        xres = old.xres and old.xres * width / self.width
+        yres = old.yres and old.yres * height / self.height
+        return replace(self, height=height, width=width, metadata=replace(old, xres=xres, yres=yres))
+
+    @property
+    def result(self) -> "ImageInfo":
+        """What a sink makes of it."""
+        if self.reduction is None:
+            return self
+        return replace(self.resized(self.reduction.height, self.reduction.width), reduction=None)
 
     @property
     def has_alpha(self) -> bool:

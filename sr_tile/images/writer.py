@@ -35,6 +35,8 @@ class UnfinishedFile(Protocol):
 class ImageWriter:
     """Rows into a new file, which appears under its name when it is whole, and not before.
 
+    Where `info.reduction` says so, the rows, of the size of `info`, are reduced on their way.
+
     Leaving the `with` block finishes the file, or removes it when an exception leaves the block. A killed process leaves
     at most a hidden file `.NAME.PID.TOKEN.part` in the folder of the target.
 
@@ -79,7 +81,7 @@ class ImageWriter:
         self._lock = threading.RLock()
 
     def _check_fits(self, name: str) -> None:
-        kind, side = FORMATS[name], max(self.info.height, self.info.width)
+        kind, side = FORMATS[name], max(self.info.result.height, self.info.result.width)
         if self.info.dtype == np.float32:
             raise ArgumentError(f"{self.path}: files hold uint8 or uint16, not float32: scale and round first")
         if self.info.has_alpha and not kind.alpha:
@@ -132,7 +134,7 @@ class ImageWriter:
         if not self._encoder.finish():
             raise self._failed()
         if self._encoder.format_name == "tiff":
-            append_exif(self._file.descriptor, self.info)
+            append_exif(self._file.descriptor, self.info.result)
         self._file.commit()
 
     def _failed(self) -> ImageWriteError:

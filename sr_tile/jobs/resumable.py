@@ -70,7 +70,7 @@ class FileFingerprint:
         return cls(status.st_size, status.st_mtime_ns, digest)
 
 
-def describe(model: str | Path | None, scale: int | None, **settings: Any) -> dict[str, Any]:
+def describe(model: str | Path | None, scale: float | None, **settings: Any) -> dict[str, Any]:
     """All on which the bytes of a result depend, beside its input: the model's hash and the settings.
 
     Args:

@@ -20,6 +20,7 @@ __all__ = [
     "named",
     "pulled",
     "pulled_folder",
+    "reaching",
 ]
 
 DEFAULT = {2: "photo-x2", 4: "photo-x4"}
@@ -58,24 +59,19 @@ def pulled() -> dict[str, Path]:
     return {name: path for name, path in paths.items() if path.is_file()}
 
 
-def find(model: str | Path | None = None, scale: int | None = None) -> Path:
+def find(model: str | Path | None = None, scale: float | None = None) -> Path:
     """The file of a model.
 
     Args:
         model: a path, or the name of a bundled or pulled model; None chooses by `scale`.
-        scale: output pixels per input pixel, 2 where nothing is said.
+        scale: output pixels per input pixel that the model must reach; 2 where nothing is said.
 
     Raises:
         ModelLoadError: there is neither such a file nor such a model, or it was not pulled yet.
-        ArgumentError: no bundled model has this scale.
+        ArgumentError: no bundled model reaches this scale.
     """
     if model is None:
-        name = DEFAULT.get(scale or 2)
-        if name is None:
-            raise ArgumentError(
-                f"no bundled model enlarges by {scale}; choose from {_listed(DEFAULT)}, or give --model"
-            )
-        return bundled()[name]
+        return bundled()[DEFAULT[reaching(scale or 2)]]
     path = Path(model)
     try:
         found = stat.S_ISREG(path.stat().st_mode)
@@ -88,8 +84,22 @@ def find(model: str | Path | None = None, scale: int | None = None) -> Path:
     return path if found else named(str(model))
 
 
-def check_scale(model: str, scale: int, wanted: int | None) -> None:
-    """Refuse a scale that is asked for beside a model, and is not the model's.
+def reaching(factor: float) -> int:
+    """The least scale of a bundled model that is not below a factor.
+
+    Raises:
+        ArgumentError: there is none.
+    """
+    for scale in sorted(DEFAULT):
+        if scale >= factor:
+            return scale
+    raise ArgumentError(
+        f"no bundled model enlarges by {factor:g}: {max(DEFAULT)} is the most; give a smaller size, or a --model that does"
+    )
+
+
+def check_scale(model: str, scale: int, wanted: float | None) -> None:
+    """Refuse a scale that is asked for beside a model, and is more than the model's; from it, less is reduced.
 
     Args:
         model: its name, for the message.
@@ -97,12 +107,13 @@ def check_scale(model: str, scale: int, wanted: int | None) -> None:
         wanted: what was asked for; None is any.
 
     Raises:
-        ArgumentError: it is another.
+        ArgumentError: it is more.
     """
-    if wanted not in (None, scale):
-        way_out = f"leave out the model (models by scale: {_scales()})" if wanted in DEFAULT else "choose another model"
+    if wanted is not None and wanted > scale:
+        known = wanted <= max(DEFAULT)
+        way_out = f"leave out the model (models by scale: {_scales()})" if known else "choose another model"
         raise ArgumentError(
-            f"model {model} enlarges by {scale}, not by {wanted}, which is asked for as well: leave out the scale, or "
+            f"model {model} enlarges by {scale}, not by {wanted:g}, which is asked for as well: leave out the scale, or "
             f"{way_out}"
         )
 

@@ -1,5 +1,6 @@
 """Images to the rows of pixels that rows of tiles read."""
 
+import logging
 import time
 from contextlib import closing
 from dataclasses import replace
@@ -10,11 +11,13 @@ from sr_tile.errors import ImageReadError
 from sr_tile.images import ImageInfo
 from sr_tile.images.rows import Source, whole_bytes_of
 from sr_tile.pipeline.image_state import ImagesInFlight, ImageState, RowBlock, StageContext
-from sr_tile.pipeline.plan_image import tile_grid_for
+from sr_tile.pipeline.plan_image import is_only_reduced, result_of, tile_grid_for
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled
 from sr_tile.pipeline.whole_images import WholeImages
-from sr_tile.tiling.blending import TileBlender
+from sr_tile.tiling.blending import TileBlender, quantise
 from sr_tile.tiling.channels import parts_of
+
+log = logging.getLogger("sr_tile")
 
 ADMIT_SECONDS = 0.01  # between looks at whether the headers of the images before were read
 
@@ -55,7 +58,7 @@ class DecodeStage:
         with closing(source):
             self._prepare(image, source.info)
             self._admit(image, whole_bytes_of(source))
-            self._read_row_blocks(image, source)
+            (self._pass_rows if image.is_only_reduced else self._read_row_blocks)(image, source)
         image.row_blocks.close()
 
     def _admit(self, image: ImageState, size: int) -> None:
@@ -79,7 +82,9 @@ class DecodeStage:
         """Lay out the tiles and open the output, so that what cannot work fails before it costs anything."""
         spec, scale = self._context.spec, self._context.spec.scale or 1
         image.info, image.grid = info, tile_grid_for(self._context.plan, info, scale, self._context.alpha)
-        if image.job.strip:
+        image.is_only_reduced = is_only_reduced(info, scale, self._context.size)
+        result = result_of(info, scale, self._context.size, image.job.name)
+        if image.job.strip and not image.is_only_reduced:
             image.grid = replace(image.grid, strip=image.job.strip(image.grid))
         if image.job.on_grid:
             image.job.on_grid(image.grid)
@@ -87,7 +92,25 @@ class DecodeStage:
         image.accumulator = TileBlender(
             image.grid, scale, info.channels, len(image.parts) + self._context.splits_alpha(info)
         )
-        image.sink = image.job.open_sink(replace(info, height=info.height * scale, width=info.width * scale))
+        image.sink = image.job.open_sink(result)
+
+    def _pass_rows(self, image: ImageState, source: Source) -> None:
+        """Send an image past the network, to the sink that reduces it."""
+        assert image.sink is not None  # opened before the first row
+        log.warning("%s: the size asked for is below the picture's: reduced, without the network", image.job.name)
+        image.row_blocks.close()
+        for row in image.grid.rows:
+            pieces = [image.grid.inner(row, column) for column in range(len(image.grid.x.starts))]
+            with self._clock.working(made=1):
+                rows_hwc = _read_exactly(image, source, pieces[0].height, pieces[0].y)
+                if rows_hwc.dtype != image.sink.dtype:
+                    unit = rows_hwc.astype(np.float32) / np.float32(np.iinfo(rows_hwc.dtype).max)
+                    rows_hwc = quantise(unit.transpose(2, 0, 1), image.sink.dtype)
+            image.rows.put(rows_hwc)
+            for piece in pieces:
+                image.pixels_done += piece.height * piece.width
+                self._context.on_progress(image.job, piece.height * piece.width)
+        image.rows.close()
 
     def _read_row_blocks(self, image: ImageState, source: Source) -> None:
         """Read the image, or its strip, once, top to bottom; neighbouring rows of tiles share rows of pixels."""
@@ -99,10 +122,18 @@ class DecodeStage:
                 end = min(start + axis.tile, axis.length)
                 kept = None if pixels is None else pixels[start - axis.starts[row - 1] :]
                 wanted = end - start - (0 if kept is None else len(kept))
-                fresh = source.read_rows(wanted)
-                if len(fresh) != wanted:
-                    raise ImageReadError(
-                        f"{image.job.name}: ends after {end - wanted + len(fresh)} rows of {axis.length}"
-                    )
+                fresh = _read_exactly(image, source, wanted, end - wanted)
                 pixels = fresh if kept is None else np.concatenate([kept, fresh])
             image.row_blocks.put(RowBlock(row, pixels))
+
+
+def _read_exactly(image: ImageState, source: Source, count: int, row: int) -> np.ndarray:
+    """`count` rows from `row` on.
+
+    Raises:
+        ImageReadError: there are fewer.
+    """
+    rows_hwc = source.read_rows(count)
+    if len(rows_hwc) != count:
+        raise ImageReadError(f"{image.job.name}: ends after {row + len(rows_hwc)} rows of {image.info.height}")
+    return rows_hwc

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from sr_tile.errors import DEFECTS, SrTileError, unexpected_of
-from sr_tile.images import ImageInfo
+from sr_tile.images import ImageInfo, TargetSize
 from sr_tile.images.rows import Sink
 from sr_tile.models.spec import ModelSpec
 from sr_tile.pipeline.clock import StageClock
@@ -62,6 +62,7 @@ class ImageState:
     sink: Sink | None = None
     error: SrTileError | None = None
     pixels_done: int = 0
+    is_only_reduced: bool = False  # its rows go past the network
     is_exact: bool = False  # every tile in float32; settled before the first
     is_admitted: bool = False  # it has the memory that decoding takes
     # Set by the decoder before the first row.
@@ -121,6 +122,7 @@ class StageContext:
         spec: of the model.
         plan: tiles and batch.
         alpha: how an alpha channel is enlarged, see `channels`.
+        size: of the results.
         clocks: of the stages, by name.
         on_progress: called with (job, input pixels that were just finished).
     """
@@ -128,6 +130,7 @@ class StageContext:
     spec: ModelSpec
     plan: Plan
     alpha: Alpha
+    size: TargetSize
     clocks: Mapping[str, StageClock]
     on_progress: Callable[[ImageJob, int], None]
 

@@ -19,6 +19,7 @@ from dataclasses import replace
 from sr_tile.engines.base import Engine
 from sr_tile.engines.device_runner import DeviceRunner, TileTooLargeError, device_slots
 from sr_tile.errors import ArgumentError
+from sr_tile.images import TargetSize
 from sr_tile.pipeline.attempt import Attempt, Resources
 from sr_tile.pipeline.clock import StageClock
 from sr_tile.pipeline.image_state import ImageState, StageContext
@@ -40,6 +41,7 @@ class Pipeline:
             `max_concurrency` says.
         plan: tiles and batch; `self.plan` becomes smaller when the device runs out of memory.
         alpha: how an alpha channel is enlarged, see `channels`.
+        size: of the results; they are reduced to it as they are written.
         decoders: images read at the same time.
         encoders: images written at the same time.
         on_progress: called with (job, input pixels that were just finished), from a thread of the pipeline.
@@ -50,12 +52,13 @@ class Pipeline:
             same time may be, unless it is given one that several pipelines share.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  # options by keyword, each with a default
         self,
         engines: Engine | Sequence[Engine],
         plan: Plan,
         *,
         alpha: Alpha = "bicubic",
+        size: TargetSize | None = None,
         decoders: int = 2,
         encoders: int = 2,
         on_progress: Callable[[ImageJob, int], None] | None = None,
@@ -66,7 +69,7 @@ class Pipeline:
         self.max_in_flight = max_in_flight
         self.slots = device_slots(engines)
         self.spec = self.slots[0].engine.spec
-        self.plan, self.alpha = plan, alpha
+        self.plan, self.alpha, self.size = plan, alpha, size or TargetSize()
         self.decoders, self.encoders = decoders, encoders
         self.on_progress = on_progress or (lambda job, pixels: None)
         self._lock = threading.Lock()
@@ -104,7 +107,7 @@ class Pipeline:
         pending: Iterator[tuple[int, ImageJob]] = enumerate(jobs)
         try:
             while True:
-                context = StageContext(self.spec, self.plan, self.alpha, self.clocks, self.on_progress)
+                context = StageContext(self.spec, self.plan, self.alpha, self.size, self.clocks, self.on_progress)
                 attempt = Attempt(context, self._resources(), pending, self._count)
                 try:
                     yield from attempt.outcomes()
@@ -162,6 +165,8 @@ class Pipeline:
         tile = image.grid.tile
         with self._lock:
             self._images += 1
+            if image.is_only_reduced:  # no network saw it
+                return
             self._exact_images += image.is_exact
             self._computed += len(image.grid) * math.prod(tile)
             self._wanted += image.pixels_done

@@ -1,6 +1,9 @@
-"""The tiles of one image: the one place that knows what its channels ask of the plan."""
+"""The tiles of one image, and what becomes of its size: what the plan and the wishes of the user mean for it."""
 
-from sr_tile.images import ImageInfo
+from dataclasses import replace
+
+from sr_tile.errors import ArgumentError
+from sr_tile.images import ImageInfo, Reduction, TargetSize
 from sr_tile.planner import Plan
 from sr_tile.tiling.channels import Alpha
 from sr_tile.tiling.grid import TileGrid
@@ -16,3 +19,35 @@ def tile_grid_for(plan: Plan, info: ImageInfo, scale: int, alpha: Alpha) -> Tile
         # Bicubic interpolation looks two pixels around: the same context for every tile, or alpha would show seams.
         plan = plan.with_halo(2)
     return plan.grid_for(info.height, info.width, info.channels, scale)
+
+
+def result_of(info: ImageInfo, scale: int, size: TargetSize, name: str = "image") -> ImageInfo:
+    """The result of a network that enlarges by `scale`, with the reduction that brings it to the wanted size.
+
+    A picture that is to become smaller is not enlarged before: its own pixels are reduced, and no network sees them. One
+    whose network leaves the size alone goes through it all the same.
+
+    Raises:
+        ArgumentError: the network does not reach the size.
+    """
+    target = size.of(info.height, info.width) or (info.height * scale, info.width * scale)
+    if is_only_reduced(info, scale, size):
+        scale = 1
+    full = info if scale == 1 else info.resized(info.height * scale, info.width * scale)
+    if target == (full.height, full.width):
+        return full
+    if target[0] > full.height or target[1] > full.width:
+        wanted = f"{target[1]} x {target[0]} pixels are wanted of {info.width} x {info.height}"
+        raise ArgumentError(
+            f"{name}: {wanted}, and the model enlarges by {scale}, to at most {full.width} x {full.height}: choose a model "
+            "that enlarges more, or a smaller size"
+        )
+    return replace(full, reduction=Reduction(*target, linear=size.linear))
+
+
+def is_only_reduced(info: ImageInfo, scale: int, size: TargetSize) -> bool:
+    """Whether an enlarging network has nothing to do: the result is to be smaller than the picture."""
+    target = size.of(info.height, info.width)
+    if target is None or scale == 1:
+        return False
+    return target[0] <= info.height and target[1] <= info.width and target != (info.height, info.width)

@@ -225,7 +225,11 @@ def test_unusable_models_are_one_clear_line_and_nothing_is_written(run, tmp_path
         (("enhance", "in.png", "out.png", "--model", "unknown"), 1, "bundled models"),
         (("enhance", "gone.png", "out.png"), 1, "no such file"),
         (("enhance", "in.png", "out.xyz"), 1, "suffix"),
-        (("enhance", "in.png", "nowhere/deep/out.png", "--scale", "3"), 1, "enlarges by 3"),
+        (("enhance", "in.png", "nowhere/deep/out.png", "--scale", "5"), 1, "enlarges by 5"),
+        (("enhance", "in.png", "out.png", "--scale", "0"), 1, "no size"),
+        (("enhance", "in.png", "out.png", "--fit", "9", "--scale", "2"), 1, "is not WIDTHxHEIGHT"),
+        (("enhance", "in.png", "out.png", "--width", "9", "--scale", "2"), 1, "two sizes"),
+        (("enhance", "in.png", "out.png", "--width", "81"), 1, "to at most 80 x 80"),
         (("enhance", "empty", "out"), 1, "holds no image"),
         (("enhance", "", "o.png"), 1, "empty"),
         (("enhance", "in.png", "-"), 1, "pipes"),
@@ -257,7 +261,7 @@ def test_wrong_arguments_say_what_to_do(run, tmp_path, arguments, code, words):
         (("--model", "model.onnx", "--scale", 3), "enlarges by 2, not by 3"),
     ],
 )
-def test_a_scale_that_is_not_the_models_is_refused(run, model, tmp_path, options, words):
+def test_a_scale_beyond_the_models_is_refused(run, model, tmp_path, options, words):
     save(tmp_path / "in.png", noise_image(8, 8))
     code, _, err = run("enhance", "in.png", "out.png", *options)
     assert (code, words in err, len(err.splitlines())) == (1, True, 1), err

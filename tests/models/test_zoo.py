@@ -57,10 +57,16 @@ def test_names_that_no_file_system_has_are_one_line(tmp_path):
         assert "cannot be opened" in str(caught.value)
 
 
-def test_a_scale_beside_a_model_is_the_models():
-    zoo.check_scale("x2", 2, None)
-    zoo.check_scale("x2", 2, 2)
+def test_a_scale_beside_a_model_is_at_most_the_models():
+    for wanted in (None, 2, 1.5, 0.1):
+        zoo.check_scale("x2", 2, wanted)
     with pytest.raises(ArgumentError, match=r"denoise enlarges by 1, not by 2.*leave out the scale.*2 is "):
         zoo.check_scale("denoise", 1, 2)
     with pytest.raises(ArgumentError, match="choose another model"):
         zoo.check_scale("x2", 2, 7)
+
+
+def test_the_least_model_that_reaches_a_scale():
+    assert [zoo.reaching(factor) for factor in (0.5, 1, 2, 2.01, 3, 4)] == [2, 2, 2, 4, 4, 4]
+    with pytest.raises(ArgumentError, match=r"enlarges by 4\.01: 4 is the most"):
+        zoo.reaching(4.01)

@@ -121,7 +121,8 @@ class AnimationWriter:
     """
 
     def __init__(self, path: Path, info: ImageInfo, timing: Timing, options: WriteOptions, *, overwrite: bool) -> None:
-        self._path, self._info = path, replace(info, dtype=np.dtype(np.uint8))
+        info = info.result
+        self._path, self._size = path, (info.height, info.width, info.channels)
         animation = Animation(info.height, timing.delays, timing.loop)
         rows = replace(info, height=info.height * len(timing.delays))
         self._writer = ImageWriter(path, rows, options=replace(options, animation=animation), overwrite=overwrite)
@@ -134,7 +135,7 @@ class AnimationWriter:
             ImageWriteError: frames differ in size or channels.
         """
         info = replace(info, dtype=np.dtype(np.uint8))
-        if (info.height, info.width, info.channels) != (self._info.height, self._info.width, self._info.channels):
+        if (info.result.height, info.result.width, info.channels) != self._size:
             raise ImageWriteError(
                 f"{self._path}: {frame.name} has another size than those before; split the file first"
             )

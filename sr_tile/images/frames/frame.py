@@ -153,7 +153,8 @@ class FrameSink(ArraySink):
 
     def close(self) -> None:
         """The frame is whole; waits while the encoder is behind."""
-        self._order.put(self._frame.index, Picture(self._frame, self._info, self.pixels_hwc))
+        super().close()
+        self._order.put(self._frame.index, Picture(self._frame, self._info.result, self.pixels_hwc))
 
 
 def merged(

@@ -132,7 +132,7 @@ def open_frame_writer(
     if kind == "tiff":
         if timing:
             log.warning("%s: TIFF has no times and loops; frames become pages", path)
-        big = reader.total_bytes * info.pixels / source.pixels > _BIG
+        big = reader.total_bytes * info.result.pixels / source.pixels > _BIG
         return TiffPagesWriter(path, options, overwrite=overwrite, big=big)
     if kind == "jpeg":
         raise ImageWriteError(

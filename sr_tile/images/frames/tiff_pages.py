@@ -81,7 +81,7 @@ class TiffPagesWriter:
     def open_frame(self, frame: Frame, info: ImageInfo) -> Sink:
         """See `FrameWriter.open_frame`."""
         try:
-            file = FramePart(self._file.target, info, lambda page: self._order.put(frame.index, page))
+            file = FramePart(self._file.target, info.result, lambda page: self._order.put(frame.index, page))
         except OSError as error:
             raise self._unwritable(error) from None
         plain = replace(info, metadata=replace(info.metadata, exif=None))  # which comes with the directory

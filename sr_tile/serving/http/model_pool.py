@@ -20,6 +20,7 @@ from sr_tile.images.formats import listed
 from sr_tile.models import zoo
 from sr_tile.pipeline.job import ImageJob, Stats
 from sr_tile.pipeline.pipeline import Pipeline
+from sr_tile.pipeline.plan_image import result_of
 from sr_tile.pipeline.whole_images import WholeImages
 from sr_tile.planner import Plan, Settings, make_plan
 from sr_tile.planner.tiles import plan_tiles
@@ -226,8 +227,12 @@ class ModelPool:
         """The model of a request that names none."""
         return zoo.DEFAULT[2] if zoo.DEFAULT[2] in self.models else next(iter(self.models))
 
-    def find(self, options: Options) -> Model:
-        """The model that a request means.
+    def find(self, options: Options, before: tuple[int, int] | None = None) -> Model:
+        """The model that a request means: the one it names, or that reaches its size with the least scale.
+
+        Args:
+            options: of the request.
+            before: (height, width) of the picture, where it is known.
 
         Raises:
             HttpError: there is none.
@@ -235,6 +240,10 @@ class ModelPool:
         if not self.models:
             raise HttpError(503, "loading", "the models are being loaded; try again", retry_after=2)
         names = ", ".join(self.models)
+        try:
+            size = options.target
+        except ArgumentError as error:
+            raise HttpError(422, "bad_option", str(error)) from None
         if options.model is not None:
             model = self.models.get(options.model) or self.models.get(zoo.OLD_NAMES.get(options.model, ""))
             if model is None:
@@ -246,14 +255,15 @@ class ModelPool:
             except ArgumentError as error:
                 raise HttpError(422, "bad_option", str(error)) from None
             return model
-        if options.scale is None:
+        factor = size.factor(*before) if before and options.scale is None else options.scale
+        if factor is None:
             return self.models[self.default]
-        preferred = zoo.DEFAULT.get(options.scale)
-        fitting = [name for name, model in self.models.items() if model.scale == options.scale]
-        if not fitting:
-            raise HttpError(
-                422, "unknown_model", f"no model served here enlarges by {options.scale}; there are {names}"
-            )
+        reaching = [model.scale for model in self.models.values() if model.scale >= factor and model.scale > 1]
+        reaching = reaching or [model.scale for model in self.models.values() if model.scale >= factor]
+        if not reaching:
+            raise HttpError(422, "unknown_model", f"no model served here enlarges by {factor:g}; there are {names}")
+        fitting = [name for name, model in self.models.items() if model.scale == min(reaching)]
+        preferred = zoo.DEFAULT.get(min(reaching))
         return self.models[preferred if preferred in fitting else fitting[0]]
 
     def plan(self, model: Model, options: Options) -> Plan:
@@ -311,8 +321,8 @@ class ModelPool:
             SrTileError: the image, its options or the model are at fault.
         """
         with self.metrics.image() as watch:
-            model = self.find(task.options)
             kind, info = self.check(task)
+            model = self.find(task.options, (info.height, info.width))
             kind = task.options.format or kind
             plan = self.plan(model, task.options)
             target = task.folder / f"result.{kind}"
@@ -324,6 +334,7 @@ class ModelPool:
                     engine,
                     plan,
                     alpha=task.options.alpha,
+                    size=task.options.target,
                     decoders=1,
                     encoders=1,
                     on_progress=task.count,
@@ -334,5 +345,5 @@ class ModelPool:
                         raise outcome.error
             stats = pipeline.stats()
             watch.count(stats, task.tiles, info.pixels)
-        after = (info.height * model.scale, info.width * model.scale)
-        return Done(target, kind, (info.height, info.width), after, stats)
+        after = result_of(info, model.scale, task.options.target).result
+        return Done(target, kind, (info.height, info.width), (after.height, after.width), stats)

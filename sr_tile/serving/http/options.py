@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sr_tile.errors import ArgumentError
-from sr_tile.images import WriteOptions
+from sr_tile.images import TargetSize, WriteOptions
 from sr_tile.images.formats import FORMATS
+from sr_tile.images.target_size import parse_box
 from sr_tile.planner import Settings
 from sr_tile.serving.http.http_errors import HttpError
 
@@ -22,9 +23,16 @@ class Options(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     model: str | None = Field(None, max_length=200, description="Name of a model, see /v1/models.")
-    scale: int | None = Field(
-        None, ge=1, le=64, description="Choose a model that enlarges this much; beside a model: must be its scale."
+    scale: float | None = Field(
+        None, gt=0, le=64, description="How much larger: by the model that reaches it, then reduced."
     )
+    width: int | None = Field(None, ge=1, le=2**31 - 1, description="Width of the result in pixels.")
+    height: int | None = Field(None, ge=1, le=2**31 - 1, description="Height of the result in pixels.")
+    fit: str | None = Field(None, max_length=20, description="WIDTHxHEIGHT that the result fills, such as 1920x1080.")
+    max_side: int | None = Field(None, ge=1, le=2**31 - 1, description="Longer side of the result in pixels.")
+    min_side: int | None = Field(None, ge=1, le=2**31 - 1, description="Shorter side of the result in pixels.")
+    megapixels: float | None = Field(None, gt=0, le=1e6, description="Megapixels of the result.")
+    linear: bool = Field(False, description="Reduce in linear light, not in the file's values.")
     format: FormatName | None = Field(None, description="Format of the result; the upload's where nothing is said.")
     quality: int = Field(95, ge=1, le=100, description="Quality of JPEG, WebP and AVIF.")
     lossless: bool = Field(False, description="Write WebP and AVIF without loss.")
@@ -40,6 +48,24 @@ class Options(BaseModel):
             tile="auto" if self.tile_size is None else self.tile_size,
             overlap="auto" if self.overlap is None else self.overlap,
             halo=self.halo,
+        )
+
+    @property
+    def target(self) -> TargetSize:
+        """Size of the result.
+
+        Raises:
+            ArgumentError: two sizes, or none.
+        """
+        return TargetSize(
+            scale=self.scale,
+            width=self.width,
+            height=self.height,
+            fit=parse_box(self.fit) if self.fit is not None else None,
+            max_side=self.max_side,
+            min_side=self.min_side,
+            megapixels=self.megapixels,
+            linear=self.linear,
         )
 
     def write_options(self, format_name: str) -> WriteOptions:

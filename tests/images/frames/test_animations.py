@@ -88,6 +88,15 @@ def test_transparency_is_kept_and_what_is_opaque_has_no_alpha(tmp_path):
     enhance(tmp_path / "opaque.gif", tmp_path / "second.jpg", pages=PageRange("2"))  # JPEG has no alpha
 
 
+@pytest.mark.parametrize("kind", ["gif", "png", "webp", "avif", "tif"])
+def test_frames_of_a_size_of_ones_own(tmp_path, kind):
+    save(tmp_path / "a.png", moving_frames())
+    with Enhancer(ToyEngine(ModelSpec("toy", 2, 1)), scale=1.5) as enhancer:
+        enhancer.enhance_file(tmp_path / "a.png", tmp_path / f"b.{kind}")
+    with Image.open(tmp_path / f"b.{kind}") as image:
+        assert (image.size, image.n_frames) == ((54, 36), 4)
+
+
 def test_a_chosen_frame_is_a_picture(tmp_path):
     save(tmp_path / "a.gif", moving_frames())
     enhance(tmp_path / "a.gif", tmp_path / "b.png", pages=PageRange("3"))

@@ -49,7 +49,7 @@ def test_each_page_keeps_its_size_depth_and_metadata(tmp_path, monkeypatch, big)
             np.testing.assert_array_equal(page.asarray(), array.repeat(2, 0).repeat(2, 1))
             assert page.software == f"page {index}"
             assert page.get_resolution(unit="INCH") == pytest.approx(
-                (100 + index, 200), rel=2e-5
+                (200 + 2 * index, 400), rel=2e-5
             )  # a rational of float32
 
 
