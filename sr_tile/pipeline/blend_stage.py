@@ -7,6 +7,7 @@ from sr_tile.pipeline.inference import Tiles
 from sr_tile.pipeline.queues import OrderedQueue
 from sr_tile.tiling.blending import quantise
 from sr_tile.tiling.channels import enlarge_bicubic
+from sr_tile.tiling.transparency import restore_hidden
 
 
 class BlendStage:
@@ -36,7 +37,11 @@ class BlendStage:
             low, high = spec.value_range
             if (low, high) != (0.0, 1.0):
                 output_chw = (output_chw - np.float32(low)) / np.float32(high - low)
-            pieces = [(key.part.scatter(output_chw), key.part.channels)]
+            colours = key.part.scatter(output_chw)
+            if key.hidden_chw is not None and key.part.channels.stop < image.info.channels:
+                original = key.hidden_chw[key.part.channels]
+                colours = restore_hidden(colours, original, key.hidden_chw[-1:], spec.scale or 1)
+            pieces = [(colours, key.part.channels)]
             if key.alpha_chw is not None:
                 last = image.info.channels - 1
                 pieces.append((enlarge_bicubic(key.alpha_chw, spec.scale or 1), slice(last, last + 1)))

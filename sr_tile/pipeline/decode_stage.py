@@ -16,6 +16,7 @@ from sr_tile.pipeline.queues import BoundedQueue, Cancelled
 from sr_tile.pipeline.whole_images import WholeImages
 from sr_tile.tiling.blending import TileBlender, quantise
 from sr_tile.tiling.channels import parts_of
+from sr_tile.tiling.transparency import fill_hidden
 
 log = logging.getLogger("sr_tile")
 
@@ -124,7 +125,7 @@ class DecodeStage:
                 wanted = end - start - (0 if kept is None else len(kept))
                 fresh = _read_exactly(image, source, wanted, end - wanted)
                 pixels = fresh if kept is None else np.concatenate([kept, fresh])
-            image.row_blocks.put(RowBlock(row, pixels))
+            image.row_blocks.put(RowBlock(row, pixels, fill_hidden(pixels) if image.info.has_alpha else pixels))
 
 
 def _read_exactly(image: ImageState, source: Source, count: int, row: int) -> np.ndarray:

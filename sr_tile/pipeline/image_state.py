@@ -22,20 +22,22 @@ from sr_tile.tiling.grid import TileGrid
 
 
 class RowBlock(NamedTuple):
-    """The rows of the image that one row of tiles reads."""
+    """The rows of the image that one row of tiles reads; filled where colours under full transparency are replaced."""
 
     row: int
     pixels_hwc: np.ndarray
+    filled_hwc: np.ndarray
 
 
 class TileKey(NamedTuple):
-    """Whose a row of a batch is; the tile's alpha travels with its first part."""
+    """Whose a row of a batch is; the tile's alpha travels with its first part, what is hidden under it with all."""
 
     image: "ImageState"
     row: int
     column: int
     part: Part
     alpha_chw: np.ndarray | None
+    hidden_chw: np.ndarray | None
 
     @property
     def is_failed(self) -> bool:

@@ -75,7 +75,7 @@ class TileStage:
         # A job that goes on where it was killed does not begin with the first tiles.
         if image.job.strip or image.sink.dtype != np.uint8 or image.info.height * image.info.width < LEAST_PIXELS:
             return True
-        pieces = [_unit(piece) for piece in pieces_of(self._context.spec, block.pixels_hwc)]
+        pieces = [_unit(piece) for piece in pieces_of(self._context.spec, block.filled_hwc)]
         with self._slot.use() as engine:
             return not agrees(engine, [self._gather(part, piece) for piece in pieces for part in image.parts])
 
@@ -83,13 +83,15 @@ class TileStage:
         """The rows that one tile contributes to a batch, in the model's range of values."""
         height, width = image.grid.tile
         outer = Region(0, image.grid.x.starts[column], height, width)
-        real = block.pixels_hwc[outer.slices]
+        real = block.filled_hwc[outer.slices]
         tile = pad(real, height, width, image.grid.x.multiple, self._context.spec.padding)
         unit = _unit(tile)
         # What stands behind the end is for the network: of alpha nothing is invented.
         alpha = unit[-1:, : real.shape[0], : real.shape[1]] if self._context.splits_alpha(image.info) else None
+        is_filled = block.filled_hwc is not block.pixels_hwc and not unit[-1].all()
+        hidden = _unit(block.pixels_hwc[outer.slices]) if is_filled else None
         for number, part in enumerate(image.parts):
-            key = TileKey(image, block.row, column, part, alpha if number == 0 else None)
+            key = TileKey(image, block.row, column, part, alpha if number == 0 else None, hidden)
             yield key, self._gather(part, unit)
 
     def _gather(self, part: Part, unit_chw: np.ndarray) -> np.ndarray:

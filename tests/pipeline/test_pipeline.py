@@ -37,11 +37,37 @@ def test_identity_is_exact_for_every_size_up_to_40(scale, tile, overlap, halo):
 def test_identity_is_exact_for_every_kind_of_pixel(channels, model_channels, dtype):
     engine = ToyEngine(ModelSpec("toy", scale=2, channels=model_channels, multiple=1, value_range=(0.0, 1.0)))
     image = noise_image(37, 53, channels, dtype)
+    if channels in (2, 4):  # colours under full transparency are enlarged as alpha is, see below
+        image[..., -1] = np.maximum(image[..., -1], np.finfo(np.float32).eps if dtype == np.float32 else 1)
     (result,) = run([image], engine, plan(16, 6, 1, batch=4), alpha="model")
     if dtype == np.float32:
         np.testing.assert_allclose(result, repeat(image, 2), atol=2e-7)
     else:
         assert np.array_equal(result, repeat(image, 2))
+
+
+@pytest.mark.parametrize("alpha", ["model", "bicubic"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_colours_that_nobody_sees_come_back_exactly_at_scale_1(alpha, dtype):
+    image = noise_image(61, 47, 4, dtype)
+    image[10:40, 5:30, 3] = 0
+    (result,) = run([image], ToyEngine(), plan(16, 6, 1, batch=4), alpha=alpha)
+    assert np.array_equal(result, image)
+
+
+def test_colours_that_nobody_sees_do_not_bleed():
+    image = np.full((64, 64, 4), 255, np.uint8)
+    image[:, 32:] = 0
+    (result,) = run([image], BoxBlurEngine(3), plan(32, 16, 4))
+    assert result[8:-8, 8:32, :3].min() >= 250
+
+
+def test_tiles_do_not_show_in_what_was_filled():
+    image = noise_image(160, 200, 4)
+    y, x = np.mgrid[:160, :200]
+    image[(x - 90) ** 2 + (y - 80) ** 2 > 2500] = 0
+    (tiled,), (whole,) = (run([image], BoxBlurEngine(6), tiles) for tiles in (plan(48, 16, 8), plan(256)))
+    assert np.array_equal(tiled, whole)
 
 
 @pytest.mark.parametrize("value_range", [(0.0, 255.0), (-1.0, 1.0), (-0.5, 0.5)])

@@ -1,0 +1,80 @@
+"""Colours that nobody sees must not reach those that are seen: what lies under full transparency is filled, then restored.
+
+Editors leave black under what is erased. A network looks at all pixels around one, so the edge of what is visible would
+take that colour on. Its input therefore has the nearest visible colours there, and where the result is fully transparent
+again it gets the original ones back.
+"""
+
+import numpy as np
+
+from sr_tile.tiling.channels import enlarge_bicubic
+from sr_tile.types import Array, Float32
+
+_COLUMNS, _MARGIN = 1024, 128  # filled at a time, and beyond: no network looks further
+_OPAQUE_ENOUGH = 0.5 / 65_535  # alpha that becomes more than 0 in 16 bits
+
+
+def fill_hidden(pixels_hwc: np.ndarray) -> np.ndarray:
+    """Rows of an image with the colours of a visible pixel nearby wherever alpha is 0.
+
+    Memory follows a part of the rows, not their width.
+
+    Args:
+        pixels_hwc: (height, width, 2 or 4), alpha last.
+
+    Returns:
+        The same array where nothing is hidden or nothing visible, a copy otherwise; alpha is unchanged.
+    """
+    visible = pixels_hwc[..., -1] > 0
+    if visible.all() or not visible.any():
+        return pixels_hwc
+    filled_hwc = pixels_hwc.copy()
+    for first in range(0, pixels_hwc.shape[1], _COLUMNS):
+        core = slice(first, first + _COLUMNS)
+        around = slice(max(0, first - _MARGIN), first + _COLUMNS + _MARGIN)
+        hidden = ~visible[:, core]
+        if hidden.any() and visible[:, around].any():
+            inner = slice(first - around.start, first - around.start + hidden.shape[1])
+            rows, columns = (index[:, inner][hidden] for index in _nearest(visible[:, around]))
+            filled_hwc[:, core, :-1][hidden] = pixels_hwc[:, around, :-1][rows, columns]
+    return filled_hwc
+
+
+def _nearest(visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Row and column of a visible pixel near each of (h, w), at most the square root of 2 as far as the nearest one.
+
+    Along rows it is exact; the best is then handed down and up from row to row, as in Danielsson's distance maps (Computer
+    Graphics and Image Processing 14, 1980). A pixel that is second best in one row may be the nearest in a later one, hence
+    the bound.
+    """
+    height, width = visible.shape
+    columns, nowhere = np.arange(width, dtype=np.int32), 4 * (height + width)
+    left = np.maximum.accumulate(np.where(visible, columns, np.int32(-nowhere)), axis=1)
+    right = np.minimum.accumulate(np.where(visible, columns, np.int32(nowhere))[:, ::-1], axis=1)[:, ::-1]
+    column = np.where(columns - left <= right - columns, left, right)
+    row = np.repeat(np.arange(height, dtype=np.int32)[:, None], width, axis=1)
+    distance = (columns - column).astype(np.int64) ** 2
+    for order, step in ((range(1, height), -1), (range(height - 2, -1, -1), 1)):
+        for y in order:
+            other = (columns - column[y + step]).astype(np.int64) ** 2 + (y - row[y + step]).astype(np.int64) ** 2
+            better = other < distance[y]
+            for mine, theirs in ((distance, other), (row, row[y + step]), (column, column[y + step])):
+                np.copyto(mine[y], theirs, where=better)
+    return row, column
+
+
+def restore_hidden(
+    output_chw: Float32[Array, "c H W"],
+    original_chw: Float32[Array, "c h w"],
+    alpha_chw: Float32[Array, "1 h w"],
+    scale: int,
+) -> Float32[Array, "c H W"]:
+    """A network's output with the original colours, enlarged, where enlarged alpha is 0; at scale 1 bit for bit.
+
+    Rows and columns of the output beyond those of the original, which padding made, stay.
+    """
+    height, width = (side * scale for side in alpha_chw.shape[1:])
+    hidden = enlarge_bicubic(alpha_chw, scale) <= _OPAQUE_ENOUGH
+    restored_chw = output_chw.copy()
+    np.copyto(restored_chw[:, :height, :width], enlarge_bicubic(original_chw, scale), where=hidden)
+    return restored_chw
