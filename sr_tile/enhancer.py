@@ -16,7 +16,8 @@ from sr_tile.errors import ArgumentError, DeviceError, OutOfMemoryError, SrTileE
 from sr_tile.export.find_model import open_model
 from sr_tile.images import ImageReader, ImageWriter, TargetSize, WriteOptions
 from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil
-from sr_tile.images.frames.open import PageRange, open_frame_writer, open_frames
+from sr_tile.images.frames.excerpt import Excerpt
+from sr_tile.images.frames.open import open_frame_writer, open_frames
 from sr_tile.models import zoo
 from sr_tile.pipeline.frame_files import FrameFile, each_file, failing_job
 from sr_tile.pipeline.job import ImageJob, Outcome, Stats
@@ -251,7 +252,7 @@ class Enhancer:
         *,
         overwrite: bool = False,
         options: WriteOptions | None = None,
-        pages: PageRange | None = None,
+        excerpt: Excerpt | None = None,
     ) -> None:
         """Enhance a file into another one; memory follows the image's width, not its size nor the number of its pages.
 
@@ -260,13 +261,13 @@ class Enhancer:
             target: its suffix says the format.
             overwrite: replace an existing target.
             options: quality and compression of the target.
-            pages: which pages or frames of the source; None for all.
+            excerpt: which pages or frames, or which part of a film, of the source; None for all.
 
         Raises:
             ImageReadError: the source is missing, corrupt or truncated.
             ImageWriteError: the target exists, its folder has no room, or its format cannot hold the image.
         """
-        job = self.file_job(source, target, overwrite=overwrite, options=options, pages=pages)
+        job = self.file_job(source, target, overwrite=overwrite, options=options, excerpt=excerpt)
         for outcome in each_file(self.run, [job]):
             if outcome.error:
                 raise outcome.error
@@ -294,11 +295,11 @@ class Enhancer:
         *,
         overwrite: bool = False,
         options: WriteOptions | None = None,
-        pages: PageRange | None = None,
+        excerpt: Excerpt | None = None,
     ) -> ImageJob | FrameFile:
         """A file for `each_file`, as `enhance_file` does it: a job, or several where it holds several pictures."""
         try:
-            reader = open_frames(Path(source), pages)
+            reader = open_frames(Path(source), excerpt)
         except SrTileError as error:
             return failing_job(str(source), error)
         if reader is None:

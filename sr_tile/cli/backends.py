@@ -70,7 +70,7 @@ class LocalBackend:
         options, reason = _with_model(self._options, pairs)
         self._options = options
         files = options.files
-        common: Any = {"existing": files.existing, "options": files.write_options, "pages": files.pages}
+        common: Any = {"existing": files.existing, "options": files.write_options, "excerpt": files.excerpt}
         with ExitStack() as stack:
             job = _open_job(options, stack)
             by_path, work = _work(pairs, options, job)
@@ -247,8 +247,8 @@ def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None
     settings |= {"alpha": options.compute.alpha, **asdict(options.files.write_options)}
     if options.target.is_said:
         settings["size"] = asdict(options.target)
-    if options.files.page_range:
-        settings["pages"] = options.files.page_range
+    if options.files.excerpt:
+        settings["excerpt"] = asdict(options.files.excerpt)
     if (precision := _repeatable(model.precision)) != "fp32":
         settings["precision"] = precision
     return stack.enter_context(ResumableJob(options.backend.job, describe(model.model, model.scale, **settings)))
@@ -268,6 +268,6 @@ def _work(
         for item in screen(pairs, options.files.existing, is_ours=is_ours)
         if isinstance(item, FilePair) and not (job and job.known(item, options.backend.retry_failed))
     ]
-    found = {item.source: image_sizes([item.source_path], options.files.pages) for item in waiting[:MOST_HEADERS]}
+    found = {item.source: image_sizes([item.source_path], options.files.excerpt) for item in waiting[:MOST_HEADERS]}
     work = sum(height * width for sizes in found.values() for height, width in sizes)
     return {name: sizes[0] for name, sizes in found.items() if sizes}, None if len(waiting) > MOST_HEADERS else work

@@ -13,7 +13,7 @@ from sr_tile.errors import ArgumentError
 if TYPE_CHECKING:
     from sr_tile.distributed.ray_data import RayConfig
     from sr_tile.images import TargetSize, WriteOptions
-    from sr_tile.images.frames.open import PageRange
+    from sr_tile.images.frames.excerpt import Excerpt
     from sr_tile.jobs.selection import Existing
 
 Paths = Annotated[
@@ -45,6 +45,11 @@ class FileOptions:
     page_range: Annotated[
         str | None, typer.Option("--pages", metavar="1-3,7", help="Which pages or frames of files that hold several.")
     ] = None
+    start: Annotated[str | None, typer.Option(metavar="TIME", help="Of films: seconds, or 1:02:03.5.")] = None
+    end: Annotated[str | None, typer.Option(metavar="TIME", help="Of films: where to end.")] = None
+    codec: Annotated[
+        str | None, typer.Option(help="Of films: h264, h265, av1, prores or ffv1; None takes the container's.")
+    ] = None
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders below, too.")] = False
 
     @property
@@ -53,11 +58,12 @@ class FileOptions:
         return f".{self.output_format.lower()}" if self.output_format else None
 
     @property
-    def pages(self) -> "PageRange | None":
-        """Which pages or frames; None for all."""
-        from sr_tile.images.frames.open import PageRange
+    def excerpt(self) -> "Excerpt | None":
+        """Which part of each file; None for all."""
+        from sr_tile.images.frames.excerpt import Excerpt
 
-        return PageRange(self.page_range) if self.page_range else None
+        said = (self.page_range, self.start, self.end)
+        return Excerpt(*said) if any(said) else None
 
     @property
     def existing(self) -> "Existing":
@@ -69,7 +75,7 @@ class FileOptions:
         """How results are encoded."""
         from sr_tile.images import WriteOptions
 
-        return WriteOptions(quality=self.quality, lossless=self.lossless)
+        return WriteOptions(quality=self.quality, lossless=self.lossless, codec=self.codec)
 
 
 @dataclass(frozen=True)
@@ -176,7 +182,7 @@ class EnhanceOptions:
             "--retry-failed goes with --job DIR, whose journal says what failed": (
                 backend.retry_failed and not backend.job
             ),
-            "--pages goes with --engine local": bool(files.page_range) and backend.engine != "local",
+            "--pages, --start and --end go with --engine local": bool(files.excerpt) and backend.engine != "local",
             "--overwrite and --skip-existing contradict each other; give one of them": (
                 files.overwrite and files.skip_existing
             ),
@@ -194,7 +200,7 @@ class EnhanceOptions:
             "parallel": self.backend.parallel,
             "stats": self.report.stats,
             "job": self.backend.job,
-            "pages": self.files.page_range,
+            "pages, --start and --end": self.files.excerpt,
             "engine": engine,
         }
         for name, value in local.items():

@@ -11,7 +11,7 @@ from sr_tile.errors import printable
 
 if TYPE_CHECKING:
     from sr_tile.images import TargetSize
-    from sr_tile.images.frames.open import PageRange
+    from sr_tile.images.frames.excerpt import Excerpt
     from sr_tile.planner import Settings
 
 
@@ -145,7 +145,7 @@ def settings_of(tile_size: str, overlap: str, halo: str, batch_size: str, mem_li
     )
 
 
-def image_sizes(sources: Iterable[Path], pages: "PageRange | None" = None) -> list[tuple[int, int]]:
+def image_sizes(sources: Iterable[Path], excerpt: "Excerpt | None" = None) -> list[tuple[int, int]]:
     """(height, width) of those of the pictures that can be read, by their headers; all of a file count as its first."""
     from sr_tile.errors import ImageError
     from sr_tile.images import ImageReader
@@ -154,7 +154,7 @@ def image_sizes(sources: Iterable[Path], pages: "PageRange | None" = None) -> li
     sizes = []
     for source in sources:
         try:
-            frames = open_frames(source, pages)
+            frames = open_frames(source, excerpt)
             first = next(frames.frames()).open_source() if frames else ImageReader(source)
             sizes += [(first.info.height, first.info.width)] * ((frames.count or 1) if frames else 1)
             for opened in (first, frames):

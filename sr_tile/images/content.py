@@ -10,6 +10,23 @@ READ_ONLY = {
     "tga": (".tga",),
     "jpeg2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
     "qoi": (".qoi",),
+    "heic": (".heic", ".heif", ".hif"),
+    "raw": (
+        ".dng",
+        ".cr2",
+        ".cr3",
+        ".nef",
+        ".nrw",
+        ".arw",
+        ".sr2",
+        ".raf",
+        ".orf",
+        ".rw2",
+        ".pef",
+        ".srw",
+        ".3fr",
+        ".iiq",
+    ),
 }
 """Formats that are read and not written, with their suffixes; their results are PNGs where nothing else is asked for."""
 
@@ -23,30 +40,31 @@ _MARKS = {
     b"MM\0+": "tiff", b"GIF87a": "gif", b"GIF89a": "gif", b"qoif": "qoi", b"\xff\x4f\xff\x51": "jpeg2000",
     b"\0\0\0\x0cjP  \r\n\x87\n": "jpeg2000",
 }  # fmt: skip
-_HEIF = {
-    b"heic": "HEIC",
-    b"heix": "HEIC",
-    b"heim": "HEIC",
-    b"hevc": "HEIC",
-    b"hevx": "HEIC",
-    b"crx ": "a raw file (CR3)",
-}
+_HEIC = (b"heic", b"heix", b"heim", b"heis")
+_RAW = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0")  # of Fujifilm, Olympus, Panasonic; others are TIFFs
 _OTHERS = {
     b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"%PDF": "PDF", b"8BPS": "PSD", b"v/1\x01": "OpenEXR",
     b"DDS ": "DDS", b"\0\0\1\0": "ICO", b"\0\0\2\0": "CUR", b"#?RADIANCE": "Radiance HDR", b"#?RGBE": "Radiance HDR",
     b"SIMPLE  =": "FITS", b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "EPS", b"<svg": "SVG", b"\x8aMNG": "MNG",
     b"\x8bJNG": "JNG", b"\x0a\x05\x01": "PCX", b"\x01\xda": "SGI", b"\xd7\xcd\xc6\x9a": "WMF",
     b"PK\x03\x04": "a ZIP archive", b"gimp xcf": "XCF", b"PF\n": "PFM", b"Pf\n": "PFM", b"P7\n": "PAM", b"BLP1": "BLP",
-    b"BLP2": "BLP", b"FORM": "IFF", b"\x1aE\xdf\xa3": "a film", b"FUJIFILMCCD-RAW": "a raw file (RAF)",
-    b"IIRO": "a raw file (ORF)", b"IIU\0": "a raw file (RW2)", b"\x49\x49\xbc": "JPEG XR", b"farbfeld": "farbfeld",
+    b"BLP2": "BLP", b"FORM": "IFF", b"\x1aE\xdf\xa3": "a film",
+    b"\x49\x49\xbc": "JPEG XR", b"farbfeld": "farbfeld",
     b"BPG\xfb": "BPG", b"icns": "ICNS",
 }  # fmt: skip
 
 
 def format_by_content(head: bytes) -> str | None:
-    """Name of the format of a file by its first 16 bytes; None for what is not read, and for TGA, which nothing marks."""
+    """Name of the format of a file by its first 64 bytes; None for what is not read, and for TGA, which nothing marks."""
     if head[4:8] == b"ftyp":
-        return "avif" if head[8:12] in (b"avif", b"avis", b"mif1", b"miaf", b"msf1") else None
+        brand, others = head[8:12], head[16 : int.from_bytes(head[:4])]
+        if brand in _HEIC or (brand == b"mif1" and b"heic" in others and b"avif" not in others):
+            return "heic"
+        if brand == b"crx ":
+            return "raw"
+        return "avif" if brand in (b"avif", b"avis", b"mif1", b"miaf", b"msf1") else None
+    if head.startswith(_RAW):
+        return "raw"
     if head[:4] == b"RIFF":
         return "webp" if head[8:12] == b"WEBP" else None
     if head[:2] == b"BM" and len(head) >= 14:
@@ -59,7 +77,7 @@ def format_by_content(head: bytes) -> str | None:
 def describe_content(head: bytes) -> str | None:
     """What a file is that is not read, by its first 64 bytes: `HEIC`, `PDF`; None where that is unknown."""
     if head[4:8] == b"ftyp":
-        return _HEIF.get(head[8:12], "a film")
+        return "a film"
     if head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"WAVE"):
         return "a film" if head[8:12] == b"AVI " else "sound"
     if head.lstrip()[:5] in (b"<?xml", b"<!DOC", b"<html"):

@@ -18,6 +18,7 @@ import numpy as np
 from sr_tile.errors import ImageReadError
 from sr_tile.images import pillow_decoder
 from sr_tile.images.avif_boxes import AvifHeader, read_avif
+from sr_tile.images.camera_files import DEVELOPMENT, decode_heic, decode_raw
 from sr_tile.images.content import READ_ONLY, describe_content, format_by_content, several
 from sr_tile.images.exif import exif_density, exif_orientation
 from sr_tile.images.formats import FORMATS, Metadata
@@ -127,6 +128,10 @@ def kind_of_file(path: Path) -> str:
     kind = format_by_content(head)
     if kind is None and path.suffix.lower() in READ_ONLY["tga"]:  # nothing in such a file says what it is
         kind = "tga"
+    if (
+        kind == "tiff" and path.suffix.lower() in READ_ONLY["raw"]
+    ):  # most raw files are TIFFs, of a mosaic and a preview
+        kind = "raw"
     if kind is None:
         convert = f"convert it to {', '.join(name.upper() for name in FORMATS)}"
         what = describe_content(head)
@@ -252,7 +257,8 @@ def _open_avif(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
 
 
 def _open_whole(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
-    image_hwc, info = pillow_decoder.decode(path, kind)
+    decode = _WHOLE.get(kind)
+    image_hwc, info = decode(path) if decode else pillow_decoder.decode(path, kind)
     image = vips().Image.new_from_array(np.ascontiguousarray(image_hwc))
     channels, wide = image_hwc.shape[2], image_hwc.dtype == np.uint16
     gray, colour = ("grey16", "rgb16") if wide else ("b-w", "srgb")
@@ -260,10 +266,12 @@ def _open_whole(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     comment = info.get("comment")
     text = comment.decode("utf-8", "surrogateescape") if isinstance(comment, bytes) else comment
     icc = info.get("icc_profile")
-    metadata = Metadata(icc=icc or None, text=(("Comment", text),) if text else ())
-    return Decoded(image, kind, metadata)
+    blobs: dict[str, Any] = {key: info.get(key) or None for key in ("exif", "xmp")} if decode else {}
+    metadata = Metadata(icc=icc or None, text=(("Comment", text),) if text else (), **blobs)
+    return Decoded(image, kind, metadata, [DEVELOPMENT] if kind == "raw" else [])
 
 
+_WHOLE = {"heic": decode_heic, "raw": decode_raw}
 _OPENERS: dict[str, Callable[[Path, str, str, bool], Decoded]] = {
     "png": _open_png, "jpeg": _open_jpeg, "tiff": _open_tiff, "webp": _open_webp, "avif": _open_avif,
 }  # fmt: skip

@@ -181,7 +181,8 @@ class WriteOptions:
 
     format: None takes it from the suffix. quality: 1 to 100, for JPEG, and for WebP and AVIF unless lossless.
     png_level: 0 to 9. tiff_compression: none, deflate or lzw, all of them lossless. bigtiff: also where it is not needed.
-    animation: rows are those of several frames, one below the other, for GIF and WebP.
+    animation: rows are those of several frames, one below the other, for GIF and WebP. codec: of a film, None takes the
+    container's usual one.
     """
 
     format: str | None = None
@@ -191,6 +192,7 @@ class WriteOptions:
     tiff_compression: str = "deflate"
     bigtiff: bool = False
     animation: Animation | None = None
+    codec: str | None = None
 
     def __post_init__(self) -> None:
         if self.format is not None:

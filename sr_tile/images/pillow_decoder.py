@@ -42,12 +42,7 @@ def decode(path: Path, kind: str) -> tuple[np.ndarray, dict[str, Any]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own limit, which is smaller than ours
             with Image.open(path, formats=_NAMES[kind]) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    size = f"{image.width} x {image.height}"
-                    raise ImageReadError(
-                        f"{path}: {size} pixels of {kind.upper()} are more than {MAX_PIXELS}, the most that is decoded as a "
-                        "whole: convert it to PNG or TIFF"
-                    )
+                check_size(path, kind, image.height, image.width)
                 frames = getattr(image, "n_frames", 1)
                 if frames > 1:
                     raise ImageReadError(several(path, frames))
@@ -57,6 +52,19 @@ def decode(path: Path, kind: str) -> tuple[np.ndarray, dict[str, Any]]:
     except Exception as error:  # Pillow's plugins raise whatever a damaged file leads them to
         text = " ".join(str(error).split()).replace(str(path), path.name)
         raise ImageReadError(f"{path}: truncated or damaged, or a variant that is not supported: {text}") from None
+
+
+def check_size(path: Path, kind: str, height: int, width: int) -> None:
+    """Refuse what would take too much memory as a whole.
+
+    Raises:
+        ImageReadError: it has more than `MAX_PIXELS`.
+    """
+    if width * height > MAX_PIXELS:
+        raise ImageReadError(
+            f"{path}: {width} x {height} pixels of {kind.upper()} are more than {MAX_PIXELS}, the most that is decoded as a "
+            "whole: convert it to PNG or TIFF"
+        )
 
 
 def _pixels(path: Path, image: Any) -> np.ndarray:

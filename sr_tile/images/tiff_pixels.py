@@ -132,7 +132,7 @@ class _Directory:
         for tag, name in _RAW_FORMATS.items():
             if tag in found[0].entries:
                 raise ImageReadError(
-                    f"{path}: a camera's raw file ({name}) is not supported: convert it to TIFF with a raw converter"
+                    f"{path}: a camera's raw file ({name}); it is developed where its name says so, as .dng does: rename it"
                 )
 
     def _is_reduced(self, page: Page) -> bool:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sr_tile.images import WriteOptions
-from sr_tile.images.frames.open import PageRange
+from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.jobs.report import FileResult
 from sr_tile.jobs.selection import Existing, FilePair, make_folder, screen
 from sr_tile.pipeline.frame_files import FrameFile, each_file
@@ -23,7 +23,7 @@ class Runner(Protocol):
         *,
         overwrite: bool = False,
         options: WriteOptions | None = None,
-        pages: PageRange | None = None,
+        excerpt: Excerpt | None = None,
     ) -> ImageJob | FrameFile:
         """See `Enhancer.file_job`."""
         ...
@@ -39,7 +39,7 @@ def run_files(
     *,
     existing: Existing = "refuse",
     options: WriteOptions | None = None,
-    pages: PageRange | None = None,
+    excerpt: Excerpt | None = None,
 ) -> Iterator[FileResult]:
     """Enhance files; results come as they are ready, and one that fails never stops the rest.
 
@@ -48,7 +48,7 @@ def run_files(
         pairs: sources and targets; folders of targets are made.
         existing: what becomes of targets that exist; where they are skipped, their sources are not read.
         options: quality and compression of the targets.
-        pages: which pages or frames of each source; None for all.
+        excerpt: which pages or frames, or which part of a film, of each source; None for all.
     """
     wanted: list[FilePair] = []
     for item in screen(pairs, existing):
@@ -57,7 +57,7 @@ def run_files(
             yield refused
         elif isinstance(item, FilePair):
             wanted.append(item)
-    common: Any = {"overwrite": existing == "overwrite", "options": options, "pages": pages}
+    common: Any = {"overwrite": existing == "overwrite", "options": options, "excerpt": excerpt}
     jobs = (enhancer.file_job(pair.source, pair.target, **common) for pair in wanted)
     with closing(each_file(enhancer.run, jobs)) as outcomes:
         for outcome in outcomes:

@@ -21,11 +21,15 @@ from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ImageReadError, JobError, SrTileError
 from sr_tile.export.find_model import find_model
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions
+from sr_tile.images.frames.excerpt import Excerpt
+from sr_tile.images.frames.film_reader import FilmReader
+from sr_tile.images.frames.film_writer import Segments
 from sr_tile.images.frames.frame import FrameWriter
-from sr_tile.images.frames.open import PageRange, open_frame_writer, open_frames
+from sr_tile.images.frames.open import open_frame_writer, open_frames
 from sr_tile.images.rows import CroppingSink, Sink, SkippingSource
 from sr_tile.jobs.journal import NAME, Journal
 from sr_tile.jobs.report import FileResult
+from sr_tile.jobs.segment_store import SegmentStore
 from sr_tile.jobs.selection import Existing, FilePair, make_folder, screen
 from sr_tile.jobs.strip_store import CheckpointingSink, StripStore, whole_strips
 from sr_tile.pipeline.frame_files import FrameFile, each_file, failing_job
@@ -42,6 +46,9 @@ log = logging.getLogger("sr_tile")
 
 GIANT_PIXELS = 64_000_000
 """Images whose results have more pixels than this are kept strip by strip."""
+
+SEGMENT_FRAMES = 250
+"""Frames of a film that are kept at a time."""
 
 STRIP_PIXELS = 16_000_000
 """About as many pixels of the result are in one strip, and at least what one row of tiles finishes."""
@@ -235,11 +242,12 @@ class ResumableJob:
         existing: Existing = "refuse",
         retry_failed: bool = False,
         options: WriteOptions | None = None,
-        pages: PageRange | None = None,
+        excerpt: Excerpt | None = None,
     ) -> Iterator[FileResult]:
         """Do what is not done yet, as `run_files` does; results of earlier runs are among what comes back.
 
-        A file of several pictures is done from its first one again where it was not finished.
+        A film goes on behind its last whole segment; another file of several pictures is done from its first one again where
+        it was not finished.
 
         Args:
             enhancer: does the work, with the job's tiles.
@@ -247,7 +255,7 @@ class ResumableJob:
             existing: what becomes of targets that are there and not from this job.
             retry_failed: try those again that failed, although their input is the same.
             options: quality and compression of the targets.
-            pages: which pages or frames of each source; None for all.
+            excerpt: which pages or frames, or which part of a film, of each source; None for all.
         """
         if self.plan:
             enhancer.use_plan(self.plan)
@@ -258,7 +266,7 @@ class ResumableJob:
                 yield item
             else:
                 wanted.append(item)
-        files = (_DurableFile(self, pair, enhancer.scale, options).job(pages) for pair in wanted)
+        files = (_DurableFile(self, pair, enhancer.scale, options).job(excerpt) for pair in wanted)
         with contextlib.closing(each_file(enhancer.run, files)) as outcomes:
             for outcome in outcomes:
                 pair = wanted[outcome.index]
@@ -284,20 +292,35 @@ class _DurableFile:
     def __init__(self, job: ResumableJob, pair: FilePair, scale: int, options: WriteOptions | None) -> None:
         self._job, self._pair, self._scale, self._options = job, pair, scale, options
 
-    def job(self, pages: PageRange | None) -> ImageJob | FrameFile:
+    def job(self, excerpt: Excerpt | None) -> ImageJob | FrameFile:
         """For `each_file`."""
         try:
-            reader = open_frames(self._pair.source_path, pages)
+            reader = open_frames(self._pair.source_path, excerpt)
         except SrTileError as error:
             return failing_job(self._pair.source, error)
         if reader is None:
             return ImageJob(self._pair.source, self._open_source, self._open_sink, self._strip)
 
-        def open_writer(source: ImageInfo, info: ImageInfo) -> FrameWriter:
-            self._job.begin(self._pair, FileFingerprint.of(self._pair.source_path))
-            return open_frame_writer(self._pair.target_path, reader, self._options, True, source, info)
+        facts = FileFingerprint.of(self._pair.source_path)
+        store = self._segment_store(facts)
+        segments = Segments(self._pair.target_path)
+        if isinstance(reader, FilmReader):
+            segments = Segments(self._pair.target_path, SEGMENT_FRAMES, store.keep, _go_on(reader, store))
 
-        return FrameFile(self._pair.source, reader, open_writer, lambda: self._job.done(self._pair))
+        def open_writer(source: ImageInfo, info: ImageInfo) -> FrameWriter:
+            self._job.begin(self._pair, facts)
+            return open_frame_writer(self._pair.target_path, reader, self._options, True, source, info, segments)
+
+        def done() -> None:
+            self._job.done(self._pair)
+            store.remove()
+
+        return FrameFile(self._pair.source, reader, open_writer, done)
+
+    def _segment_store(self, facts: FileFingerprint) -> SegmentStore:
+        key = hashlib.sha256(json.dumps([_name(self._pair.target), facts.sha256]).encode()).hexdigest()[:24]
+        folder = self._job.strips / key
+        return SegmentStore(folder, lambda number: self._job.strip(self._pair.target, folder, number, number + 1))
 
     def _open_source(self) -> SkippingSource:
         self._part: Strip | None = None
@@ -335,6 +358,18 @@ class _DurableFile:
 
         sink = CheckpointingSink(_JournalingSink(writer, done), store, self._finished, edges, on_strip)
         return CroppingSink(sink, self._part.dropped * self._scale)
+
+
+def _go_on(reader: FilmReader, store: SegmentStore) -> list[Path]:
+    """The segments that need not be done again; never all, for one must be left."""
+    whole = store.whole()
+    while whole:
+        reader.go_on_after(whole[-1][1])
+        if next(reader.frames(), None):
+            break
+        reader.go_on_after(None)
+        whole.pop()
+    return [path for path, _ in whole]
 
 
 class _JournalingSink:

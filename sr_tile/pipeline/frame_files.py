@@ -7,6 +7,7 @@ memory; how many are under way is bounded by the queues of the pipeline.
 import functools
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -103,31 +104,39 @@ class FrameFile:
         """Note what became of a picture; whether all are done."""
         frame = self._frames.pop(outcome.job)
         self._finished += 1
-        try:
-            if outcome.error:
-                self._errors.append(outcome.error)
-                if self._writer:
+        if outcome.error:
+            self._errors.append(outcome.error)
+            if self._writer:
+                with self._noting_errors():
                     self._writer.skip(frame)
+        return self._finished == self._total
+
+    @contextmanager
+    def _noting_errors(self) -> Iterator[None]:
+        try:
+            yield
         except SrTileError as error:
             self._errors.append(error)
-        return self._finished == self._total
+        except (OSError, MemoryError, *DEFECTS) as error:
+            self._errors.append(unexpected_of(self.name, error))
 
     def finish(self) -> SrTileError | None:
         """End the target; what went wrong, in one error."""
-        try:
+        failed = len(self._errors)
+        if failed and (self._is_given_up() or self._finished == failed):
+            self.abort()
+            return self._errors[0]
+        with self._noting_errors():
             self._reader.close()
-            if self._errors and (self._is_given_up() or self._finished == len(self._errors)):
-                self.abort()
-                return self._errors[0]
             assert self._writer is not None  # a picture was written
             self._writer.close()
-        except SrTileError as error:
+        if len(self._errors) > failed:
             self.abort()
-            return error
-        if not self._errors:
+            return self._errors[-1]
+        if not failed:
             self._on_done()
             return None
-        done = self._finished - len(self._errors)
+        done = self._finished - failed
         return ImageReadError(f"{'; '.join(map(str, self._errors[:3]))}; the other {done} pages were written")
 
     def abort(self) -> None:

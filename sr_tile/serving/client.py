@@ -16,7 +16,7 @@ from urllib.parse import urlencode, urlsplit
 
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, ServingError, SrTileError
 from sr_tile.images import ImageReader, ImageWriter, WriteOptions, format_of
-from sr_tile.images.frames.open import PageRange
+from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.vips import reason_of
 from sr_tile.pipeline.job import ImageJob, Outcome
 from sr_tile.system.atomic_file import TargetError, atomic_write
@@ -80,14 +80,14 @@ class RemoteEnhancer:
         *,
         overwrite: bool = False,
         options: WriteOptions | None = None,
-        pages: PageRange | None = None,
+        excerpt: Excerpt | None = None,
     ) -> ImageJob:
         """As `Enhancer.file_job`, of files of one picture.
 
         Raises:
             ArgumentError: pages are chosen.
         """
-        if pages:
+        if excerpt:
             raise ArgumentError("a server takes files of one picture: pages cannot be chosen there")
 
         def open_sink(info: Any) -> ImageWriter:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -41,6 +42,16 @@ def commands():
                 yield pytest.param(command, id=f"{document}:{number}")
 
 
+def film(path, photo):
+    """Three frames."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = *photo.size, "yuv420p"
+        for turn in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_image(photo.rotate(turn))))
+        container.mux(stream.encode(None))
+
+
 @pytest.fixture(scope="session")
 def template(tmp_path_factory):
     """A folder with all the files that the examples name."""
@@ -51,6 +62,7 @@ def template(tmp_path_factory):
         photo.save(folder / name)
     photo.save(folder / "pages.tif", save_all=True, append_images=[photo, photo])
     photo.save(folder / "moving.gif", save_all=True, append_images=[photo.rotate(9)], duration=100)
+    film(folder / "film.mp4", photo)
     shutil.copy(ROOT / "models" / "clean-x2.onnx", folder / "net.onnx")
     conv_model(folder / "my.onnx", 2)
     conv_model(folder / "fixed.onnx", 2, shape=(1, 3, 64, 64))

@@ -73,7 +73,7 @@ def test_formats_are_known_by_their_content(tmp_path, kind):
     assert format_by_content((tmp_path / "a").read_bytes()[:16]) == kind
 
 
-@pytest.mark.parametrize("content", [b"", b"BM", b"RIFF....WAVE", b"....ftypheic", b"II", b"<svg", b"%PDF-1.7"])
+@pytest.mark.parametrize("content", [b"", b"BM", b"RIFF....WAVE", b"....ftypqt  ", b"II", b"<svg", b"%PDF-1.7"])
 def test_other_formats_are_not(content):
     assert format_by_content(content) is None
 

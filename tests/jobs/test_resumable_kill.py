@@ -111,3 +111,47 @@ def test_a_job_killed_at_20_moments_gives_the_same_bytes(tmp_path):
         jobs += 1
     print(f"{kills} kills in {jobs} jobs, {again} images begun again")
     assert again <= kills
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_film_killed_at_ten_moments_has_the_same_frames(tmp_path):
+    av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'sr-tile[video]'")
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+    conv_model(tmp_path / "model.onnx", 2)
+    (tmp_path / "in").mkdir()
+    with av.open(str(tmp_path / "in" / "a.mkv"), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
+        for index in range(120):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(noise_image(96, 128, seed=index))))
+        container.mux(stream.encode(None))
+    main = "import sr_tile.jobs.resumable as d; d.SEGMENT_FRAMES = 10\nfrom sr_tile.cli.main import main; main()"
+    environment = {**os.environ, "PYTHONPATH": str(Path(sr_tile.__file__).parent.parent)}
+
+    def begin(job, out):
+        options = ["--job", job, "--model", "model.onnx", "--device", "cpu", "--quiet"]
+        command = [sys.executable, "-c", main, "enhance", "in/a.mkv", out, *options]
+        return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+
+    process = begin("undisturbed", "expected.mkv")
+    assert process.wait(120) == 0, process.stderr.read()
+    times = [line["time"] for line in events(tmp_path / "undisturbed" / NAME)]
+    kills = jobs = 0
+    while kills < 10:
+        alive, begun, journal = True, 0, tmp_path / f"job{jobs}" / NAME
+        while alive and kills < 10:
+            alive = kill_at_random(
+                begin(f"job{jobs}", f"{jobs}.mkv"), journal, begun, (times[-1] - times[0]) / 2, chance
+            )
+            begun = sum(line["event"] in ("start", "resume") for line in events(journal))
+            kills += alive
+        process = begin(f"job{jobs}", f"{jobs}.mkv")
+        assert process.wait(120) == 0, process.stderr.read()
+        assert (tmp_path / f"{jobs}.mkv").read_bytes() == (tmp_path / "expected.mkv").read_bytes()
+        assert not any(Path(tmp_path / f"job{jobs}" / "strips").iterdir())
+        assert not list(tmp_path.glob(".*.part"))
+        jobs += 1
+    print(f"{kills} kills in {jobs} jobs")

@@ -80,4 +80,4 @@ def test_a_server_is_told_one_picture_a_file(folder):
     from sr_tile.serving.client import RemoteEnhancer
 
     with pytest.raises(ArgumentError, match="pages cannot be chosen"):
-        RemoteEnhancer("http://127.0.0.1:9").file_job("pages.tif", "a.tif", pages=object())
+        RemoteEnhancer("http://127.0.0.1:9").file_job("pages.tif", "a.tif", excerpt=object())

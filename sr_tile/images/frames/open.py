@@ -2,17 +2,20 @@
 
 import functools
 import logging
-import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, SrTileError, one_line
+from sr_tile.errors import ImageReadError, ImageWriteError, SrTileError, one_line
 from sr_tile.images.avif_boxes import read_avif
+from sr_tile.images.content import describe_content, format_by_content
 from sr_tile.images.decoding import kind_of_file
 from sr_tile.images.formats import ImageInfo, WriteOptions, format_of
 from sr_tile.images.frames.animation import AnimationReader, AnimationWriter
 from sr_tile.images.frames.apng import ApngWriter, AvifAnimationWriter
+from sr_tile.images.frames.excerpt import Excerpt
+from sr_tile.images.frames.film_reader import SUFFIXES as FILM_SUFFIXES
+from sr_tile.images.frames.film_reader import FilmReader
+from sr_tile.images.frames.film_writer import FilmWriter, Segments, is_film
 from sr_tile.images.frames.frame import Frame, FrameReader, FrameWriter
 from sr_tile.images.frames.tiff_pages import TiffPages, TiffPagesWriter
 from sr_tile.images.png_chunks import read_png
@@ -28,89 +31,76 @@ _BIG = 2**31
 """Bytes of pixels from which a TIFF of pages is a BigTIFF: classic ones end at 4 GiB, and deflate can make noise larger."""
 
 
-@dataclass(frozen=True)
-class PageRange:
-    """Which pictures of a file, as in `1-3,7`; numbers begin with 1.
-
-    Raises:
-        ArgumentError: the text says something else.
-    """
-
-    text: str
-
-    def __post_init__(self) -> None:
-        for first, last in self._parts():
-            if not 1 <= first <= last:
-                raise ArgumentError(
-                    f"--pages {self.text}: {first}-{last} is no range; the first page is 1, as in 1-3,7"
-                )
-
-    def _parts(self) -> list[tuple[int, int]]:
-        parts = [re.fullmatch(r"\s*(\d{1,9})\s*(?:-\s*(\d{1,9}))?\s*", part) for part in self.text.split(",")]
-        if not all(parts):
-            raise ArgumentError(f"--pages {self.text}: give numbers and ranges, as in 1-3,7")
-        return [(int(part[1]), int(part[2] or part[1])) for part in parts if part]
-
-    def of(self, path: Path, count: int) -> list[int]:
-        """Indices from 0, in the order of the file.
-
-        Raises:
-            ImageReadError: the file has fewer.
-        """
-        parts = self._parts()
-        if max(last for _, last in parts) > count:
-            raise ImageReadError(f"{path}: has {count} pages or frames; --pages {self.text} asks for more")
-        return sorted({page - 1 for first, last in parts for page in range(first, last + 1)})
+def _is_film(path: Path) -> bool:
+    with path.open("rb") as file:
+        head = file.read(64)
+    return format_by_content(head) is None and (
+        describe_content(head) == "a film" or path.suffix.lower() in FILM_SUFFIXES
+    )
 
 
-def _tiff(path: Path, wanted: PageRange | None) -> FrameReader | None:
+def _film(path: Path, excerpt: Excerpt | None) -> FrameReader:
+    if excerpt and excerpt.pages:
+        raise ImageReadError(f"{path}: is a film: --start and --end choose, not --pages")
+    return FilmReader(path, *(excerpt.seconds if excerpt else ()))
+
+
+def _tiff(path: Path, wanted: Excerpt | None) -> FrameReader | None:
     header = tiff_pixels(path)
     if header is None or (header.pictures < 2 and wanted is None):
         return None
-    return TiffPages(path, header, wanted.of(path, header.pictures) if wanted else range(header.pictures))
+    return TiffPages(path, header, wanted.indices(path, header.pictures) if wanted else range(header.pictures))
 
 
-def _animation(kind: str, path: Path, wanted: PageRange | None) -> FrameReader | None:
+def _animation(kind: str, path: Path, wanted: Excerpt | None) -> FrameReader | None:
     if (kind == "png" and read_png(path).frames < 2) or (kind == "avif" and not read_avif(path).sequence):
         return None
     reader = AnimationReader(path, kind)
     if reader.count < 2:
         return None
-    return AnimationReader(path, kind, wanted.of(path, reader.count)) if wanted else reader
+    return AnimationReader(path, kind, wanted.indices(path, reader.count)) if wanted else reader
 
 
-_READERS: dict[str, Callable[[Path, PageRange | None], FrameReader | None]] = {
+_READERS: dict[str, Callable[[Path, Excerpt | None], FrameReader | None]] = {
     "tiff": _tiff,
     **{kind: functools.partial(_animation, kind) for kind in ("gif", "webp", "png", "avif")},
 }
 
 
-def open_frames(path: Path, pages: PageRange | None = None) -> FrameReader | None:
+def open_frames(path: Path, excerpt: Excerpt | None = None) -> FrameReader | None:
     """A reader for a file of several pictures; None for one that holds a single one.
 
     Args:
         path: of the file.
-        pages: which of them; None for all.
+        excerpt: which of them; None for all.
 
     Raises:
         ImageReadError: it cannot be read, or has no such pages.
     """
     try:
+        if _is_film(path):
+            return _film(path, excerpt)
         kind = kind_of_file(path)
-        reader = _READERS[kind](path, pages) if kind in _READERS else None
+        reader = _READERS[kind](path, excerpt) if kind in _READERS else None
     except SrTileError:
         raise  # some of ours are a ValueError too
     except OSError as error:
         raise ImageReadError(f"{path}: cannot be opened: {reason_of(error)}") from None
     except DAMAGE as error:
         raise ImageReadError(f"{path}: damaged: {type(error).__name__} in its header: {one_line(error)}") from None
-    if reader is None and pages:
-        pages.of(path, 1)
+    if reader is None and excerpt:
+        excerpt.indices(path, 1)
     return reader
 
 
 def open_frame_writer(
-    path: Path, reader: FrameReader, options: WriteOptions | None, overwrite: bool, source: ImageInfo, info: ImageInfo
+    path: Path,
+    reader: FrameReader,
+    options: WriteOptions | None,
+    overwrite: bool,
+    source: ImageInfo,
+    info: ImageInfo,
+    segments: Segments | None = None,
 ) -> FrameWriter:
     """A writer for what a reader gives.
 
@@ -121,14 +111,22 @@ def open_frame_writer(
         overwrite: replace a target that exists.
         source: of the first picture that is read.
         info: of the first that is written.
+        segments: of a film that can go on.
 
     Raises:
         ImageWriteError: the format holds one picture, or times that the source does not have.
     """
-    options = options or WriteOptions()
-    kind, timing = options.format or format_of(path), reader.timing
+    options, timing = options or WriteOptions(), reader.timing
+    if isinstance(reader, FilmReader) and not is_film(path):
+        raise ImageWriteError(f"{path}: a film becomes a film: give a name in .mp4, .mkv, .mov or .webm")
+    if is_film(path):
+        if timing is None and not isinstance(reader, FilmReader):
+            raise ImageWriteError(f"{path}: pages are no film: write TIFF, or choose one with --pages 1")
+        film = reader if isinstance(reader, FilmReader) else None
+        return FilmWriter(path, film, options, overwrite=overwrite, segments=segments)
     if reader.count == 1:
         return StillWriter(path, options, overwrite=overwrite)
+    kind = options.format or format_of(path)
     if kind == "tiff":
         if timing:
             log.warning("%s: TIFF has no times and loops; frames become pages", path)

@@ -9,7 +9,8 @@ from support.toys import ToyEngine
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
 from sr_tile.images import WriteOptions
-from sr_tile.images.frames.open import PageRange, open_frames
+from sr_tile.images.frames.excerpt import Excerpt
+from sr_tile.images.frames.open import open_frames
 from sr_tile.models.spec import ModelSpec
 
 DELAYS = [100, 200, 300, 40]
@@ -85,7 +86,7 @@ def test_transparency_is_kept_and_what_is_opaque_has_no_alpha(tmp_path):
     assert (after[:, 16:20, 12:14, 3] == 0).all()
     assert (after[:, 40:, 30:, 3] == 255).all()
     save(tmp_path / "opaque.gif", moving_frames(3))
-    enhance(tmp_path / "opaque.gif", tmp_path / "second.jpg", pages=PageRange("2"))  # JPEG has no alpha
+    enhance(tmp_path / "opaque.gif", tmp_path / "second.jpg", excerpt=Excerpt("2"))  # JPEG has no alpha
 
 
 @pytest.mark.parametrize("kind", ["gif", "png", "webp", "avif", "tif"])
@@ -99,7 +100,7 @@ def test_frames_of_a_size_of_ones_own(tmp_path, kind):
 
 def test_a_chosen_frame_is_a_picture(tmp_path):
     save(tmp_path / "a.gif", moving_frames())
-    enhance(tmp_path / "a.gif", tmp_path / "b.png", pages=PageRange("3"))
+    enhance(tmp_path / "a.gif", tmp_path / "b.png", excerpt=Excerpt("3"))
     with Image.open(tmp_path / "b.png") as image:
         assert getattr(image, "n_frames", 1) == 1
         before, _, _ = shown(tmp_path / "a.gif")
@@ -134,20 +135,20 @@ def test_one_picture_is_no_animation(tmp_path):
         moving_frames(1)[0].save(tmp_path / f"a.{kind}")
         assert open_frames(tmp_path / f"a.{kind}") is None
         with pytest.raises(ImageReadError, match="has 1 "):
-            open_frames(tmp_path / f"a.{kind}", PageRange("2"))
+            open_frames(tmp_path / f"a.{kind}", Excerpt("2"))
 
 
 @pytest.mark.parametrize(
     ("text", "indices"), [("1", [0]), ("2-4", [1, 2, 3]), (" 3 , 1 ", [0, 2]), ("1-3,2-4", [0, 1, 2, 3])]
 )
 def test_page_ranges(tmp_path, text, indices):
-    assert PageRange(text).of(tmp_path, 4) == indices
+    assert Excerpt(text).indices(tmp_path, 4) == indices
 
 
 @pytest.mark.parametrize("text", ["", "0", "3-1", "a", "1,", "1-", "-2", "1.5"])
 def test_odd_page_ranges_are_refused(text):
     with pytest.raises(ArgumentError, match="--pages"):
-        PageRange(text)
+        Excerpt(text)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "tif"])

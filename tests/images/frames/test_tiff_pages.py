@@ -9,7 +9,7 @@ from support.toys import ToyEngine
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ImageReadError
 from sr_tile.images.frames import open as frame_files
-from sr_tile.images.frames.open import PageRange
+from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.models.spec import ModelSpec
 
 
@@ -56,7 +56,7 @@ def test_each_page_keeps_its_size_depth_and_metadata(tmp_path, monkeypatch, big)
 def test_chosen_pages_in_the_order_of_the_file(tmp_path):
     before = list(pages(8))
     write(tmp_path / "a.tif", before)
-    enhance(tmp_path / "a.tif", tmp_path / "b.tif", scale=1, pages=PageRange("7-8,2"))
+    enhance(tmp_path / "a.tif", tmp_path / "b.tif", scale=1, excerpt=Excerpt("7-8,2"))
     with tifffile.TiffFile(tmp_path / "b.tif") as file:
         for page, array in zip(file.pages, (before[1], before[6], before[7]), strict=True):
             np.testing.assert_array_equal(page.asarray(), array)
@@ -65,7 +65,7 @@ def test_chosen_pages_in_the_order_of_the_file(tmp_path):
 def test_one_page_into_any_format(tmp_path):
     before = list(pages(3))
     write(tmp_path / "a.tif", before)
-    enhance(tmp_path / "a.tif", tmp_path / "b.png", scale=1, pages=PageRange("2"))
+    enhance(tmp_path / "a.tif", tmp_path / "b.png", scale=1, excerpt=Excerpt("2"))
     enhance(tmp_path / "b.png", tmp_path / "c.tif", scale=1)
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "c.tif").squeeze(), before[1])
 

@@ -107,7 +107,7 @@ def test_many_in_one_request(client, reference):
         (b"", {}, 415, "unknown_format"),
         (b"just text", {}, 415, "unknown_format"),
         (b"<svg xmlns='http://www.w3.org/2000/svg'/>", {}, 415, "unknown_format"),
-        (b"\0\0\0\x18ftypheic" + bytes(100), {}, 415, "unknown_format"),
+        (b"\0\0\0\x18ftypqt  " + bytes(100), {}, 415, "unknown_format"),
         (encoded("png")[:3000], {}, 422, "unreadable_image"),
         (encoded("jpeg")[:800], {}, 422, "unreadable_image"),
         (b"\x89PNG\r\n\x1a\n" + bytes(100), {}, 422, "unreadable_image"),

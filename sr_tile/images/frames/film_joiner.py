@@ -1,0 +1,109 @@
+"""Segments of a film, and what of its source is no film, to one file; nothing is encoded again."""
+
+import logging
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+from sr_tile.images.frames.film_reader import FilmColour, FilmReader, load_av, name_of, open_film
+
+log = logging.getLogger("sr_tile")
+
+_TICKING = ("mp4", "mov")
+
+
+def ticks_of(format_name: str, time_base: Fraction) -> dict[str, str]:
+    """FFmpeg's option to keep times to the tick."""
+    return {"video_track_timescale": str(time_base.denominator)} if format_name in _TICKING else {}
+
+
+def join(
+    segments: Sequence[Path], source: FilmReader | None, colour: FilmColour, target: Path, format_name: str
+) -> None:
+    """Segments, and what of the source is no film (sound, text, fonts, chapters, names), copied as they are.
+
+    Args:
+        segments: in their order.
+        source: that they were made of.
+        colour: of the film.
+        target: the result, which may be there and is replaced.
+        format_name: FFmpeg's, of the container.
+    """
+    av = load_av()
+    options = {"fflags": "+bitexact"}  # no random numbers, no date
+    if format_name in _TICKING:
+        options["movflags"] = "+faststart"  # offsets go before the pictures, as services want it that stream
+    options |= ticks_of(format_name, source.time_base if source else Fraction(1, 1000))
+    with av.open(name_of(target), "w", format=format_name, options=options) as out:
+        with open_film(segments[0]) as first:
+            film = out.add_stream_from_template(first.streams.video[0], opaque=True)
+            colour.put_on(film.codec_context)  # not every container of segments keeps it
+        copied = _Copied(source, out) if source else None
+        last = None
+        for path in segments:
+            with open_film(path) as segment:
+                for packet in segment.demux(segment.streams.video[0]):
+                    if packet.dts is None:
+                        continue
+                    # Segments begin with pictures that are decoded ahead of their time.
+                    if last is not None and packet.dts <= last:
+                        packet.dts = last + 1
+                    last = packet.dts
+                    if copied:
+                        copied.until(packet.dts * packet.time_base)
+                    packet.stream = film
+                    out.mux_one(packet)
+        if copied:
+            copied.close()
+
+
+class _Copied:
+    """Streams that are taken as they are, packet by packet beside the film."""
+
+    def __init__(self, source: FilmReader, target: Any) -> None:
+        self._source, self._target = source, target
+        self._container = open_film(source.path)
+        target.metadata.update(self._container.metadata)
+        self._streams = {}
+        for stream in self._container.streams:
+            if stream.type in ("audio", "subtitle", "attachment"):
+                try:
+                    copy = target.add_stream_from_template(stream, opaque=True)
+                    copy.metadata.update(stream.metadata)
+                    self._streams[stream.index] = copy
+                except (ValueError, load_av().error.FFmpegError):
+                    what = f"{stream.type} ({stream.name})"
+                    log.warning("%s: %s does not hold its %s, which is left out", source.path, target.format.name, what)
+        if source.start is None and source.end is None:
+            target.set_chapters(self._container.chapters())
+        wanted = [stream for stream in self._container.streams if stream.index in self._streams]
+        self._packets = self._container.demux(wanted) if wanted else iter(())
+        self._next: Any = next(self._packets, None)
+
+    def until(self, seconds: Fraction) -> None:
+        """Copy what comes before, by the time in the result."""
+        offset = self._source.start or Fraction(0)
+        while self._next and (self._next.dts is None or self._next.dts * self._next.time_base - offset <= seconds):
+            self._copy()
+
+    def _copy(self) -> None:
+        packet: Any = self._next
+        self._next = next(self._packets, None)
+        if packet.dts is None:  # the end of a stream
+            return
+        seconds, offset = packet.pts * packet.time_base, self._source.start or Fraction(0)
+        # Sound begins before 0 by what its decoder needs to get going.
+        if (self._source.start is None or seconds >= offset) and (
+            self._source.end is None or seconds < self._source.end
+        ):
+            shift = round(offset / packet.time_base)
+            packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
+            packet.stream = self._streams[packet.stream.index]
+            self._target.mux_one(packet)
+
+    def close(self) -> None:
+        """Copy the rest."""
+        while self._next is not None:
+            self._copy()
+        self._container.close()
