@@ -45,6 +45,9 @@ class FileOptions:
     page_range: Annotated[
         str | None, typer.Option("--pages", metavar="1-3,7", help="Which pages or frames of files that hold several.")
     ] = None
+    pyramid: Annotated[
+        bool, typer.Option("--pyramid", help="Write TIFFs with smaller copies of themselves, for viewers of giants.")
+    ] = False
     start: Annotated[str | None, typer.Option(metavar="TIME", help="Of films: seconds, or 1:02:03.5.")] = None
     end: Annotated[str | None, typer.Option(metavar="TIME", help="Of films: where to end.")] = None
     codec: Annotated[
@@ -75,7 +78,7 @@ class FileOptions:
         """How results are encoded."""
         from sr_tile.images import WriteOptions
 
-        return WriteOptions(quality=self.quality, lossless=self.lossless, codec=self.codec)
+        return WriteOptions(quality=self.quality, lossless=self.lossless, codec=self.codec, pyramid=self.pyramid)
 
 
 @dataclass(frozen=True)

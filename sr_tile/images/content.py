@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from sr_tile.images.formats import FORMATS
+from sr_tile.images.formats import FILES
 
 READ_ONLY = {
     "bmp": (".bmp", ".dib"),
@@ -31,7 +31,7 @@ READ_ONLY = {
 """Formats that are read and not written, with their suffixes; their results are PNGs where nothing else is asked for."""
 
 READABLE_SUFFIXES = frozenset(
-    suffix for suffixes in (*(kind.suffixes for kind in FORMATS.values()), *READ_ONLY.values()) for suffix in suffixes
+    suffix for suffixes in (*(kind.suffixes for kind in FILES.values()), *READ_ONLY.values()) for suffix in suffixes
 )
 """What a folder scan picks up, in lower case; a single file is opened by its content, whatever its name."""
 

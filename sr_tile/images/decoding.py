@@ -21,7 +21,7 @@ from sr_tile.images.avif_boxes import AvifHeader, read_avif
 from sr_tile.images.camera_files import DEVELOPMENT, decode_heic, decode_raw
 from sr_tile.images.content import READ_ONLY, describe_content, format_by_content, several
 from sr_tile.images.exif import exif_density, exif_orientation
-from sr_tile.images.formats import FORMATS, Metadata
+from sr_tile.images.formats import FILES, Metadata
 from sr_tile.images.jpeg_segments import read_jpeg
 from sr_tile.images.png_chunks import read_png
 from sr_tile.images.tiff_exif import read_exif
@@ -133,7 +133,7 @@ def kind_of_file(path: Path) -> str:
     ):  # most raw files are TIFFs, of a mosaic and a preview
         kind = "raw"
     if kind is None:
-        convert = f"convert it to {', '.join(name.upper() for name in FORMATS)}"
+        convert = f"convert it to {', '.join(name.upper() for name in FILES)}"
         what = describe_content(head)
         raise ImageReadError(
             f"{path}: {f'{what} is not supported' if what else 'not an image of a known format'}: {convert}"

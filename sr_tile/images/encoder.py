@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from sr_tile.images.deep_zoom_file import NAME as DEEP_ZOOM_NAME
 from sr_tile.images.exif import without_thumbnail
 from sr_tile.images.formats import FORMATS, Animation, ImageInfo, WriteOptions
 from sr_tile.images.resize import reduce_image
@@ -184,7 +185,21 @@ def _tiff_options(info: ImageInfo, options: WriteOptions) -> dict[str, Any]:
     predictor = "none" if options.tiff_compression == "none" else "horizontal"
     # Classic TIFF ends at 4 GiB, and deflate can make noise larger.
     big = info.pixels * info.channels * info.dtype.itemsize > 2**31 or options.bigtiff
-    return {"compression": options.tiff_compression, "predictor": predictor, "tile": True, "bigtiff": big}
+    tiles: dict[str, Any] = {"tile": True, "tile_width": 256, "tile_height": 256} if options.pyramid else {"tile": True}
+    compression = {"compression": options.tiff_compression, "predictor": predictor}
+    return {**compression, **tiles, "pyramid": options.pyramid, "bigtiff": big or options.pyramid}
+
+
+def _dzi_options(info: ImageInfo, options: WriteOptions) -> dict[str, Any]:
+    tile = ".png[compression=1]" if info.has_alpha else f".jpg[Q={options.quality},subsample_mode=off]"
+    return {
+        "container": "zip",
+        "imagename": DEEP_ZOOM_NAME,
+        "suffix": tile,
+        "tile_size": 254,
+        "overlap": 1,
+        "keep": "icc",
+    }
 
 
 def _webp_options(info: ImageInfo, options: WriteOptions) -> dict[str, Any]:
@@ -210,5 +225,6 @@ _SAVER_OPTIONS = {
     "tiff": _tiff_options,
     "webp": _webp_options,
     "gif": _gif_options,
+    "dzi": _dzi_options,
     "avif": _avif_options,
 }

@@ -24,8 +24,12 @@ FORMATS = {
     "tiff": Format("tiffsave_target", (".tif", ".tiff"), True, True, True, 2**31 - 1),
     "webp": Format("webpsave_target", (".webp",), True, False, False, 16_383),
     "gif": Format("gifsave_target", (".gif",), True, False, False, 65_535),
+    "dzi": Format("dzsave_target", (".dzi",), True, False, True, 2**31 - 1),
     "avif": Format("heifsave_target", (".avif",), True, True, False, 16_384),
 }
+FILES = {name: kind for name, kind in FORMATS.items() if name != "dzi"}
+"""Formats that are one file each, and are read as well."""
+
 _TIFF_COMPRESSIONS = ("none", "deflate", "lzw")  # what every build of libvips has
 
 
@@ -182,7 +186,7 @@ class WriteOptions:
     format: None takes it from the suffix. quality: 1 to 100, for JPEG, and for WebP and AVIF unless lossless.
     png_level: 0 to 9. tiff_compression: none, deflate or lzw, all of them lossless. bigtiff: also where it is not needed.
     animation: rows are those of several frames, one below the other, for GIF and WebP. codec: of a film, None takes the
-    container's usual one.
+    container's usual one. pyramid: a TIFF that holds smaller copies of itself, for viewers.
     """
 
     format: str | None = None
@@ -193,6 +197,7 @@ class WriteOptions:
     bigtiff: bool = False
     animation: Animation | None = None
     codec: str | None = None
+    pyramid: bool = False
 
     def __post_init__(self) -> None:
         if self.format is not None:

@@ -87,10 +87,13 @@ def append_exif(descriptor: int, info: ImageInfo) -> None:
         try:
             layout, position = read_header(file)
             own = entries_at(file, position, layout)
-            at, _ = append_directory(file, layout, own, info)
+            following = layout.offset.unpack(file.read(layout.offset.size))
+            at, link = append_directory(file, layout, own, info)
         except ODD_LAYOUT as error:
             log.debug("EXIF left out of the TIFF: %s", error)
             return
+        file.seek(link)
+        file.write(layout.offset.pack(*following))
         file.seek(layout.offset.size)  # 4 in a classic header, 8 in a BigTIFF's
         file.write(layout.offset.pack(at))
 

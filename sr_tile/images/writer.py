@@ -9,6 +9,7 @@ from typing import Protocol, Self
 import numpy as np
 
 from sr_tile.errors import ArgumentError, ImageWriteError
+from sr_tile.images.deep_zoom_file import DeepZoomFile
 from sr_tile.images.encoder import Encoder
 from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions, format_of, listed
 from sr_tile.images.tiff_exif import append_exif
@@ -30,6 +31,12 @@ class UnfinishedFile(Protocol):
     def discard(self) -> None:
         """Remove it unless it was committed; idempotent."""
         ...
+
+
+def _file_for(name: str, path: Path, overwrite: bool) -> UnfinishedFile:
+    if name == "dzi":
+        return DeepZoomFile(path, overwrite=overwrite)
+    return AtomicFile(path, overwrite=overwrite, durable=True)
 
 
 class ImageWriter:
@@ -68,7 +75,7 @@ class ImageWriter:
             log.warning("%s: the format holds 8 bits a channel; 16 are rounded. PNG and TIFF keep them", path)
         self._rows, self._done = 0, False
         try:
-            self._file = file or AtomicFile(self.path, overwrite=overwrite, durable=True)
+            self._file = file or _file_for(name, self.path, overwrite)
         except OSError as error:
             raise self._unwritable(error) from None
         try:

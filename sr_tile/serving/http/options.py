@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from sr_tile.errors import ArgumentError
 from sr_tile.images import TargetSize, WriteOptions
-from sr_tile.images.formats import FORMATS
+from sr_tile.images.formats import FILES
 from sr_tile.images.target_size import parse_box
 from sr_tile.planner import Settings
 from sr_tile.serving.http.http_errors import HttpError
@@ -14,7 +14,7 @@ from sr_tile.serving.http.http_errors import HttpError
 if TYPE_CHECKING:
     FormatName = str
 else:
-    FormatName = Literal[tuple(FORMATS)]
+    FormatName = Literal[tuple(FILES)]
 
 
 class Options(BaseModel):

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 from sr_tile import __version__
-from sr_tile.images.formats import FORMATS
+from sr_tile.images.formats import FILES
 from sr_tile.serving.http.http_errors import MEANINGS
 from sr_tile.serving.http.model_pool import ModelPool
 from sr_tile.serving.http.options import FormatName, Options
@@ -111,11 +111,11 @@ def describe(pool: ModelPool) -> Models:
         for name, model in pool.models.items()
     ]
     limits = ServedLimits(**{name: getattr(pool.limits, name) for name in ServedLimits.model_fields})
-    return Models(version=__version__, models=served, limits=limits, formats=list(FORMATS))
+    return Models(version=__version__, models=served, limits=limits, formats=list(FILES))
 
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-IMAGES: dict[str, Any] = {f"image/{name}": _BINARY for name in FORMATS}
+IMAGES: dict[str, Any] = {f"image/{name}": _BINARY for name in FILES}
 TIMING = {
     "Server-Timing": {
         "description": "Milliseconds at work of decode, tile, infer, blend and encode, and in all.",

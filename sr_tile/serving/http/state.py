@@ -9,7 +9,7 @@ from pathlib import Path
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
-from sr_tile.images.formats import FORMATS
+from sr_tile.images.formats import FILES
 from sr_tile.serving.http.job_store import JobStore, refusal_of
 from sr_tile.serving.http.limits import Admission, Slot
 from sr_tile.serving.http.model_pool import Done, ImageRequest, ModelPool
@@ -17,8 +17,8 @@ from sr_tile.serving.http.options import Options, read_options
 from sr_tile.serving.http.request_folders import RequestFolders
 from sr_tile.serving.http.uploads import is_form, read_form, read_raw
 
-MEDIA = {name: f"image/{name}" for name in FORMATS}
-_SUFFIXES = {name: kind.suffixes[0] for name, kind in FORMATS.items()}
+MEDIA = {name: f"image/{name}" for name in FILES}
+_SUFFIXES = {name: kind.suffixes[0] for name, kind in FILES.items()}
 _WATCH_SECONDS = 0.2
 
 

@@ -1,0 +1,63 @@
+"""Deep Zoom as a result: `NAME.dzi` and the folder `NAME_files` beside it, which appear when they are whole.
+
+libvips writes all tiles, as a stream, into one archive without compression; that is unpacked at the end.
+"""
+
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+from sr_tile.system.atomic_file import AtomicFile, TargetError
+from sr_tile.system.part_file import label
+
+NAME = "picture"
+"""What the picture is called inside of the archive."""
+
+
+class DeepZoomFile:
+    """See `UnfinishedFile`.
+
+    Args:
+        target: `NAME.dzi`.
+        overwrite: replace both, file and folder, where they exist.
+
+    Raises:
+        TargetError: one of them exists, or cannot be.
+        OSError: the folder is full, or may not be written.
+    """
+
+    def __init__(self, target: Path, *, overwrite: bool) -> None:
+        self._archive = AtomicFile(target, overwrite=overwrite)
+        self.descriptor = self._archive.descriptor
+        target = self._archive.target
+        self._tiles = target.with_name(f"{target.stem}_files")
+        if self._tiles.exists() and not overwrite:
+            self.discard()
+            raise TargetError(17, "exists already: choose another name, or give --overwrite", str(self._tiles))
+
+    def commit(self) -> None:
+        """Unpack, and give file and folder their names."""
+        target = self._archive.target
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{label(target.name)}.", suffix=".part") as folder:
+            with open(self.descriptor, "rb", closefd=False) as file, zipfile.ZipFile(file) as archive:
+                archive.extractall(folder)
+            tiles = Path(folder, f"{NAME}_files")
+            (tiles / "vips-properties.xml").unlink(missing_ok=True)
+            description = Path(folder, f"{NAME}.dzi").read_bytes()
+            if self._tiles.exists():
+                self._tiles.rename(Path(folder, "old"))
+            tiles.rename(self._tiles)
+        with open(self.descriptor, "r+b", closefd=False) as out:
+            out.seek(0)
+            out.write(description)
+            out.truncate(len(description))
+        try:
+            self._archive.commit()
+        except OSError:
+            shutil.rmtree(self._tiles, ignore_errors=True)
+            raise
+
+    def discard(self) -> None:
+        """See `UnfinishedFile.discard`."""
+        self._archive.discard()
