@@ -30,6 +30,7 @@ class Progress:
         self.ended: set[int] = set()
         self.done: set[int] = set()
         self.giants: set[int] = set()
+        self._heard: set[int] = set()
         self._folders: dict[int, str] = {}
         self._strips: dict[int, dict[int, int]] = defaultdict(dict)
 
@@ -51,12 +52,17 @@ class Progress:
                 self._job.begin(pair, FileFingerprint(-1, -1, ""))
         return rows
 
-    def take(self, dataset: Any, wanted: Sequence[Row]) -> Iterator[FileResult]:
+    def take(self, dataset: Any, wanted: Sequence[Row], *, last: bool = True) -> Iterator[FileResult]:
         """Results out of a dataset of reports; images of which nothing came back have failed.
 
         Giants are kept in `giants`, their parts in `strips`: there is no result of those yet.
+
+        Args:
+            dataset: of reports.
+            wanted: what it is about.
+            last: whether this was the last try; else images of which nothing came back are `lost`, and have no result.
         """
-        heard = set()
+        heard = self._heard = set()
         for report in dataset.iter_rows():
             index = report["index"]
             heard.add(index)
@@ -66,8 +72,12 @@ class Progress:
                 self._strip(report)
             elif index not in self.ended:
                 yield self._end(index, report)
-        for index in {row["index"] for row in wanted} - heard - self.ended:
+        for index in [row["index"] for row in self.lost(wanted)] if last else ():
             yield self._end(index, {"kind": "failed", "error": f"{self._pairs[index].source}: {LOST}"})
+
+    def lost(self, wanted: Sequence[Row]) -> list[Row]:
+        """Those of which nothing came back from the last dataset."""
+        return [row for row in wanted if row["index"] not in self._heard | self.ended]
 
     def strips(self, row: Row) -> tuple[str, dict[int, int]]:
         """Where the strips of a giant lie, and first row to end of each."""

@@ -24,6 +24,9 @@ from sr_tile.jobs.resumable import ResumableJob
 from sr_tile.jobs.selection import Existing, FilePair, is_url
 from sr_tile.system import memory
 
+log = logging.getLogger("sr_tile")
+
+RETRIES = 2  # after which an image that kills its worker has failed: three tries in all
 TASK_CPUS = 0.25  # what one decoder or encoder counts: they wait for disks as well
 OBJECT_STORE_BYTES = 2 * 2**30
 BLOCK_BYTES = 16 * 2**20  # Ray copies a block several times while it builds it; a larger row makes a block of its own
@@ -66,6 +69,8 @@ class RayConfig:
                 ray.init(
                     num_cpus=max(2, os.cpu_count() or 2), include_dashboard=False, object_store_memory=room, **quiet
                 )
+        # Ray has no other way to bound tries: pyproject.toml ends where it is taken away.
+        warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
         warnings.filterwarnings("ignore", "The minimum number of concurrent actors")  # a giant is one row at first
         logging.getLogger("ray.data").setLevel(logging.ERROR)
         context = ray.data.DataContext.get_current()
@@ -99,21 +104,22 @@ class Actor:
             yield {key: [value] for key, value in row.items()}
 
 
-def enhance_dataset(dataset: Any, config: EnhanceConfig, fleet: RayConfig) -> Any:
+def enhance_dataset(dataset: Any, config: EnhanceConfig, fleet: RayConfig, retries: int = RETRIES) -> Any:
     """Enhance the files that a dataset names.
 
     Args:
         dataset: a Ray dataset with columns `index`, `source` and `target`: numbers, and paths or URLs.
         config: with a plan, see `plan_on_fleet`.
         fleet: connected.
+        retries: how often a batch is tried again whose worker died; then there are no reports of its images.
 
     Returns:
         A lazy dataset of reports, in the order in which images are finished: `index`, `kind` (`done`, `failed`, or
         `giant` where the config leaves those to parts), `error`, and facts of the source.
     """
-    decoded = dataset.map(tasks.decode, fn_kwargs={"config": config}, num_cpus=TASK_CPUS)
-    done = _on_actors(decoded, config, fleet, fleet.batch)
-    return done.map(tasks.encode, fn_kwargs={"config": config}, num_cpus=TASK_CPUS)
+    common: dict[str, Any] = {"fn_kwargs": {"config": config}, "num_cpus": TASK_CPUS, "max_retries": retries}
+    done = _on_actors(dataset.map(tasks.decode, **common), config, fleet, retries)
+    return done.map(tasks.encode, **common)
 
 
 def plan_on_fleet(config: EnhanceConfig, fleet: RayConfig) -> EnhanceConfig:
@@ -165,7 +171,13 @@ def run_ray(
     try:
         wanted = yield from progress.wanted(existing, retry_failed)
         if wanted:
-            yield from progress.take(enhance_dataset(_dataset(wanted, fleet.batch), config, fleet), wanted)
+            # A batch is tried once: one image that kills its worker takes others with it, so that each is then tried alone.
+            first = enhance_dataset(_dataset(wanted, fleet.batch), config, fleet, retries=0)
+            yield from progress.take(first, wanted, last=False)
+        if lost := progress.lost(wanted):
+            log.warning("the workers of %d images died; each of them is tried %d times alone", len(lost), RETRIES)
+            alone = enhance_dataset(_dataset(lost, 1), config, replace(fleet, batch=1), retries=RETRIES - 1)
+            yield from progress.take(alone, lost)
         giants = [row for row in wanted if row["index"] in progress.giants]
         if giants:
             yield from _giants(progress, giants, config, fleet)
@@ -177,11 +189,11 @@ def run_ray(
 def _giants(progress: Progress, wanted: list[Row], config: EnhanceConfig, fleet: RayConfig) -> Iterator[FileResult]:
     """Parts to strips, and strips to files."""
     rows = [{**row, "recorded": pickle.dumps(progress.recorded(row))} for row in wanted]
-    common: dict[str, Any] = {"fn_kwargs": {"config": config}, "num_cpus": TASK_CPUS}
-    cut = _dataset(rows, 1).flat_map(
-        tasks.parts, fn_kwargs={"config": config, "actors": fleet.actors}, num_cpus=TASK_CPUS
-    )
-    yield from progress.take(_on_actors(cut, config, fleet, 1).map(tasks.encode, **common), wanted)
+    task: dict[str, Any] = {"num_cpus": TASK_CPUS, "max_retries": RETRIES}
+    common: dict[str, Any] = {"fn_kwargs": {"config": config}, **task}
+    cut = _dataset(rows, 1).flat_map(tasks.parts, fn_kwargs={"config": config, "actors": fleet.actors}, **task)
+    done = _on_actors(cut, config, replace(fleet, batch=1), RETRIES)
+    yield from progress.take(done.map(tasks.encode, **common), wanted)
     joined = []
     for row in wanted:
         if row["index"] not in progress.ended:
@@ -194,13 +206,17 @@ def _giants(progress: Progress, wanted: list[Row], config: EnhanceConfig, fleet:
             shutil.rmtree(row["folder"], ignore_errors=True)
 
 
-def _on_actors(dataset: Any, config: EnhanceConfig, fleet: RayConfig, batch: int) -> Any:
-    """The network over a dataset of decoded rows, `batch` of them a call."""
+def _on_actors(dataset: Any, config: EnhanceConfig, fleet: RayConfig, retries: int) -> Any:
+    """The network over a dataset of decoded rows, `fleet.batch` of them a call."""
+    # What waits at an actor that dies has been tried as well: none does where a try counts.
+    waiting = 1 if retries else 2
     return dataset.map_batches(
         Actor,
         fn_constructor_kwargs={"config": config},
-        batch_size=batch,
-        compute=_ray().data.ActorPoolStrategy(size=fleet.actors, max_tasks_in_flight_per_actor=2),
+        batch_size=fleet.batch,
+        compute=_ray().data.ActorPoolStrategy(size=fleet.actors, max_tasks_in_flight_per_actor=waiting),
+        max_restarts=-1,  # of the actor; its work is what is bounded
+        max_task_retries=retries,
         **fleet.actor_options,
     )
 
@@ -213,6 +229,8 @@ def _dataset(rows: list[Row], batch: int) -> Any:
 def _ray() -> Any:
     # It says of every pool of actors that their arguments may be lost, which Ray Data holds.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    # Ray's agents ask its server for so long, also where all of it was killed: a minute by themselves.
+    os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     try:
         import ray.data
     except ImportError:

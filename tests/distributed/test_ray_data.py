@@ -1,8 +1,12 @@
 """The engine on a Ray of two cores; slow, for Ray takes long to start."""
 
+import contextlib
 import json
 import os
+import secrets
+import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -13,6 +17,10 @@ from support.toys import conv_model, noise_image
 
 ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'sr-tile[ray]'")
 
+from support import poison  # noqa: E402
+from support.servers import until  # noqa: E402
+
+from sr_tile.distributed import ray_data, tasks  # noqa: E402
 from sr_tile.distributed.ray_data import RayConfig, run_ray  # noqa: E402
 from sr_tile.distributed.storage import select_urls  # noqa: E402
 from sr_tile.distributed.tasks import EnhanceConfig  # noqa: E402
@@ -117,3 +125,53 @@ def test_a_giant_over_two_actors_and_a_journal_that_the_local_engine_reads(photo
     assert {result.status for result in again} == {"done"}
     lines = [json.loads(line) for line in (photos / "job" / NAME).read_text().splitlines()]
     assert len([line for line in lines if line["event"] == "begin"]) == begun
+
+
+@pytest.mark.parametrize("where", ["decode", "actor"])
+def test_an_image_that_kills_its_worker_fails_after_three_tries_and_the_others_go_on(photos, monkeypatch, where):
+    (photos / "in" / "bad.png").unlink()
+    for name in ("poison-1", "poison-2"):
+        shutil.copy(photos / "in" / "03.png", photos / "in" / f"{name}.png")
+    if where == "decode":
+        monkeypatch.setattr(tasks, "decode", poison.decode)
+    else:
+        monkeypatch.setattr(ray_data, "Actor", poison.Actor)
+    results = run(photos)
+    failed = {name: result.error for name, result in results.items() if result.status != "done"}
+    assert set(failed) == {"poison-1.png", "poison-2.png"}
+    for name, error in failed.items():
+        assert name in error
+        assert "died each time" in error
+        tries = len((photos / "in" / name).with_suffix(".tries").read_text())
+        assert 2 <= tries <= 3, "once with others, where another may die first, and twice alone"
+    (photos / "expected" / "bad.png").unlink(missing_ok=True)
+    assert contents(photos / "out") == contents(photos / "expected")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+def test_a_driver_that_is_killed_leaves_no_process(photos):
+    """While it works; killed while Ray itself starts, one of Ray's agents may stay for 75 seconds."""
+    mark = f"SR_TILE_TEST={secrets.token_hex(8)}"
+    name, value = mark.split("=")
+    command = [sys.executable, "-m", "sr_tile", "enhance", "in", "out2", "--engine", "ray", "--model", "model.onnx"]
+    environment = {**os.environ, name: value, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    environment.pop("RAY_ADDRESS", None)
+    driver = subprocess.Popen(
+        [*command, "--device", "cpu"], cwd=photos, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    assert until(lambda: (photos / "out2").is_dir() and any((photos / "out2").glob("*.png")), 60)
+    driver.kill()
+    driver.wait()
+    assert until(lambda: not marked(name, value), 30), marked(name, value)
+
+
+def marked(name, value):
+    """Processes that were started, however indirectly, with this variable."""
+    found = []
+    for process in psutil.process_iter():
+        # psutil's own environ() ends at the first empty entry, which Ray's processes have.
+        with contextlib.suppress(psutil.Error, OSError):
+            environment = Path(f"/proc/{process.pid}/environ").read_bytes().split(b"\0")
+            if f"{name}={value}".encode() in environment and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()).strip())
+    return found
