@@ -18,8 +18,9 @@ from sr_tile.cli.enhance_options import (
     Paths,
     ReportOptions,
 )
-from sr_tile.cli.figures import table
+from sr_tile.cli.figures import summary, table
 from sr_tile.cli.options import ModelOptions, SizeOptions, TileOptions
+from sr_tile.cli.pipes import PIPE, piped
 from sr_tile.errors import printable
 from sr_tile.system import stopping
 
@@ -41,17 +42,43 @@ def enhance(
 ) -> None:
     """Restore or enlarge images.
 
-    One image: `sr-tile enhance in.png out.png`. Many: `sr-tile enhance photos/ more/*.jpg results/`.
+    One image: `sr-tile enhance in.png out.png`, or `sr-tile enhance in.png` for in-x2.png beside it.
+    Many: `sr-tile enhance photos/ more/*.jpg results/`.
     Alpha, colour profile, EXIF and 16 bits are kept; without --overwrite nothing that exists is touched.
     With --job a run that was killed goes on: images, and strips of results above 64 megapixels, are done once. Images go
     one at a time then, for less to be lost; --parallel lets several go.
     """
-    if len(paths) < 2:
-        raise typer.BadParameter("give at least one input and one output: IN... OUT")
-    options = EnhanceOptions(tuple(paths[:-1]), paths[-1], model, size, tiles, compute, files, backend, report)
-    done = run(options, open_backend(options))
+    named = files.output is not None
+    inputs, output = (paths, files.output) if named or not paths[1:] else (paths[:-1], paths[-1])
+    if output is None:
+        output = _beside(inputs[0], files.name_suffix or _usual_suffix(model, size))
+    elif files.name_suffix:
+        raise typer.BadParameter("--suffix goes with one input alone, whose result lies beside it")
+    with piped(inputs, output, files.suffix) as (sources, target):
+        options = EnhanceOptions(sources, target, model, size, tiles, compute, files, backend, report)
+        done = run(options, open_backend(options))
     if done.failed:
         raise typer.Exit(1)
+
+
+def _beside(source: str, name_suffix: str) -> str:
+    """The place of a result for which none was named: beside its input, or what a folder's name makes of it."""
+    from sr_tile.images import suffix_for_result
+
+    if source == PIPE:
+        return PIPE
+    path = Path(source)
+    if path.is_dir():
+        return str(path.absolute().with_name(path.absolute().name + name_suffix))
+    return str(path.with_name(path.stem + name_suffix + suffix_for_result(path.suffix)))
+
+
+def _usual_suffix(model: ModelOptions, size: SizeOptions) -> str:
+    """What was done, in a few letters."""
+    if model.model is not None:
+        return f"-{Path(model.model).stem}"
+    wanted = size.target(model.scale)
+    return f"-x{wanted.scale or 2:g}" if wanted.scale or not wanted.is_said else "-resized"
 
 
 def run(options: EnhanceOptions, backend: Backend) -> "Report":
@@ -73,8 +100,12 @@ def run(options: EnhanceOptions, backend: Backend) -> "Report":
 
 
 def _tell(report: "Report", backend: Backend, options: EnhanceOptions) -> None:
-    """Write what was asked for, and name what failed."""
+    """Write what was asked for, sum it up on a terminal, and name what failed."""
     _write(report, backend, options.report.report, options.report.stats)
+    figures = backend.figures()
+    if figures and sys.stderr.isatty() and not options.report.quiet:
+        left_out = sum(map(len, report.left_out.values()))
+        print(f"sr-tile: {summary(figures.stats, left_out)}", file=sys.stderr)
     if len(report.files) > 1:
         for file in report.failed:
             print(f"sr-tile: failed: {printable(str(file.error))}", file=sys.stderr)

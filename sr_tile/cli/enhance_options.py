@@ -18,8 +18,22 @@ if TYPE_CHECKING:
 
 Paths = Annotated[
     list[str],
-    typer.Argument(metavar="IN... OUT", help="Images, folders or globs; last the file or folder for the results."),
+    typer.Argument(
+        metavar="IN... [OUT]",
+        help="Images, folders or globs; last the file or folder for the results. One input alone gets its result beside "
+        "it, as in-x2.png. - is standard input or output.",
+    ),
 ]
+
+
+def _colour(text: str) -> tuple[int, int, int]:
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise ArgumentError(f"--background {text}: give a name such as white, or #rrggbb") from None
+    return red, green, blue
 
 
 @dataclass(frozen=True)
@@ -40,6 +54,20 @@ class FileOptions:
     ] = None
     quality: Annotated[int, typer.Option(min=1, max=100, help="Quality of JPEG, WebP and AVIF.")] = 95
     lossless: Annotated[bool, typer.Option("--lossless", help="Write WebP and AVIF without loss.")] = False
+    output: Annotated[
+        str | None,
+        typer.Option("--output", "-o", metavar="OUT", help="The results' file or folder; all else are inputs."),
+    ] = None
+    name_suffix: Annotated[
+        str | None, typer.Option("--suffix", metavar="-x2", help="What names of results beside their inputs end in.")
+    ] = None
+    background: Annotated[
+        str | None, typer.Option(metavar="COLOUR", help="What alpha lies on in JPEG, such as white or #ff8800.")
+    ] = None
+    strip: Annotated[
+        str | None,
+        typer.Option(metavar="all|gps", help="Leave out all metadata but colour and DPI, or the place alone."),
+    ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False
     skip_existing: Annotated[bool, typer.Option("--skip-existing", help="Leave results that exist alone.")] = False
     page_range: Annotated[
@@ -77,8 +105,18 @@ class FileOptions:
     def write_options(self) -> "WriteOptions":
         """How results are encoded."""
         from sr_tile.images import WriteOptions
+        from sr_tile.images.strip import CHOICES
 
-        return WriteOptions(quality=self.quality, lossless=self.lossless, codec=self.codec, pyramid=self.pyramid)
+        if self.strip not in (None, *CHOICES):
+            raise ArgumentError(f"--strip {self.strip}: choose all, or gps")
+        return WriteOptions(
+            quality=self.quality,
+            lossless=self.lossless,
+            codec=self.codec,
+            pyramid=self.pyramid,
+            background=_colour(self.background) if self.background else None,
+            strip=self.strip,
+        )
 
 
 @dataclass(frozen=True)

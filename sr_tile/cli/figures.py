@@ -33,6 +33,13 @@ def table(figures: "Stats", device: str, peak: str) -> str:
     return "\n".join(lines)
 
 
+def summary(figures: "Stats", left_out: int) -> str:
+    """All in one line: `12 pictures, 144.0 megapixels, 31 s, bf16, 2 left out`."""
+    pictures = f"{figures.images} picture{'' if figures.images == 1 else 's'}"
+    parts = [pictures, f"{figures.megapixels:.1f} megapixels", f"{figures.seconds:.0f} s", figures.precision]
+    return ", ".join([*parts, *([f"{left_out} left out"] if left_out else [])])
+
+
 class Progress:
     """A bar on stderr in input megapixels, where stderr is a terminal; `work` is all there is to do, where that is known."""
 

@@ -65,6 +65,14 @@ class Encoder:
         """That the file holds of each number, where those are not all."""
         return AVIF_BITS if self.format_name == "avif" and self.dtype == np.uint16 else None
 
+    @property
+    def _background(self) -> list[int]:
+        red, green, blue = self.options.background or (0, 0, 0)
+        step = 257 if self.dtype == np.uint16 else 1
+        return [
+            step * value for value in ((red, green, blue) if self.info.colours == 3 else ((red + green + blue) // 3,))
+        ]
+
     def push(self, rows_hwc: np.ndarray) -> bool:
         """Returns False when the encoder has given up: see failure."""
         row_bytes = self.info.width * self.info.channels * self.dtype.itemsize
@@ -136,6 +144,8 @@ class Encoder:
         if self.info.reduction:
             options: dict[str, Any] = {"has_alpha": info.has_alpha, "dtype": self.dtype, "bits": self._bits}
             image = reduce_image(image, self.info.reduction, **options)
+        if info.has_alpha and not FORMATS[self.format_name].alpha:
+            image = image.flatten(background=self._background)
         image = image.copy(**density)
         _attach(image, info, FORMATS[self.format_name].gray)
         if animation := self.options.animation:

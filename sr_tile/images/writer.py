@@ -3,6 +3,7 @@
 import logging
 import threading
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -12,6 +13,7 @@ from sr_tile.errors import ArgumentError, ImageWriteError
 from sr_tile.images.deep_zoom_file import DeepZoomFile
 from sr_tile.images.encoder import Encoder
 from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions, format_of, listed
+from sr_tile.images.strip import strip
 from sr_tile.images.tiff_exif import append_exif
 from sr_tile.images.vips import reason_of
 from sr_tile.system.atomic_file import AtomicFile, TargetError
@@ -64,8 +66,10 @@ class ImageWriter:
         overwrite: bool = False,
         file: UnfinishedFile | None = None,
     ) -> None:
-        self.path, self.info = Path(path), info
         options = options or WriteOptions()
+        if options.strip:
+            info = replace(info, metadata=strip(info.metadata, options.strip))
+        self.path, self.info, self._background = Path(path), info, options.background
         name = options.format or format_of(path)
         self._check_fits(name)
         self.dtype = info.dtype if FORMATS[name].sixteen_bits else np.dtype(np.uint8)
@@ -91,8 +95,9 @@ class ImageWriter:
         kind, side = FORMATS[name], max(self.info.result.height, self.info.result.width)
         if self.info.dtype == np.float32:
             raise ArgumentError(f"{self.path}: files hold uint8 or uint16, not float32: scale and round first")
-        if self.info.has_alpha and not kind.alpha:
-            raise ImageWriteError(f"{self.path}: {name.upper()} holds no alpha: choose {listed(alpha=True)}")
+        if self.info.has_alpha and not kind.alpha and not self._background:
+            choice = f"choose {listed(alpha=True)}, or give --background white"
+            raise ImageWriteError(f"{self.path}: {name.upper()} holds no alpha: {choice}")
         if side > kind.max_side:
             bound = f"{name.upper()} holds at most {kind.max_side} pixels a side, not {side}"
             raise ImageWriteError(f"{self.path}: {bound}: choose {'PNG or ' if name != 'png' else ''}TIFF")

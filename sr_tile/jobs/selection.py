@@ -179,7 +179,9 @@ def check_name(name: str, role: str) -> None:
     if not name.strip():
         raise ArgumentError(f"an {role} is empty; name a file or folder, `.` for the current folder")
     if name == "-":
-        raise ArgumentError(f"{role} `-`: pipes are not supported; name a file, ./- for a file of this name")
+        raise ArgumentError(
+            f"{role} `-`: only `enhance` of one picture takes pipes; name a file, ./- for a file of this name"
+        )
     if name.startswith("file://"):
         raise ArgumentError(f"{name}: give the path without file://")
     if is_url(name):

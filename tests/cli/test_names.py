@@ -1,0 +1,76 @@
+"""Names of results that nobody gave, pipes, and the line at the end."""
+
+import io
+import sys
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+from skimage import data
+from support.toys import conv_model
+
+from sr_tile.cli.figures import summary
+
+
+@pytest.fixture
+def here(tmp_path):
+    conv_model(tmp_path / "net.onnx", 2)
+    (tmp_path / "photos").mkdir()
+    for name in ("in.jpg", "in.bmp", "photos/a.png", "photos/b.jpg"):
+        Image.fromarray(data.astronaut()[:20, :30]).save(tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "results"),
+    [
+        (("in.jpg",), ["in-x2.jpg"]),
+        (("in.bmp",), ["in-x2.png"]),
+        (("in.jpg", "--scale", 1.5), ["in-x1.5.jpg"]),
+        (("in.jpg", "--width", 40), ["in-resized.jpg"]),
+        (("in.jpg", "--model", "net.onnx"), ["in-net.jpg"]),
+        (("in.jpg", "--suffix", "_large"), ["in_large.jpg"]),
+        (("photos",), ["photos-x2/a.png", "photos-x2/b.jpg"]),
+        (("in.jpg", "-o", "other.png"), ["other.png"]),
+        (("in.jpg", "in.bmp", "-o", "out"), ["out/in.jpg", "out/in.png"]),
+    ],
+)
+def test_where_results_go(run, here, arguments, results):
+    before = {path for path in here.rglob("*") if path.is_file()}
+    code, _, err = run("enhance", *arguments, "--device", "cpu", "-q")
+    assert (code, err) == (0, "")
+    assert (
+        sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_file() and path not in before)
+        == results
+    )
+
+
+def test_a_suffix_beside_a_name_is_refused(run, here):
+    code, _, err = run("enhance", "in.jpg", "out.jpg", "--suffix", "-a")
+    assert (code, "one input alone" in err) == (2, True)
+
+
+def test_a_picture_through_pipes(run, here, monkeypatch):
+    stdin, stdout = io.BytesIO((here / "in.jpg").read_bytes()), io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stdin))
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            sys, "stdout", SimpleNamespace(buffer=stdout, isatty=lambda: False, flush=lambda: None, write=len)
+        )
+        code, _, err = run("enhance", "-", "-", "--model", "net.onnx", "--device", "cpu", "--format", "png")
+    assert (code, err) == (0, "")
+    image = Image.open(io.BytesIO(stdout.getvalue()))
+    assert (image.format, image.size) == ("PNG", (60, 40))
+    assert not list(here.glob("std*"))
+
+
+def test_pipes_that_cannot_be(run, here):
+    code, _, err = run("enhance", "-", "in.jpg", "out")
+    assert (code, "one picture" in err) == (1, True)
+
+
+def test_all_in_one_line():
+    figures = SimpleNamespace(images=12, megapixels=144.04, seconds=31.2, precision="bf16")
+    assert summary(figures, 2) == "12 pictures, 144.0 megapixels, 31 s, bf16, 2 left out"
+    figures.images = 1
+    assert summary(figures, 0) == "1 picture, 144.0 megapixels, 31 s, bf16"
