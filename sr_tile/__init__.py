@@ -5,6 +5,7 @@
 ...     large = enhancer.enhance(image)
 """
 
+import importlib
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -15,21 +16,39 @@ os.environ.update(ORT_DISABLE_TELEMETRY="1", RAY_USAGE_STATS_ENABLED="0")
 from sr_tile.errors import SrTileError  # see above
 
 if TYPE_CHECKING:
+    from sr_tile.engines.adjusted import Adjustment
     from sr_tile.enhancer import Enhancer
+    from sr_tile.images import TargetSize, WriteOptions
+    from sr_tile.images.frames.excerpt import Excerpt
     from sr_tile.planner import Settings
+    from sr_tile.serving.client import RemoteEnhancer
 
 __version__ = "0.1.0"
-__all__ = ["Enhancer", "Settings", "SrTileError", "__version__"]
+__all__ = [
+    "Adjustment",
+    "Enhancer",
+    "Excerpt",
+    "RemoteEnhancer",
+    "Settings",
+    "SrTileError",
+    "TargetSize",
+    "WriteOptions",
+    "__version__",
+]
+
+_HOMES = {
+    "Adjustment": "sr_tile.engines.adjusted",
+    "Enhancer": "sr_tile.enhancer",
+    "Excerpt": "sr_tile.images.frames.excerpt",
+    "RemoteEnhancer": "sr_tile.serving.client",
+    "Settings": "sr_tile.planner",
+    "TargetSize": "sr_tile.images",
+    "WriteOptions": "sr_tile.images",
+}
 
 
 def __getattr__(name: str) -> Any:
     """Load what is heavy only when it is asked for: `sr-tile --help` needs none of it."""
-    if name == "Enhancer":
-        from sr_tile.enhancer import Enhancer
-
-        return Enhancer
-    if name == "Settings":
-        from sr_tile.planner import Settings
-
-        return Settings
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
+from sr_tile.engines.adjusted import Adjustment
 from sr_tile.engines.base import Engine, warm_up
 from sr_tile.engines.precision import LEAST_PSNR
 from sr_tile.errors import ArgumentError, DeviceError, OutOfMemoryError, SrTileError
@@ -59,6 +60,7 @@ class Enhancer:
         agreement: dB from float32 that `auto` keeps at least.
         settings: tile, overlap, halo, batch and memory; `auto` where nothing is said.
         batch_size: rows a call, in place of `settings.batch`.
+        adjustment: what is done to the network's results, see `Adjustment`.
         expected_pixels: of all images to come, as far as is known. Where that pays for it, and nothing is remembered
             of the model on this device, some calls are measured first; tiles and batch are what was fastest.
         alpha: `bicubic` enlarges an alpha channel by interpolation, `model` runs it through the model.
@@ -87,6 +89,7 @@ class Enhancer:
         batch_size: int | Auto | None = None,
         expected_pixels: int | None = None,
         alpha: Alpha = "bicubic",
+        adjustment: Adjustment | None = None,
         warmup: str = "off",
         decoders: int = 2,
         encoders: int = 2,
@@ -111,11 +114,10 @@ class Enhancer:
                 agreement=agreement,
                 expected_pixels=expected_pixels,
             )
-        elif isinstance(model, list | tuple):
-            self.engines = list(model)
         else:
-            self.engines = [model]
+            self.engines = list(model) if isinstance(model, list | tuple) else [model]
         try:
+            self.engines = [(adjustment or Adjustment()).of(engine) for engine in self.engines]
             zoo.check_scale(self.engine.spec.name, self.scale, scale)
         except ArgumentError:
             self.close()

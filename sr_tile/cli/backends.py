@@ -104,6 +104,7 @@ class LocalBackend:
             settings=options.tiles.settings,
             expected_pixels=work,
             alpha=options.compute.alpha,  # type: ignore[arg-type]
+            adjustment=options.compute.adjustment,
             decoders=workers["decode"],
             encoders=workers["encode"],
             on_progress=lambda job, pixels: progress.add(pixels),
@@ -247,6 +248,8 @@ def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None
     settings |= {"alpha": options.compute.alpha, **asdict(options.files.write_options)}
     if options.target.is_said:
         settings["size"] = asdict(options.target)
+    if options.compute.adjusts:
+        settings["adjustment"] = asdict(options.compute.adjustment)
     if options.files.excerpt:
         settings["excerpt"] = asdict(options.files.excerpt)
     if (precision := _repeatable(model.precision)) != "fp32":

@@ -12,6 +12,7 @@ from sr_tile.errors import ArgumentError
 
 if TYPE_CHECKING:
     from sr_tile.distributed.ray_data import RayConfig
+    from sr_tile.engines.adjusted import Adjustment
     from sr_tile.images import TargetSize, WriteOptions
     from sr_tile.images.frames.excerpt import Excerpt
     from sr_tile.jobs.selection import Existing
@@ -41,7 +42,22 @@ class ComputeOptions:
     """How the network does it."""
 
     alpha: Annotated[str, typer.Option(help="Enlarge alpha by `bicubic` interpolation or by the `model`.")] = "bicubic"
+    strength: Annotated[float, typer.Option(help="Share of the network's result, 0 to 1; the rest is bicubic.")] = 1.0
+    keep_grain: Annotated[float, typer.Option(help="Share of the luma that denoising took to give back, 0 to 1.")] = 0.0
+    tta: Annotated[bool, typer.Option("--tta", help="Mean over eight turns of the picture, in 8 x the time.")] = False
     warmup: Annotated[str, typer.Option(help="Run once before the first image: off, zeros, random.")] = "off"
+
+    @property
+    def adjusts(self) -> bool:
+        """Whether anything is done to the network's results."""
+        return (self.strength, self.keep_grain, self.tta) != (1.0, 0.0, False)
+
+    @property
+    def adjustment(self) -> "Adjustment":
+        """Of the network's results."""
+        from sr_tile.engines.adjusted import Adjustment
+
+        return Adjustment(self.strength, self.keep_grain, self.tta)
 
 
 @dataclass(frozen=True)
@@ -224,6 +240,9 @@ class EnhanceOptions:
                 backend.retry_failed and not backend.job
             ),
             "--pages, --start and --end go with --engine local": bool(files.excerpt) and backend.engine != "local",
+            "--strength, --keep-grain and --tta go with --engine local": (
+                self.compute.adjusts and (backend.engine != "local" or bool(backend.server))
+            ),
             "--overwrite and --skip-existing contradict each other; give one of them": (
                 files.overwrite and files.skip_existing
             ),

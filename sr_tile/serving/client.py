@@ -103,6 +103,18 @@ class RemoteEnhancer:
             options=options or WriteOptions(),
         )
 
+    def enhance_file(
+        self, source: Path | str, target: Path | str, *, overwrite: bool = False, options: WriteOptions | None = None
+    ) -> None:
+        """See `Enhancer.enhance_file`, for a file of one picture.
+
+        Raises:
+            SrTileError: what the server, or this machine's disk, had to say.
+        """
+        for outcome in self.run([self.file_job(source, target, overwrite=overwrite, options=options)]):
+            if outcome.error:
+                raise outcome.error
+
     def run(self, jobs: Iterable[ImageJob]) -> Iterator[Outcome]:
         """Do many jobs; outcomes come as they are ready, and a failed job never stops the others."""
         pending: set[Future[Outcome]] = set()

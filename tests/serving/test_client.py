@@ -8,6 +8,9 @@ import pytest
 from support.encoded_images import encoded, mixed
 from support.servers import BlockedEngine
 
+from sr_tile import RemoteEnhancer
+from sr_tile.errors import ImageReadError
+
 
 @pytest.fixture
 def run(run):
@@ -37,6 +40,16 @@ def test_the_same_bytes(run, live, model, tmp_path):
         for name, content in local.items():
             assert (tmp_path / "remote" / name).read_bytes() == content, name
         assert {path.name for path in (tmp_path / "remote").rglob("*.*")} == {path.name for path in local}
+
+
+def test_the_python_face_writes_a_file_or_says_why(live, tmp_path):
+    (tmp_path / "in.png").write_bytes(encoded())
+    (tmp_path / "cut.png").write_bytes(encoded()[:3000])
+    enhancer = RemoteEnhancer(live().url)
+    with pytest.raises(ImageReadError, match="damaged"):
+        enhancer.enhance_file(tmp_path / "cut.png", tmp_path / "out.png")
+    enhancer.enhance_file(tmp_path / "in.png", tmp_path / "out.png")
+    assert (tmp_path / "out.png").stat().st_size > 0
 
 
 def test_one_bad_file_never_stops_the_rest(run, live, tmp_path):
