@@ -110,13 +110,13 @@ def make_plan(
     costs = find_costs(engine, plan, settings, budget, expected_pixels=expected_pixels, remeasure=remeasure)
     if costs or budget.bounded:
         plan = _shrunk(plan, budget, costs)
-    options = candidates(plan, settings, budget, costs)
+    options, prices = candidates(plan, settings, budget, costs), costs
     if options:
         plan = best_of(options, plan.tile)
     else:
         if costs is None and budget.on_cpu:
-            plan = _grown(engine, plan, budget, expected_pixels)
-        plan = _by_rule(plan, settings, budget, costs)
+            plan, prices = _grown(engine, plan, budget, expected_pixels)
+        plan = _by_rule(plan, settings, budget, prices)
     fixed = engine.spec.fixed_batch
     if fixed and settings.batch not in ("auto", fixed):
         log.warning(
@@ -126,7 +126,7 @@ def make_plan(
         log.warning("--mem-limit leaves room for batches of %d, not %s", plan.batch, settings.batch)
     plan = replace(plan, batch=fixed or plan.batch)
     assumed = settings.batch != "auto" and not budget.bounded  # the user's batch is the user's care
-    price = budget.bytes_per_pixel(costs) if budget.on_cpu and not assumed else budget.waiting
+    price = budget.bytes_per_pixel(prices) if budget.on_cpu and not assumed else budget.waiting
     taken = plan.batch * max(math.prod(plan.tile), max(plan.sides, default=0) ** 2) * price
     return replace(plan, strip_budget=(budget.all - taken) / images_under_way)
 
@@ -213,17 +213,19 @@ def _seconds(option: Plan) -> float:
     return option.costs.seconds_of(replace(option, sides=()).grid(*REFERENCE_SIZE), option.batch)
 
 
-def _grown(engine: Engine, plan: Plan, budget: MemoryBudget, expected_pixels: int | None) -> Plan:
+def _grown(engine: Engine, plan: Plan, budget: MemoryBudget, expected_pixels: int | None) -> tuple[Plan, Costs | None]:
     """With tiles so large that little is computed twice, where two small calls show that there is memory for them.
+
+    And what these calls took, which says nothing of time; None where none were made.
 
     On a processor a pixel costs about the same in tiles of any size, so no time has to be measured for that.
     """
     sides = [side for side in plan.sides if side > max(plan.tile)]
     if not sides or _redundancy(plan) <= LEAST_REDUNDANCY:
-        return plan
+        return plan, None
     shapes = shapes_to_measure(engine, (min(sides), min(sides)))[:2]
     if expected_pixels is None or expected_pixels < LARGE_WORK * pixels_to_measure(shapes):
-        return plan
+        return plan, None
     prices = measure(
         engine, shapes, budget.call, folder=cache_folder("prices")
     )  # which say nothing of large calls' time
@@ -234,7 +236,7 @@ def _grown(engine: Engine, plan: Plan, budget: MemoryBudget, expected_pixels: in
         plan = larger
         if _redundancy(plan) <= LEAST_REDUNDANCY:
             break
-    return plan
+    return plan, prices
 
 
 def _redundancy(plan: Plan) -> float:

@@ -325,6 +325,18 @@ def test_tiles_grow_no_further_than_memory_allows(monkeypatch):
     assert 2000 * math.prod(plan.tile) <= 0.9 * 2 * GIB
 
 
+@pytest.mark.parametrize("free", [4, 8, 16, 24, 100])
+def test_tiles_that_grow_leave_room_for_rows(monkeypatch, free):
+    """Half of the memory at least: they were counted at the assumed price once, and left less than nothing."""
+    monkeypatch.setattr(memory, "free_ram", lambda: free * GIB)
+    engine = HungryEngine(spec=spec(halo=48, tile=512), device="cpu", per_pixel=600)
+    engine.identity = f"leaves room in {free}"
+    plan = make_plan(engine, Settings(), images_under_way=3, expected_pixels=12_000_000)
+    assert plan.tile[0] > 512
+    assert plan.strip_budget >= 0.9 * free * GIB / 2 / 3
+    plan.grid_for(2000, 6000, 3, 2)
+
+
 def test_work_pays_where_it_saves_more_pixels_than_measuring_takes():
     plan = plan_tiles(spec(halo=40, tile=256, details={"receptive_field": 201}), Settings())
     assert plan.grid(3000, 4000).redundancy > 1.5
