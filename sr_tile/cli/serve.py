@@ -1,5 +1,6 @@
 """`sr-tile serve`: a server with a web page."""
 
+import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,19 @@ class LimitOptions:
         )
 
 
-def serve(listen: ListenOptions, models: ServedModels, limits: LimitOptions) -> None:
+@dataclass(frozen=True)
+class LogOptions:
+    """What is told of requests."""
+
+    log: Annotated[str, typer.Option(metavar="text|json", help="Form of the line that each request gets.")] = "text"
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write no line for each request.")] = False
+
+    def __post_init__(self) -> None:
+        if self.log not in ("text", "json"):
+            raise ArgumentError(f"--log {self.log}: choose text or json")
+
+
+def serve(listen: ListenOptions, models: ServedModels, limits: LimitOptions, logs: LogOptions) -> None:
     """Serve models over HTTP, with a web page at `/`; tiles of all requests share batches.
 
     `sr-tile enhance --server URL` and `curl --data-binary @in.png URL/v1/enhance -o out.png` use it.
@@ -130,6 +143,7 @@ def serve(listen: ListenOptions, models: ServedModels, limits: LimitOptions) -> 
 
     from sr_tile.models import zoo
     from sr_tile.serving.http.model_pool import ModelPool
+    from sr_tile.serving.http.request_log import print_request
     from sr_tile.serving.http.uvicorn_server import serve
 
     names = models.model or list(zoo.bundled())
@@ -146,5 +160,6 @@ def serve(listen: ListenOptions, models: ServedModels, limits: LimitOptions) -> 
         token=listen.token,
         names=listen.name or (),
         patience=limits.patience,
+        on_request=None if logs.quiet else functools.partial(print_request, form=logs.log),  # type: ignore[arg-type]
         **listen.uvicorn,
     )

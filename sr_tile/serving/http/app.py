@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 
 from sr_tile import __version__
 from sr_tile.errors import SrTileError
-from sr_tile.serving.http import schemas
+from sr_tile.serving.http import request_log, schemas
 from sr_tile.serving.http.http_errors import HttpError, http_error_of
 from sr_tile.serving.http.idle_timeout import RequestWatch
 from sr_tile.serving.http.metrics import CONTENT_TYPE
@@ -40,6 +40,7 @@ def create_app(
     token: str | None = None,
     hosts: Collection[str] | None = None,
     on_failure: Callable[[BaseException], None] | None = None,
+    on_request: Callable[[request_log.Request], None] | None = None,
 ) -> FastAPI:
     """The application around a pool of models, which it starts and stops.
 
@@ -48,6 +49,7 @@ def create_app(
         token: that clients must show; None asks for none.
         hosts: names under which the server answers, see `SecurityMiddleware`.
         on_failure: is told when the models cannot be loaded.
+        on_request: is told of each request when its answer ends.
     """
 
     async def load() -> None:
@@ -81,6 +83,8 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.add_middleware(SecurityMiddleware, token=token, hosts=hosts)
+    if on_request:
+        app.add_middleware(request_log.RequestLog, on_request=on_request)
     app.add_middleware(RequestWatch)  # outermost: the last to be added
     _add_errors(app)
     _add_health(app, pool)

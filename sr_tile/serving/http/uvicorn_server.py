@@ -4,7 +4,7 @@ import logging
 import socket
 import sys
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from types import FrameType
 from typing import Any
 
@@ -15,6 +15,7 @@ from sr_tile.images.vips import allow_only_known_formats
 from sr_tile.serving.http.app import create_app
 from sr_tile.serving.http.idle_timeout import with_idle_timeout
 from sr_tile.serving.http.model_pool import ModelPool
+from sr_tile.serving.http.request_log import Request
 from sr_tile.serving.http.security import LOOPBACK
 
 log = logging.getLogger("sr_tile")
@@ -85,7 +86,13 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def build(
-    pool: ModelPool, *, token: str | None = None, names: Collection[str] = (), patience: float = 60.0, **config: Any
+    pool: ModelPool,
+    *,
+    token: str | None = None,
+    names: Collection[str] = (),
+    patience: float = 60.0,
+    on_request: Callable[[Request], None] | None = None,
+    **config: Any,
 ) -> Server:
     """A server that is not running yet; the arguments are those of `serve`."""
     failed: list[BaseException] = []
@@ -95,7 +102,7 @@ def build(
         server.should_exit = True
 
     hosts = None if token else {*LOOPBACK, *(name.lower() for name in names)}
-    app = create_app(pool, token=token, hosts=hosts, on_failure=fail)
+    app = create_app(pool, token=token, hosts=hosts, on_failure=fail, on_request=on_request)
     settings = uvicorn.Config(
         app,
         http="h11",
@@ -121,6 +128,7 @@ def serve(
     token: str | None = None,
     names: Collection[str] = (),
     patience: float = 60.0,
+    on_request: Callable[[Request], None] | None = None,
     **config: Any,
 ) -> None:
     """Serve until a signal comes, then finish what is under way.
@@ -131,6 +139,7 @@ def serve(
         token: that clients must show; needed where others than this machine can connect.
         names: under which the server answers, beside those of this machine; with a token it answers to any.
         patience: seconds that work under way may take after the first signal.
+        on_request: is told of each request when its answer ends.
         config: of uvicorn: certificates, proxies.
 
     Raises:
@@ -142,7 +151,7 @@ def serve(
             f"--host {address[0]} lets other machines in; set a token in SR_TILE_TOKEN (--token), or serve on 127.0.0.1"
         )
     allow_only_known_formats()
-    server = build(pool, token=token, names=names, patience=patience, **config)
+    server = build(pool, token=token, names=names, patience=patience, on_request=on_request, **config)
     with listen(*address) as listener:
         server.run(sockets=[listener])
     if server.failed:

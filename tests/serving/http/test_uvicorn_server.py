@@ -232,7 +232,7 @@ def test_broken_requests_do_no_harm(live):
 
 
 def start(model, *arguments):
-    command = [sys.executable, "-m", "sr_tile", "serve", "--port", "0", "--model", model, *arguments]
+    command = [sys.executable, "-m", "sr_tile", "serve", "-q", "--port", "0", "--model", model, *arguments]
     process = subprocess.Popen([str(part) for part in command], stderr=subprocess.PIPE, text=True)
     line = process.stderr.readline()
     port = int(re.search(r":(\d+)/", line)[1])
