@@ -87,7 +87,7 @@ def attempt(action: Callable[[], _Result], again: Callable[[], _Result]) -> _Res
     """
     entered = _gate.enter()
     try:
-        result = action()
+        result = _in_words(action)
     except vips().Error:
         if _gate.leave(entered):
             raise
@@ -100,9 +100,22 @@ def attempt(action: Callable[[], _Result], again: Callable[[], _Result]) -> _Res
     _gate.close()
     try:
         vips().vips_lib.vips_error_clear()
-        return again()
+        return _in_words(again)
     finally:
         _gate.open()
+
+
+def _in_words(action: Callable[[], _Result]) -> _Result:
+    """Call libvips; pyvips reads its reasons as UTF-8, and damaged files bring other bytes into them.
+
+    Raises:
+        pyvips.Error: it failed.
+    """
+    try:
+        return action()
+    except UnicodeDecodeError:
+        vips().vips_lib.vips_error_clear()
+        raise vips().Error("libvips' reason cannot be read") from None
 
 
 def reason_of(error: Exception) -> str:

@@ -150,7 +150,7 @@ def test_an_image_that_kills_its_worker_fails_after_three_tries_and_the_others_g
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 def test_a_driver_that_is_killed_leaves_no_process(photos):
-    """While it works; killed while Ray itself starts, one of Ray's agents may stay for 75 seconds."""
+    """Ray's own agents look for it for up to 75 seconds where they were busy with something else; all others go at once."""
     mark = f"SR_TILE_TEST={secrets.token_hex(8)}"
     name, value = mark.split("=")
     command = [sys.executable, "-m", "sr_tile", "enhance", "in", "out2", "--engine", "ray", "--model", "model.onnx"]
@@ -162,7 +162,7 @@ def test_a_driver_that_is_killed_leaves_no_process(photos):
     assert until(lambda: (photos / "out2").is_dir() and any((photos / "out2").glob("*.png")), 60)
     driver.kill()
     driver.wait()
-    assert until(lambda: not marked(name, value), 30), marked(name, value)
+    assert until(lambda: not marked(name, value), 90), marked(name, value)
 
 
 def marked(name, value):

@@ -3,6 +3,8 @@ import sys
 
 import pytest
 
+from sr_tile.images import vips
+
 # A decoder that stopped midway, in a cycle with its error, is freed inside of whatever allocates next: here on purpose,
 # while a warning of libvips is being handled.
 HALF_READ = """
@@ -71,3 +73,11 @@ def test_a_damaged_header_is_an_error_of_its_file_whatever_parser_meets_it(tmp_p
             except ImageReadError:
                 failed += 1
     assert failed > 10
+
+
+def test_a_reason_that_is_no_text_is_an_error_of_libvips_all_the_same():
+    def fail():
+        b"reason \xff".decode()  # as pyvips does with what libvips says
+
+    with pytest.raises(vips.vips().Error, match="cannot be read"):
+        vips.attempt(fail, fail)
