@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
@@ -20,10 +20,12 @@ from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil
 from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.frames.open import open_frame_writer, open_frames
 from sr_tile.models import zoo
+from sr_tile.pipeline.chain import run_chain
 from sr_tile.pipeline.frame_files import FrameFile, each_file, failing_job
 from sr_tile.pipeline.job import ImageJob, Outcome, Stats
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Auto, Plan, Settings, make_plan
+from sr_tile.system import memory
 from sr_tile.tiling.channels import Alpha
 from sr_tile.types import Array, Pixels
 
@@ -31,6 +33,9 @@ if TYPE_CHECKING:
     from PIL import Image
 
 log = logging.getLogger("sr_tile")
+
+Model: TypeAlias = str | Path | Engine
+"""A network, by name or open."""
 
 
 class Enhancer:
@@ -46,7 +51,8 @@ class Enhancer:
 
     Args:
         model: path of an ONNX file, name of a bundled model, an `Engine`, or several engines of one model, which work
-            side by side; None is the bundled model for `scale`.
+            side by side; None is the bundled model for `scale`. Several names, also as `denoise,photo-x2`, are a chain: one
+            after the other over each picture.
         scale: of the results, any number above 0. Where `model` is None it chooses the least bundled model that reaches
             it; beside a model it may not be more than the model's. What is too large then is reduced (Lanczos).
         size: of the results in another way than by `scale`, see `TargetSize`. Where `model` is None, the bundled model that
@@ -78,7 +84,7 @@ class Enhancer:
 
     def __init__(  # noqa: PLR0913  # options by keyword, each with a default
         self,
-        model: str | Path | Engine | list[Engine] | tuple[Engine, ...] | None = None,
+        model: Model | Sequence[Model] | None = None,
         *,
         scale: float | None = None,
         size: TargetSize | None = None,
@@ -97,28 +103,27 @@ class Enhancer:
         max_in_flight: int | None = None,
     ) -> None:
         _check(alpha, decoders, encoders)
-        size = wanted_size(scale, size)
-        scale = size.scale
-        settings = settings or Settings()
+        size, settings, steps = wanted_size(scale, size), settings or Settings(), steps_of(model)
         if batch_size is not None:
             settings = replace(settings, batch=batch_size)
+        opening: Any = {"device": device, "precision": precision, "agreement": agreement}
+        self._before: Enhancer | None = None
+        if len(steps) > 1:
+            settings = _shared(settings, len(steps))
+            common: Any = {"alpha": alpha, "decoders": decoders, "on_progress": on_progress, **opening}
+            self._before = Enhancer(steps[:-1], settings=settings, **common)
+            size, on_progress = size.behind(self._before.scale), None
         self._process = os.getpid()
-        self._owned = isinstance(model, str | Path | None)
-        self.engines: list[Engine]
-        if isinstance(model, str | Path | None):
-            self.engines = open_model(
-                model,
-                scale or (max(zoo.DEFAULT) if size.is_said else None),
-                device=device,
-                precision=precision,
-                agreement=agreement,
-                expected_pixels=expected_pixels,
-            )
+        self._owned = bool(steps) or model is None
+        if self._owned:
+            least = size.scale or (max(zoo.DEFAULT) if size.is_said else None)
+            engines = open_model(steps[-1] if steps else None, least, expected_pixels=expected_pixels, **opening)
         else:
-            self.engines = list(model) if isinstance(model, list | tuple) else [model]
+            engines = list(model) if isinstance(model, list | tuple) else [model]  # type: ignore[list-item]
+        self.engines: list[Engine] = engines
         try:
-            self.engines = [(adjustment or Adjustment()).of(engine) for engine in self.engines]
-            zoo.check_scale(self.engine.spec.name, self.scale, scale)
+            self.engines = [(adjustment or Adjustment()).of(engine) for engine in engines]
+            zoo.check_scale(self.engine.spec.name, self.engine.spec.scale or 1, size.scale)
         except ArgumentError:
             self.close()
             raise
@@ -168,6 +173,8 @@ class Enhancer:
 
     def close(self) -> None:
         """Give back sessions and their memory; engines that were passed in stay open."""
+        if self._before:
+            self._before.close()
         if self._owned:
             for engine in self.engines:
                 engine.close()
@@ -179,8 +186,8 @@ class Enhancer:
 
     @property
     def scale(self) -> int:
-        """Output pixels per input pixel in each direction, of the model: results may be reduced from there."""
-        return self.engine.spec.scale or 1
+        """Output pixels per input pixel in each direction, of all models: results may be reduced from there."""
+        return (self.engine.spec.scale or 1) * (self._before.scale if self._before else 1)
 
     @property
     def plan(self) -> Plan:
@@ -287,7 +294,7 @@ class Enhancer:
                 "this Enhancer was made in another process: after a fork the threads of its runtime do not exist, and a "
                 "call would wait for them for ever; make an Enhancer in each process, or start processes by `spawn`"
             )
-        return self._pipeline.run(jobs)
+        return run_chain(self._before.run, self._pipeline.run, jobs) if self._before else self._pipeline.run(jobs)
 
     @classmethod
     def file_job(
@@ -347,6 +354,22 @@ def _check(alpha: str, decoders: int, encoders: int) -> None:
         raise ArgumentError(f"alpha {alpha!r} is not known; choose bicubic or model")
     if decoders < 1 or encoders < 1:
         raise ArgumentError(f"decoders {decoders} and encoders {encoders} must each be 1 or more")
+
+
+def _shared(settings: Settings, steps: int) -> Settings:
+    """What one of several pipelines may take that run at the same time."""
+    if settings.mem_limit is None:
+        return settings
+    used = memory.process_ram()
+    return replace(settings, mem_limit=used + max(0, settings.mem_limit - used) // steps)
+
+
+def steps_of(model: Model | Sequence[Model] | None) -> list[str | Path]:
+    """The models of a chain, in their order: a list of names, or one with commas that is no file; none for engines."""
+    if isinstance(model, str) and "," in model and not Path(model).exists():
+        return [name.strip() for name in model.split(",")]
+    names = list(model) if isinstance(model, list | tuple) else [model]
+    return [name for name in names if isinstance(name, str | Path)]
 
 
 def wanted_size(scale: float | None, size: TargetSize | None) -> TargetSize:

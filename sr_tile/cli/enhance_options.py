@@ -243,6 +243,9 @@ class EnhanceOptions:
             "--strength, --keep-grain and --tta go with --engine local": (
                 self.compute.adjusts and (backend.engine != "local" or bool(backend.server))
             ),
+            "a chain of models goes with --engine local, without --job": (
+                "," in (self.model.model or "") and (backend.engine != "local" or bool(backend.server or backend.job))
+            ),
             "--overwrite and --skip-existing contradict each other; give one of them": (
                 files.overwrite and files.skip_existing
             ),

@@ -3,7 +3,7 @@
 import math
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from sr_tile.errors import ArgumentError
 
@@ -74,6 +74,10 @@ class TargetSize:
         """The least scale from which the size can be reduced; None where nothing is said."""
         target = self.of(height, width)
         return max(target[0] / height, target[1] / width) if target else None
+
+    def behind(self, scale: int) -> "TargetSize":
+        """The same wish for a picture that was enlarged before."""
+        return self if self.scale is None else replace(self, scale=self.scale / scale)
 
     def reach(self, sizes: Iterable[tuple[int, int]], most: float) -> float | None:
         """The least scale from which the sizes of all pictures, (height, width) each, can be reduced, or at most `most`."""
