@@ -19,6 +19,7 @@ from sr_tile.images import ImageReader, ImageWriter, TargetSize, WriteOptions
 from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil
 from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.frames.open import open_frame_writer, open_frames
+from sr_tile.images.rows import CroppingSource
 from sr_tile.models import zoo
 from sr_tile.pipeline.chain import run_chain
 from sr_tile.pipeline.frame_files import FrameFile, each_file, failing_job
@@ -312,7 +313,8 @@ class Enhancer:
         except SrTileError as error:
             return failing_job(str(source), error)
         if reader is None:
-            return cls.image_job(source, target, overwrite=overwrite, options=options)
+            crop = excerpt.crop if excerpt else None
+            return cls.image_job(source, target, overwrite=overwrite, options=options, crop=crop)
 
         return FrameFile(
             str(source), reader, functools.partial(open_frame_writer, Path(target), reader, options, overwrite)
@@ -320,12 +322,17 @@ class Enhancer:
 
     @staticmethod
     def image_job(
-        source: Path | str, target: Path | str, *, overwrite: bool = False, options: WriteOptions | None = None
+        source: Path | str,
+        target: Path | str,
+        *,
+        overwrite: bool = False,
+        options: WriteOptions | None = None,
+        crop: tuple[int, int, int, int] | None = None,
     ) -> ImageJob:
-        """A job for `run`, of a file that holds one picture."""
+        """A job for `run`, of a file that holds one picture, or of a window of it, see `Excerpt`."""
         return ImageJob(
             str(source),
-            lambda: ImageReader(source),
+            lambda: CroppingSource(ImageReader(source), crop, str(source)) if crop else ImageReader(source),
             lambda info: ImageWriter(target, info, options=options, overwrite=overwrite),
         )
 

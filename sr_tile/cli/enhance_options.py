@@ -89,6 +89,9 @@ class FileOptions:
     page_range: Annotated[
         str | None, typer.Option("--pages", metavar="1-3,7", help="Which pages or frames of files that hold several.")
     ] = None
+    crop: Annotated[
+        str | None, typer.Option(metavar="X,Y,W,H", help="A window of each picture alone, as a preview of a giant one.")
+    ] = None
     pyramid: Annotated[
         bool, typer.Option("--pyramid", help="Write TIFFs with smaller copies of themselves, for viewers of giants.")
     ] = False
@@ -107,9 +110,10 @@ class FileOptions:
     @property
     def excerpt(self) -> "Excerpt | None":
         """Which part of each file; None for all."""
-        from sr_tile.images.frames.excerpt import Excerpt
+        from sr_tile.images.frames.excerpt import Excerpt, parse_window
 
-        said = (self.page_range, self.start, self.end)
+        crop = parse_window(self.crop) if self.crop else None
+        said = (self.page_range, self.start, self.end, crop)
         return Excerpt(*said) if any(said) else None
 
     @property
@@ -239,10 +243,12 @@ class EnhanceOptions:
             "--retry-failed goes with --job DIR, whose journal says what failed": (
                 backend.retry_failed and not backend.job
             ),
-            "--pages, --start and --end go with --engine local": bool(files.excerpt) and backend.engine != "local",
+            "--pages, --start, --end and --crop go with --engine local": bool(files.excerpt)
+            and backend.engine != "local",
             "--strength, --keep-grain and --tta go with --engine local": (
                 self.compute.adjusts and (backend.engine != "local" or bool(backend.server))
             ),
+            "--crop goes without --job": bool(files.crop and backend.job),
             "a chain of models goes with --engine local, without --job": (
                 "," in (self.model.model or "") and (backend.engine != "local" or bool(backend.server or backend.job))
             ),
@@ -263,7 +269,7 @@ class EnhanceOptions:
             "parallel": self.backend.parallel,
             "stats": self.report.stats,
             "job": self.backend.job,
-            "pages, --start and --end": self.files.excerpt,
+            "pages, --start, --end and --crop": self.files.excerpt,
             "engine": engine,
         }
         for name, value in local.items():

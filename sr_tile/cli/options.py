@@ -155,6 +155,9 @@ def image_sizes(sources: Iterable[Path], excerpt: "Excerpt | None" = None) -> li
     for source in sources:
         try:
             frames = open_frames(source, excerpt)
+            if excerpt and excerpt.crop and not frames:
+                sizes.append(excerpt.crop[:1:-1])
+                continue
             first = next(frames.frames()).open_source() if frames else ImageReader(source)
             sizes += [(first.info.height, first.info.width)] * ((frames.count or 1) if frames else 1)
             for opened in (first, frames):

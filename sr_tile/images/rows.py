@@ -1,9 +1,11 @@
 """Where rows of pixels come from and where they go, and both narrowed to some rows of an image."""
 
+from dataclasses import replace
 from typing import Protocol
 
 import numpy as np
 
+from sr_tile.errors import ArgumentError
 from sr_tile.images.formats import ImageInfo
 
 _DROP_ROWS = 256
@@ -64,6 +66,41 @@ class SkippingSource:
     def close(self) -> None:
         """See `Source.close`."""
         self._source.close()
+
+
+class CroppingSource:
+    """A window of a source: rows above it are read and dropped, those below are not read.
+
+    Args:
+        source: of the whole picture.
+        window: (x, y, width, height) in pixels, after the EXIF orientation was applied.
+        name: what messages call the picture.
+
+    Raises:
+        ArgumentError: the window does not lie in the picture.
+    """
+
+    def __init__(self, source: Source, window: tuple[int, int, int, int], name: str) -> None:
+        x, y, width, height = window
+        whole = source.info
+        if x + width > whole.width or y + height > whole.height:
+            source.close()
+            raise ArgumentError(
+                f"{name}: {width} x {height} from {x},{y} is not inside of its {whole.width} x {whole.height}"
+            )
+        self._rows, self._columns, self._left = SkippingSource(source, y), slice(x, x + width), height
+        self.info: ImageInfo = replace(whole, height=height, width=width)
+        self.whole_bytes = whole_bytes_of(source)
+
+    def read_rows(self, count: int) -> np.ndarray:
+        """See `Source.read_rows`."""
+        rows_hwc = self._rows.read_rows(min(count, self._left))[:, self._columns]
+        self._left -= len(rows_hwc)
+        return np.ascontiguousarray(rows_hwc)
+
+    def close(self) -> None:
+        """See `Source.close`."""
+        self._rows.close()
 
 
 class CroppingSink:

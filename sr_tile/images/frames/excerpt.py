@@ -16,6 +16,7 @@ class Excerpt:
         pages: pages or frames, as in `1-3,7`; numbers begin with 1. None for all.
         start: of a film, in seconds from its beginning, or as in `1:02:03.5`; None for the beginning.
         end: the first moment of a film that is left out; None for its end.
+        crop: (x, y, width, height) of a window of a picture, in pixels; None for all of it.
 
     Raises:
         ArgumentError: one of them says something else, or there is nothing in between.
@@ -24,6 +25,7 @@ class Excerpt:
     pages: str | None = None
     start: str | None = None
     end: str | None = None
+    crop: tuple[int, int, int, int] | None = None
 
     def __post_init__(self) -> None:
         for first, last in self._parts():
@@ -31,6 +33,8 @@ class Excerpt:
                 raise ArgumentError(
                     f"--pages {self.pages}: {first}-{last} is no range; the first page is 1, as in 1-3,7"
                 )
+        if self.crop and (min(self.crop) < 0 or min(self.crop[2:]) < 1):
+            raise ArgumentError(f"--crop {','.join(map(str, self.crop))} is no window; give X,Y,WIDTH,HEIGHT in pixels")
         first_second, last_second = self.seconds
         if last_second is not None and last_second <= (first_second or 0):
             raise ArgumentError(f"--end {self.end} is not behind --start {self.start or 0}")
@@ -62,6 +66,19 @@ class Excerpt:
         if max(last for _, last in parts) > count:
             raise ImageReadError(f"{path}: has {count} pages or frames; --pages {self.pages} asks for more")
         return sorted({page - 1 for first, last in parts for page in range(first, last + 1)})
+
+
+def parse_window(text: str) -> tuple[int, int, int, int]:
+    """(x, y, width, height) of `X,Y,W,H`.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    match = re.fullmatch(r"(\d{1,9}),(\d{1,9}),(\d{1,9}),(\d{1,9})", text.replace(" ", ""))
+    if match is None:
+        raise ArgumentError(f"--crop {text}: give X,Y,WIDTH,HEIGHT in pixels, such as 0,0,512,512")
+    x, y, width, height = map(int, match.groups())
+    return x, y, width, height
 
 
 def _seconds(name: str, text: str | None) -> Fraction | None:

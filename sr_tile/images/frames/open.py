@@ -79,15 +79,19 @@ def open_frames(path: Path, excerpt: Excerpt | None = None) -> FrameReader | Non
     """
     try:
         if _is_film(path):
-            return _film(path, excerpt)
-        kind = kind_of_file(path)
-        reader = _READERS[kind](path, excerpt) if kind in _READERS else None
+            reader: FrameReader | None = _film(path, excerpt)
+        else:
+            kind = kind_of_file(path)
+            pages = excerpt if excerpt and (excerpt.pages or excerpt.start or excerpt.end) else None
+            reader = _READERS[kind](path, pages) if kind in _READERS else None
     except SrTileError:
         raise  # some of ours are a ValueError too
     except OSError as error:
         raise ImageReadError(f"{path}: cannot be opened: {reason_of(error)}") from None
     except DAMAGE as error:
         raise ImageReadError(f"{path}: damaged: {type(error).__name__} in its header: {one_line(error)}") from None
+    if reader and excerpt and excerpt.crop:
+        raise ImageReadError(f"{path}: holds several pictures: --crop goes with files of one")
     if reader is None and excerpt:
         excerpt.indices(path, 1)
     return reader
