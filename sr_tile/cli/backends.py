@@ -221,10 +221,9 @@ def _with_model(options: EnhanceOptions, pairs: "Sequence[FilePair]") -> tuple[E
         return options, None
     sources = [pair.source_path for pair in pairs if not pair.problem]
     scale = zoo.reaching(_factor(sources, options.target))
-    if options.backend.job:  # images may be added, and what is done must not be done again with another model
-        name, reason = zoo.DEFAULT[scale], "the same for all images of a job"
-    else:
-        name, reason = choose_default(sources, scale)
+    # To a job images may be added, and what is done must not be done again with another model.
+    fixed = (zoo.DEFAULT[scale], "the same for all images of a job")
+    name, reason = fixed if options.backend.job else choose_default(sources, scale)
     return replace(options, model=replace(options.model, model=name)), reason
 
 

@@ -15,8 +15,8 @@ MOST_BLOCKS = 1.15
 MOST_FILES = 500
 
 
-def choose_default(sources: Sequence[Path], scale: int | None = None) -> tuple[str, str]:
-    """The model for all of these images, and why, in words.
+def choose_default(sources: Sequence[Path], scale: int | None = None) -> tuple[str, str | None]:
+    """The model for all of these images, and why, in words; None where none of them could be looked at.
 
     The clean one gains a decibel on pictures that were reduced and nothing else, and sharpens every damage; so one sign
     of damage in one of the images decides for the other.
@@ -43,7 +43,7 @@ def choose_default(sources: Sequence[Path], scale: int | None = None) -> tuple[s
             return photo, f"{source} {sign}"
         seen += 1
     if not seen:
-        return photo, "no image could be looked at"
+        return photo, None
     return clean, "no sign of noise or compression"
 
 
