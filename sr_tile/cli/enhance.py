@@ -89,6 +89,10 @@ def run(options: EnhanceOptions, backend: Backend) -> "Report":
     for line in selection.describe_left_out(options.report.verbose):
         log.warning("%s", line)
     report = Report(left_out=selection.left_out)
+    if options.files.dry_run:
+        for pair in selection.pairs:
+            print(printable(pair.problem or f"{pair.source} -> {pair.target}"))
+        return report
     try:
         with stopping.unwinding(), contextlib.closing(backend.run(selection.pairs)) as results:
             for result in results:

@@ -74,6 +74,9 @@ class FileOptions:
         str | None,
         typer.Option("--output", "-o", metavar="OUT", help="The results' file or folder; all else are inputs."),
     ] = None
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print which file would become which, and do nothing.")] = (
+        False
+    )
     name_suffix: Annotated[
         str | None, typer.Option("--suffix", metavar="-x2", help="What names of results beside their inputs end in.")
     ] = None
