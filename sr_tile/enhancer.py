@@ -16,7 +16,7 @@ from sr_tile.engines.precision import LEAST_PSNR
 from sr_tile.errors import ArgumentError, DeviceError, OutOfMemoryError, SrTileError
 from sr_tile.export.find_model import open_model
 from sr_tile.images import ImageReader, ImageWriter, TargetSize, WriteOptions
-from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil
+from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil, is_tensor
 from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.frames.open import open_frame_writer, open_frames
 from sr_tile.images.rows import CroppingSource
@@ -226,11 +226,11 @@ class Enhancer:
 
         Args:
             image: (H, W, C) or (H, W), uint8, uint16, or float32 of range [0, 1]; C = 1 gray, 2 gray and alpha, 3 RGB,
-                4 RGBA. Or a PIL image.
+                4 RGBA. Or a PIL image, a PyTorch tensor, (C, H, W) or (H, W), or the bytes of a file.
 
         Returns:
             (H * scale, W * scale, C), or (H * scale, W * scale) for a plane, or the size that was asked for, of the same
-            number type, values clipped to its range and rounded half to even; or a PIL image.
+            number type, values clipped to its range and rounded half to even; or a PIL image (for bytes, too), or a tensor.
 
         Raises:
             ArgumentError: another type, number type or shape.
@@ -251,7 +251,7 @@ class Enhancer:
         Raises:
             ArgumentError: one of them is no image; nothing was computed then.
         """
-        if isinstance(images, np.ndarray) or is_pil(images):
+        if isinstance(images, np.ndarray | bytes) or is_pil(images) or is_tensor(images):
             raise ArgumentError("images is one image; enhance_batch takes a list of images, enhance takes one")
         return self._enhance_all(images, [f"images[{index}]" for index in range(len(images))])
 
@@ -391,12 +391,19 @@ def wanted_size(scale: float | None, size: TargetSize | None) -> TargetSize:
 
 
 def _like(image: Any, pixels_hwc: np.ndarray) -> Any:
-    """The result in the form in which the image came: PIL, (H, W), or (H, W, C)."""
+    """The result in the form in which the image came: PIL (also for bytes), tensor, (H, W), or (H, W, C)."""
     if isinstance(image, np.ndarray):
         return pixels_hwc[..., 0] if image.ndim == 2 else pixels_hwc
+    if is_tensor(image):
+        import torch
+
+        plane = image.ndim == 2
+        return torch.from_numpy(pixels_hwc[..., 0] if plane else np.ascontiguousarray(np.moveaxis(pixels_hwc, -1, 0)))
     from PIL import Image
 
     result = Image.fromarray(pixels_hwc[..., 0] if pixels_hwc.shape[2] == 1 else pixels_hwc)
+    if isinstance(image, bytes):
+        return result
     dropped = {"transparency"} if result.mode == image.mode else {"transparency", "icc_profile"}
     result.info = {key: value for key, value in image.info.items() if key not in dropped}
     return result

@@ -1,3 +1,4 @@
+import io
 import math
 import os
 import subprocess
@@ -361,3 +362,25 @@ def test_a_thread_that_stops_early_ends_no_call_of_another():
         enhancer.reset_stats()
     begun.close()
     assert engine.cancelled
+
+
+@pytest.mark.parametrize("shape", [(20, 30), (1, 20, 30), (3, 20, 30)])
+@pytest.mark.parametrize("dtype", ["uint8", "float32"])
+def test_a_tensor_gives_a_tensor_channels_first(identity, shape, dtype):
+    torch = pytest.importorskip("torch")
+    values = np.random.default_rng(0).random(shape, np.float32)
+    image = torch.from_numpy(values if dtype == "float32" else (values * 255).astype(np.uint8))
+    result = identity.enhance(image)
+    assert result.dtype == image.dtype
+    scale = result.shape[-1] // shape[-1]
+    expected = image.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
+    torch.testing.assert_close(result, expected, atol=1e-6 if dtype == "float32" else 0, rtol=0)
+
+
+def test_the_bytes_of_a_file_give_a_picture(identity):
+    file = io.BytesIO()
+    Image.fromarray(noise_image(20, 30)).save(file, "PNG")
+    result = identity.enhance(file.getvalue())
+    np.testing.assert_array_equal(np.asarray(result), identity.enhance(noise_image(20, 30)))
+    with pytest.raises(ArgumentError, match="no whole picture"):
+        identity.enhance(file.getvalue()[:100])

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sr_tile.errors import ArgumentError
+from sr_tile.errors import ArgumentError, one_line
 from sr_tile.images.formats import ImageInfo, Metadata
 from sr_tile.images.resize import reduce_array
 
@@ -20,12 +20,36 @@ def is_pil(image: object) -> bool:
     return any(cls.__module__.startswith("PIL.") and cls.__name__ == "Image" for cls in type(image).__mro__)
 
 
+def is_tensor(image: object) -> bool:
+    """True for a PyTorch tensor, without importing PyTorch where nobody has."""
+    return any(cls.__module__ == "torch" and cls.__name__ == "Tensor" for cls in type(image).__mro__)
+
+
+def _from_bytes(content: bytes, where: str) -> "Image.Image":
+    """The picture of an encoded file, by Pillow.
+
+    Raises:
+        ArgumentError: it is none.
+    """
+    import io
+
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(content))
+        image.load()
+    except Exception as error:  # Pillow's plugins raise whatever damaged bytes lead them to
+        raise ArgumentError(f"{where}: {len(content)} bytes are no whole picture: {one_line(error)}") from None
+    return image
+
+
 def as_array(image: Any, where: str) -> np.ndarray:
     """Pixels of an array or PIL image.
 
     Args:
         image: (H, W, C) or (H, W), uint8, uint16 or float32 of range [0, 1], C = 1 gray, 2 gray and alpha, 3 RGB,
-            4 RGBA; or a PIL image, palette and CMYK converted to RGB.
+            4 RGBA; or a PIL image, palette and CMYK converted to RGB; or a PyTorch tensor, (C, H, W) or (H, W); or the
+            bytes of a file.
         where: what messages call it, for example `images[3]`.
 
     Returns:
@@ -34,8 +58,13 @@ def as_array(image: Any, where: str) -> np.ndarray:
     Raises:
         ArgumentError: another type, number type or shape.
     """
+    if isinstance(image, bytes):
+        image = _from_bytes(image, where)
     if is_pil(image):
         return _from_pil(image, where)
+    if is_tensor(image):
+        image = image.detach().cpu().numpy()
+        image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image
     if not isinstance(image, np.ndarray):
         raise ArgumentError(
             f"{where} is a {type(image).__name__}; expected a NumPy array (H, W, C) or a PIL image; "
