@@ -7,6 +7,7 @@ import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from sr_tile.system.part_file import CLOSED_FIRST, create_part, keep_owner_and_mode, remove_part
 
@@ -53,6 +54,21 @@ class AtomicFile:
         self._check()
         self.path, self.descriptor = create_part(self.target)
         self._close = weakref.finalize(self, os.close, self.descriptor)  # once, and by itself where it is forgotten
+
+    def stream(self) -> BinaryIO:
+        """The file with a buffer, and with a descriptor of its own.
+
+        What a buffer still holds is written when it is collected, which may be long after `discard`: by the number of our
+        descriptor it would go into whatever file has that number then. Close it before `commit`.
+
+        Raises:
+            OSError: no descriptor is left; the file is gone then.
+        """
+        try:
+            return os.fdopen(os.dup(self.descriptor), "r+b")
+        except OSError:
+            self.discard()
+            raise
 
     def commit(self) -> None:
         """Give the file its name.

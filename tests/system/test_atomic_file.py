@@ -20,6 +20,30 @@ def test_the_file_appears_whole_or_not_at_all(tmp_path):
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_late_buffer_reaches_no_other_file(tmp_path):
+    """Buffers are written when they are collected; numbers of descriptors are given out again at once."""
+    file = AtomicFile(tmp_path / "a")
+    stream, number = file.stream(), file.descriptor
+    stream.write(b"late")
+    file.discard()
+    with (tmp_path / "b").open("wb") as other:
+        assert other.fileno() == number
+        stream.close()
+    assert (tmp_path / "b").read_bytes() == b""
+    assert [path.name for path in tmp_path.iterdir()] == ["b"]
+
+
+def test_a_stream_that_cannot_be_leaves_nothing(tmp_path, monkeypatch):
+    def full(descriptor):
+        raise OSError(24, "Too many open files")
+
+    file = AtomicFile(tmp_path / "a")
+    monkeypatch.setattr(os, "dup", full)
+    with pytest.raises(OSError, match="Too many"):
+        file.stream()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_two_writers_do_not_share_a_file(tmp_path):
     target = tmp_path / "model.onnx"
     with atomic_write(target) as first, atomic_write(target) as second:

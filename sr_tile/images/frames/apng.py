@@ -41,9 +41,9 @@ class ApngWriter:
         self._first: ImageInfo | None = None
         try:
             self._file = AtomicFile(path, overwrite=overwrite, durable=True)
+            self._out = self._file.stream()
         except OSError as error:
             raise self._unwritable(error) from None
-        self._out: BinaryIO = open(self._file.descriptor, "r+b", closefd=False)  # noqa: SIM115  # until `close`
         self._order: InOrder[Picture] = InOrder(self._write)
 
     def open_frame(self, frame: Frame, info: ImageInfo) -> Sink:

@@ -70,9 +70,9 @@ class TiffPagesWriter:
         self._layout = Layout("<", big)
         try:
             self._file = AtomicFile(path, overwrite=overwrite, durable=True)
+            self._out = self._file.stream()
         except OSError as error:
             raise self._unwritable(error) from None
-        self._out: BinaryIO = open(self._file.descriptor, "r+b", closefd=False)  # noqa: SIM115  # until `close`
         head = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 0) if big else struct.pack("<2sHI", b"II", 42, 0)
         self._out.write(head)
         self._link = self._layout.offset.size  # where the position of the next directory goes

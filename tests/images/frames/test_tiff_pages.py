@@ -8,8 +8,12 @@ from support.toys import ToyEngine
 
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ImageReadError
+from sr_tile.images.formats import ImageInfo, WriteOptions
 from sr_tile.images.frames import open as frame_files
+from sr_tile.images.frames.apng import ApngWriter
 from sr_tile.images.frames.excerpt import Excerpt
+from sr_tile.images.frames.frame import Frame, Time
+from sr_tile.images.frames.tiff_pages import TiffPagesWriter
 from sr_tile.models.spec import ModelSpec
 
 
@@ -97,3 +101,24 @@ def test_a_file_without_a_readable_page_leaves_nothing(tmp_path):
     with pytest.raises(ImageReadError, match=r"a\.tif"):
         enhance(tmp_path / "a.tif", tmp_path / "b.tif")
     assert names(tmp_path) == ["a.tif"]
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".png"])
+def test_a_file_given_up_writes_into_no_other(tmp_path, suffix):
+    """Its buffer is written when it is collected, while the number of its descriptor belongs to another file."""
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".tif":
+        writer = TiffPagesWriter(path, WriteOptions(), overwrite=False, big=False)
+    else:
+        writer = ApngWriter(path, 0, WriteOptions(), overwrite=False)
+        info = ImageInfo(3, 4, 3, np.dtype(np.uint8))
+        sink = writer.open_frame(Frame(0, "frame 1", lambda: None, (Time(),)), info)
+        sink.write_rows(np.ones((3, 4, 3), np.uint8))
+        sink.close()
+    number = writer._file.descriptor
+    writer.abort()
+    with (tmp_path / "other").open("wb") as other:
+        assert other.fileno() == number
+        writer._out.close()
+    assert (tmp_path / "other").read_bytes() == b""
+    assert names(tmp_path) == ["other"]
