@@ -3,6 +3,7 @@
 Layout: ISO/IEC 14496-12 (boxes), 23008-12 (items and their properties), the AV1 codec's binding (`av1C`).
 """
 
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -109,3 +110,88 @@ def _associated(ipma: bytes, item: int) -> list[int]:
                 return [value & 0x7FFF for (value,) in struct.iter_unpack(">H", raw)]
             return [value & 0x7F for value in raw]
     return []
+
+
+def write_cicp(descriptor: int, primaries: int, transfer: int, matrix: int) -> None:
+    """Have a finished AVIF of one still picture, as libheif writes it, say what its colours mean, in a `colr` box.
+
+    The matrix is the encoder's, 0 where it wrote without loss and 6 (BT.601) otherwise, the range is full. All behind the
+    boxes moves by as many bytes as they grow.
+
+    Raises:
+        ValueError: its boxes are laid out otherwise.
+        OSError: the disk is full.
+    """
+    size = os.fstat(descriptor).st_size
+    start, meta = _meta_at(os.pread(descriptor, min(size, _MAX_META), 0))
+    colour = struct.pack(">4sHH", b"nclx", primaries, transfer)
+    if (at := meta.find(b"colrnclx")) >= 0:
+        os.pwrite(descriptor, colour, start + at + 4)
+        return
+    try:
+        item = struct.unpack_from(">H", dict(_boxes(meta[12:]))[b"pitm"], 4)[0]
+        box = _box(b"colr", colour + struct.pack(">HB", matrix, 0x80))
+        grown = _with_property(meta, item, box, 0)
+        grown = _with_property(meta, item, box, len(grown) - len(meta))
+    except _ODD as error:
+        raise ValueError("its boxes are laid out otherwise") from error
+    rest = os.pread(descriptor, size, start + len(meta))  # libheif held it in memory as well
+    os.pwrite(descriptor, grown + rest, start)
+
+
+def _meta_at(head: bytes) -> tuple[int, bytes]:
+    position = 0
+    for kind, body in _boxes(head):
+        if kind == b"meta":
+            return position, head[position : position + 8 + len(body)]
+        position += 8 + len(body)
+    raise ValueError("no meta box")
+
+
+def _box(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I4s", 8 + len(body), kind) + body
+
+
+def _with_property(meta: bytes, item: int, box: bytes, shift: int) -> bytes:
+    """The box `meta` with one more property of an item, and all data shift bytes further on."""
+    children = []
+    for kind, body in _boxes(meta[12:]):
+        if kind == b"iloc":
+            body = _moved(body, shift)
+        elif kind == b"iprp":
+            properties = dict(_boxes(body))
+            number = len(list(_boxes(properties[b"ipco"]))) + 1
+            properties[b"ipco"] += box
+            properties[b"ipma"] = _associate(properties[b"ipma"], item, number)
+            body = b"".join(_box(*each) for each in properties.items())
+        children.append(_box(kind, body))
+    return _box(b"meta", meta[8:12] + b"".join(children))
+
+
+def _moved(iloc: bytes, shift: int) -> bytes:
+    """Item locations, version 0 with numbers of 4 bytes: a base offset, or those of the parts where it is 0."""
+    if iloc[0] != 0 or iloc[4] != 0x44 or iloc[5] & 0xF0 not in (0, 0x40):
+        raise ValueError("another form of iloc")
+    base, moved, position = 4 if iloc[5] & 0xF0 else 0, bytearray(iloc), 8
+    for _ in range(struct.unpack_from(">H", iloc, 6)[0]):
+        (parts,) = struct.unpack_from(">H", iloc, position + 4 + base)
+        based = base and struct.unpack_from(">I", iloc, position + 4)[0]
+        first = position + 6 + base
+        for at in [position + 4] if based else range(first, first + 8 * parts, 8):
+            struct.pack_into(">I", moved, at, struct.unpack_from(">I", iloc, at)[0] + shift)
+        position = first + 8 * parts
+    return bytes(moved)
+
+
+def _associate(ipma: bytes, item: int, number: int) -> bytes:
+    """One more property, version 0 with numbers of 7 bits."""
+    if ipma[0] or ipma[3] & 1 or number > 127:
+        raise ValueError("another form of ipma")
+    position = 8
+    for _ in range(struct.unpack_from(">I", ipma, 4)[0]):
+        amount = ipma[position + 2]
+        end = position + 3 + amount
+        if struct.unpack_from(">H", ipma, position)[0] == item:
+            return ipma[: position + 2] + bytes([amount + 1]) + ipma[position + 3 : end] + bytes([number]) + ipma[end:]
+        position = end
+    raise ValueError("the item has no properties")

@@ -174,7 +174,7 @@ def _open_png(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
 def _open_jpeg(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     header = read_jpeg(path)
     image, source = _load(path, kind, access, header.pieces, "error" if lenient else "warning")
-    metadata = _metadata(image, header.has_density)
+    metadata = _metadata(image, header.has_density, xmp=header.xmp)
     notes = _forgiven(header.oddities)
     if header.gain_map:
         notes.append("its gain map is left out; the picture for SDR displays is taken")

@@ -5,19 +5,21 @@ import os
 import struct
 import threading
 import zlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from sr_tile.images.deep_zoom_file import NAME as DEEP_ZOOM_NAME
 from sr_tile.images.exif import without_thumbnail
+from sr_tile.images.extras import Extras, complete, extras_of
 from sr_tile.images.formats import FORMATS, Animation, ImageInfo, WriteOptions
 from sr_tile.images.resize import reduce_image
 from sr_tile.images.vips import load_png, reason_of, vips
 
 _PIPE_BYTES = 2**20
 AVIF_BITS = 12  # the most that the format holds
+_ALL_BUT_EXIF = 2 | 4 | 8 | 16  # XMP, IPTC, ICC, other
 
 
 def _chunk(kind: bytes, body: bytes) -> bytes:
@@ -41,6 +43,8 @@ class Encoder:
     failure: str | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
+        picture, animation = self.info.result, self.options.animation
+        self.extras = extras_of(self.format_name, replace(picture, height=animation.height) if animation else picture)
         self._read_end, self._write_end = os.pipe()
         with contextlib.suppress(ImportError, AttributeError, OSError):
             import fcntl
@@ -91,12 +95,19 @@ class Encoder:
         return True
 
     def finish(self) -> bool:
-        """After the last row: wait for the encoder."""
+        """After the last row: wait for the encoder, and put in what it does not write.
+
+        Raises:
+            OSError: the disk is full.
+        """
         self._send(_chunk(b"IDAT", self._deflate.flush()) + _chunk(b"IEND", b""))
         self._close_pipe()
         self._thread.join()
         if self._killed:
             self.failure = self.failure or "it was stopped"
+        if self.failure is None:
+            lossless = self.options.lossless
+            complete(self.descriptor, self.format_name, self.info.result, self.extras, lossless=lossless)
         return self.failure is None
 
     def kill(self) -> None:
@@ -139,37 +150,44 @@ class Encoder:
     def _save(self) -> None:
         info = self.info.result
         metadata = info.metadata
-        density = {"xres": metadata.xres, "yres": metadata.yres} if metadata.xres and metadata.yres else {}
+        # EXIF must have a number: where nothing is known 72 dpi, as its specification wants; `complete` takes the unit away.
+        known = metadata.xres and metadata.yres
+        density = {"xres": metadata.xres if known else 72 / 25.4, "yres": metadata.yres if known else 72 / 25.4}
         image = load_png(self._read_end)
         if self.info.reduction:
-            options: dict[str, Any] = {"has_alpha": info.has_alpha, "dtype": self.dtype, "bits": self._bits}
-            image = reduce_image(image, self.info.reduction, **options)
+            shape: dict[str, Any] = {"has_alpha": info.has_alpha, "dtype": self.dtype, "bits": self._bits}
+            image = reduce_image(image, self.info.reduction, **shape)
         if info.has_alpha and not FORMATS[self.format_name].alpha:
             image = image.flatten(background=self._background)
         image = image.copy(**density)
-        _attach(image, info, FORMATS[self.format_name].gray)
+        _attach(image, info, self.extras)
         if animation := self.options.animation:
             _animate(image, animation)
         self._image = image
         if self._killed:
             image.set_kill(True)
+        if self.extras.gap:
+            os.lseek(self.descriptor, len(self.extras.gap), os.SEEK_SET)
         target = vips().Target.new_to_descriptor(self.descriptor)
-        getattr(image, FORMATS[self.format_name].saver)(target, **_SAVER_OPTIONS[self.format_name](info, self.options))
+        options = _SAVER_OPTIONS[self.format_name](info, self.options)
+        if self.extras.exif is None and not known and "keep" not in options:
+            options["keep"] = _ALL_BUT_EXIF  # libvips would invent one, with a density
+        getattr(image, FORMATS[self.format_name].saver)(target, **options)
 
 
-def _attach(image: Any, info: ImageInfo, gray: bool) -> None:
+def _attach(image: Any, info: ImageInfo, extras: Extras) -> None:
     """Metadata onto an image; libvips writes orientation, size and density into the EXIF of each format by itself."""
-    metadata, pyvips = info.metadata, vips()
-    blobs = {"exif-data": without_thumbnail(metadata.exif), "xmp-data": metadata.xmp, "iptc-data": metadata.iptc}
-    # A profile of another colour space than the pixels' makes files that some programs refuse to show.
-    space = b"GRAY" if info.colours == 1 and gray else b"RGB "
-    if metadata.icc is not None and metadata.icc[16:20] == space:
-        blobs["icc-profile-data"] = metadata.icc
+    blobs = {
+        "exif-data": without_thumbnail(extras.exif),
+        "xmp-data": extras.xmp,
+        "iptc-data": info.metadata.iptc,
+        "icc-profile-data": extras.icc,
+    }
     for name, blob in blobs.items():
         if blob is not None:
-            image.set_type(pyvips.GValue.blob_type, name, blob)
-    image.set_type(pyvips.GValue.gint_type, "orientation", 1)
-    image.set_type(pyvips.GValue.gstr_type, "resolution-unit", "in")
+            image.set_type(vips().GValue.blob_type, name, blob)
+    image.set_type(vips().GValue.gint_type, "orientation", 1)
+    image.set_type(vips().GValue.gstr_type, "resolution-unit", "in")
 
 
 def _animate(image: Any, animation: Animation) -> None:

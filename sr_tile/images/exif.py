@@ -69,3 +69,12 @@ def without_thumbnail(exif: bytes | None) -> bytes | None:
     except (struct.error, KeyError):
         return None
     return bytes(patched)
+
+
+def unit_position(exif: bytes) -> tuple[int, bytes] | None:
+    """Where a block says its unit of density, and the two bytes that say it has none; None where it does not."""
+    with contextlib.suppress(struct.error, KeyError):
+        for tag, kind, _, at in _entries(exif):
+            if tag == _UNIT and kind == 3:
+                return at + 8, struct.pack(_start(exif)[1] + "H", 1)
+    return None

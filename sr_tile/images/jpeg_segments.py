@@ -34,6 +34,7 @@ class JpegHeader:
         pieces: of the file without the faults that libjpeg warns about; empty where there are none.
         oddities: those faults.
         comments: of COM segments.
+        xmp: the main packet; libvips may hand out a part of the others in its place.
         extended_xmp: the packets that were too large for one segment, joined.
         has_density: pixels per inch or cm are given by JFIF.
         gain_map: a second picture makes this one brighter on displays that can do more than SDR.
@@ -42,6 +43,7 @@ class JpegHeader:
     pieces: list[Piece] = field(default_factory=list)
     oddities: list[str] = field(default_factory=list)
     comments: list[bytes] = field(default_factory=list)
+    xmp: bytes | None = None
     extended_xmp: bytes | None = None
     has_density: bool = False
     gain_map: bool = False
@@ -67,7 +69,9 @@ def read_jpeg(path: Path) -> JpegHeader:
                 if body[5] != 1:
                     found.oddities.append("an unknown version of JFIF")
                     edits.append((start + 5, 1, b"\1"))
-            elif marker == _APP1 and body.startswith(EXTENDED_PREFIX):
+            elif marker == _APP1 and body.startswith(XMP_PREFIX):
+                found.xmp = found.xmp or body[len(XMP_PREFIX) :]
+            elif marker == _APP1 and body.startswith(EXTENDED_PREFIX) and len(body) >= len(EXTENDED_PREFIX) + 40:
                 guid, total, offset = struct.unpack_from(">32sII", body, len(EXTENDED_PREFIX))
                 totals[guid] = total
                 parts.setdefault(guid, {})[offset] = body[len(EXTENDED_PREFIX) + 40 :]

@@ -76,7 +76,7 @@ def read_png(path: Path) -> PngHeader:
                 body = file.read(size)
                 check = file.read(4)
                 if len(check) == 4 and struct.unpack(">I", check)[0] == zlib.crc32(body, zlib.crc32(kind)):
-                    with contextlib.suppress(ValueError, struct.error, zlib.error, UnicodeDecodeError):
+                    with contextlib.suppress(ValueError, IndexError, struct.error, zlib.error):
                         _take(found, kind, body)
             else:
                 file.seek(size + 4, 1)

@@ -67,6 +67,18 @@ def read_exif(path: Path, position: int | None = None) -> bytes | None:
     except ODD as error:
         log.debug("%s: EXIF left out: %s", path, error)
         return None
+    return _block(directory)
+
+
+def without_large_values(exif: bytes) -> bytes | None:
+    """A block without the values that no other library takes, such as the notes of some cameras; None: nothing is left."""
+    try:
+        return _block(_parse(io.BytesIO(exif.removeprefix(_PREFIX))))
+    except ODD_LAYOUT:
+        return None
+
+
+def _block(directory: _Directory) -> bytes | None:
     if not directory.values and not directory.children:
         return None
     return _PREFIX + b"II*\0" + struct.pack("<I", 8) + _pack(directory, 8, Layout("<", False))

@@ -87,6 +87,8 @@ class ImageWriter:
         except (OSError, RuntimeError) as error:  # no descriptor, or no thread, left for it
             self._file.discard()
             raise ImageWriteError(f"{self.path}: cannot be written: {reason_of(error)}") from None
+        for what in self._encoder.extras.lost:
+            log.warning("%s: lost: %s", path, what)
         # Also runs at exit: a writer that was forgotten leaves no file and no thread behind.
         self._cleanup = weakref.finalize(self, _discard, self._encoder, self._file)
         self._lock = threading.RLock()

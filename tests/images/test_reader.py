@@ -7,7 +7,7 @@ import pytest
 import tifffile
 from PIL import Image, ImageCms, ImageOps
 from skimage.metrics import peak_signal_noise_ratio
-from support.image_files import SUFFIXES, names, noise, photograph, read, write
+from support.image_files import SUFFIXES, exif_block, names, noise, photograph, read, write
 
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
 from sr_tile.images import (
@@ -117,16 +117,6 @@ def test_eight_bit_formats_ask_for_eight_bits(tmp_path, format_name):
         with pytest.raises(ArgumentError, match="uint16"):
             writer.write_rows(np.zeros((4, 5, 3), np.uint8))
         writer.write_rows(np.zeros((4, 5, 3), np.uint16))
-
-
-def exif_block(orientation=1):
-    exif = Image.Exif()
-    exif[0x010F], exif[0x0112] = "Maker", orientation
-    exif[0x011A], exif[0x011B], exif[0x0128] = 300.0, 300.0, 2
-    exif.get_ifd(0x8769)[0x9003] = "2020:01:01 10:00:00"
-    exif.get_ifd(0x8769)[0xA002] = 99_999
-    exif.get_ifd(0x8825)[1] = "N"
-    return exif.tobytes()
 
 
 @pytest.mark.parametrize("target", list(SUFFIXES))

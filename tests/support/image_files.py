@@ -1,6 +1,7 @@
 """Image files with known pixels, for the tests of images."""
 
 import numpy as np
+from PIL import Image
 from skimage import data
 
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, Metadata, WriteOptions
@@ -41,3 +42,13 @@ def read(path, strip=64):
 
 def names(folder):
     return sorted(path.name for path in folder.iterdir())
+
+
+def exif_block(orientation=1):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0112] = "Maker", orientation
+    exif[0x011A], exif[0x011B], exif[0x0128] = 300.0, 300.0, 2
+    exif.get_ifd(0x8769)[0x9003] = "2020:01:01 10:00:00"
+    exif.get_ifd(0x8769)[0xA002] = 99_999
+    exif.get_ifd(0x8825)[1] = "N"
+    return exif.tobytes()

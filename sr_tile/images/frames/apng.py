@@ -4,6 +4,7 @@ Every frame is a PNG of its own, whose compressed rows move into the file. Layou
 Edition), W3C 2025, section 11.3.4.
 """
 
+import logging
 import shutil
 import struct
 import tempfile
@@ -15,12 +16,15 @@ from typing import Any, BinaryIO
 
 from sr_tile.errors import ImageWriteError
 from sr_tile.images.encoder import Encoder
+from sr_tile.images.extras import extras_of, means_more_than_srgb
 from sr_tile.images.formats import ImageInfo, Metadata, WriteOptions
 from sr_tile.images.frames.frame import Frame, FrameSink, InOrder, Picture
 from sr_tile.images.png_chunks import SIGNATURE, chunk
 from sr_tile.images.rows import Sink
 from sr_tile.images.vips import reason_of
 from sr_tile.system.atomic_file import AtomicFile
+
+log = logging.getLogger("sr_tile")
 
 _LONGEST = 65_535  # of a numerator of 16 bits
 
@@ -69,12 +73,18 @@ class ApngWriter:
 
     def _encode(self, picture: Picture, file: BinaryIO) -> None:
         info = replace(picture.info, metadata=Metadata()) if self._first else picture.info
+        for what in self._lost(info):
+            log.warning("%s: lost: %s", self.path, what)
         encoder = Encoder("png", info, picture.info.dtype, self._options, file.fileno())
         try:
             if not (encoder.push(picture.pixels_hwc) and encoder.finish()):
                 raise ImageWriteError(f"{self.path}: cannot be written: {encoder.failure}")
         finally:
             encoder.stop()
+
+    def _lost(self, info: ImageInfo) -> Iterator[str]:
+        """What the file cannot hold, in words."""
+        yield from extras_of("png", info).lost
 
     def _append(self, file: BinaryIO, info: ImageInfo, delay: tuple[int, int]) -> None:
         """The chunks of a frame's PNG; of all but the first only the rows."""
@@ -166,6 +176,11 @@ class AvifAnimationWriter(ApngWriter):
             )
         super().__init__(path, loop, replace(options, png_level=1), overwrite=overwrite)
 
+    def _lost(self, info: ImageInfo) -> Iterator[str]:
+        yield from extras_of("avif", info).lost
+        if means_more_than_srgb(info.metadata.cicp):
+            yield f"its HDR or wide colours (CICP {info.metadata.cicp}), in an AVIF of several frames; PNG holds them"
+
     def _publish(self) -> None:
         from PIL import Image
 
@@ -178,6 +193,7 @@ class AvifAnimationWriter(ApngWriter):
                 delays.append(round(frames.info.get("duration") or 0))
             frames.seek(0)
             extra = {"icc_profile": frames.info.get("icc_profile"), "exif": frames.info.get("exif") or b""}
+            extra["xmp"] = frames.info.get("xmp") or b""
             quality = self._options.quality
             frames.save(file, "AVIF", save_all=True, duration=delays, quality=quality, subsampling="4:4:4", **extra)
             self._out.seek(0)
