@@ -2,27 +2,43 @@
 
 import json
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from sr_tile.cli.options import show
 
-app = typer.Typer(help="List models, get official ones, and say where they are.", no_args_is_help=True)
+app = typer.Typer(help="List models, get more, say where they are, remove them.", no_args_is_help=True)
+
+_Folder = Annotated[Path | None, typer.Option("--models", metavar="DIR", help="A folder of your own models as well.")]
 
 
 @app.command("list")
-def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Print all models by name: bundled, pulled, and official ones that can be pulled."""
-    rows = _rows()
+def list_models(
+    models: _Folder = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+) -> None:
+    """Print all models by name: bundled, pulled, official ones that can be pulled, and those of a folder."""
+    from sr_tile.models.listing import rows
+
+    found = rows(models)
     if as_json:
-        print(json.dumps(rows, indent=2))
+        print(json.dumps(found, indent=2))
         return
-    table = [("NAME", "STATE", "LICENCE", "HASH", "SIZE", "TASK")]
-    for row in rows:
-        size = f"{row['bytes'] / 1e6:.1f} MB" if row["bytes"] else "-"
-        hashed = "known" if row["sha256"] else "-" if row["state"] == "bundled" else "needs --sha256"
-        table.append((row["name"], row["state"], row["licence"] or "-", hashed, size, row["task"] or "-"))
+    table = [("NAME", "STATE", "SCALE", "SIZE", "LICENCE", "PURPOSE")]
+    for row in found:
+        needs_hash = row["state"] == "available" and not row["sha256"]
+        purpose = [row["purpose"], row["default"] and f"default of scale {row['default']}"]
+        table.append(
+            (
+                row["name"],
+                "needs --sha256" if needs_hash else row["state"],
+                str(row["scale"] or "-"),
+                f"{row['bytes'] / 1e6:.1f} MB" if row["bytes"] else "-",
+                row["licence"] or "-",
+                "; ".join(part for part in purpose if part) or "-",
+            )
+        )
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
         show("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
@@ -30,67 +46,58 @@ def list_models(as_json: Annotated[bool, typer.Option("--json", help="Print JSON
 
 @app.command("pull")
 def pull_model(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="An official model, see `sr-tile models list`.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="NAME|URL",
+            help="An official model, see `sr-tile models list`; or the address of a checkpoint, an ONNX file, or a .zip of "
+            "ncnn networks.",
+        ),
+    ],
     sha256: Annotated[
-        str | None, typer.Option(help="Hash of the checkpoint, for models whose hash is not known here.")
+        str | None, typer.Option(help="Hash of the file, where it is not known here; for an address always.")
     ] = None,
+    name: Annotated[str | None, typer.Option(help="For an address: how --model shall call it.")] = None,
+    member: Annotated[str | None, typer.Option(help="For a .zip: the network in it, e.g. models-se/up2x.")] = None,
+    licence: Annotated[str | None, typer.Option(help="For an address: licence of the weights, e.g. MIT.")] = None,
+    accept_licence: Annotated[
+        bool, typer.Option("--accept-licence", help="I read the licence, which is not free or not known here.")
+    ] = False,
     pooling: Annotated[
         str | None, typer.Option(help="For NAFNet: global, or local (TLC) for tiles beyond 384 pixels.")
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Export again what is here already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Download a checkpoint, verify its hash, export it, and keep it for `enhance --model NAME`.
+    """Download a model, verify its hash, export it, and keep it for `enhance --model NAME`.
 
-    A download that broke off goes on where it stopped.
+    A download that broke off goes on where it stopped. What has no free licence needs --accept-licence.
     """
-    from sr_tile.export.pull import pull
+    from sr_tile.export.pull import PullOptions, pull
 
-    with _Progress(name, shown=not quiet and sys.stderr.isatty()) as progress:
-        path = pull(name, sha256=sha256, pooling=pooling, overwrite=overwrite, on_bytes=progress.show)
+    options = PullOptions(sha256, name, member, licence, accept_licence, pooling, overwrite)
+    with _Progress(name or model, shown=not quiet and sys.stderr.isatty()) as progress:
+        path = pull(model, options, on_bytes=progress.show)
     show(path)
 
 
 @app.command("where")
-def where(name: Annotated[str, typer.Argument(metavar="NAME", help="A bundled or pulled model.")]) -> None:
+def where(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A bundled or pulled model.")], models: _Folder = None
+) -> None:
     """Print the path of a model, and nothing else."""
-    from sr_tile.models import zoo
+    from sr_tile.models import listing, zoo
 
-    show(zoo.named(name))
+    own = {row["name"]: row["path"] for row in listing.rows(models) if row["state"] == "own"} if models else {}
+    show(own[name] if name in own else zoo.named(name))
 
 
-def _rows() -> list[dict[str, Any]]:
-    from sr_tile.models import zoo
+@app.command("rm")
+def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="A pulled model.")]) -> None:
+    """Remove a model that was pulled, with its checkpoint where no other model needs it."""
+    from sr_tile.models.listing import remove
 
-    here = zoo.pulled()
-    rows: list[dict[str, Any]] = [
-        {
-            "name": name,
-            "state": "bundled",
-            "licence": None,
-            "task": None,
-            "bytes": path.stat().st_size,
-            "sha256": None,
-            "url": None,
-            "path": str(path),
-        }
-        for name, path in zoo.bundled().items()
-    ]
-    for name, item in zoo.OFFICIAL.items():
-        path = here.get(name)
-        rows.append(
-            {
-                "name": name,
-                "state": "pulled" if path else "available",
-                "licence": item.licence,
-                "task": item.task,
-                "bytes": path.stat().st_size if path else item.size,
-                "sha256": item.sha256,
-                "url": item.url,
-                "path": str(path) if path else None,
-            }
-        )
-    return rows
+    show(f"{name}: {remove(name) / 1e6:.1f} MB freed")
 
 
 class _Progress:

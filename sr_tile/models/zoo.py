@@ -16,6 +16,7 @@ __all__ = [
     "bundled",
     "bundled_folder",
     "check_scale",
+    "checkpoint_folder",
     "find",
     "named",
     "pulled",
@@ -28,6 +29,15 @@ DEFAULT = {2: "photo-x2", 4: "photo-x4"}
 
 CLEAN = {2: "clean-x2", 4: "clean-x4"}
 """For pictures that were reduced and nothing else."""
+
+PURPOSE = {
+    "clean-x2": "enlarging pictures that were reduced and nothing else",
+    "clean-x4": "enlarging pictures that were reduced and nothing else",
+    "denoise": "denoising of photographs",
+    "photo-x2": "enlarging photographs as they are",
+    "photo-x4": "enlarging photographs as they are",
+}
+"""What bundled models are for."""
 
 OLD_NAMES = {"x2": "clean-x2", "x4": "clean-x4"}
 """Names that bundled models had once, and are still known by."""
@@ -53,10 +63,14 @@ def pulled_folder() -> Path:
     return cache_folder("models")
 
 
+def checkpoint_folder() -> Path:
+    """Where what was downloaded is kept: whoever exports it again need not download it again."""
+    return cache_folder("checkpoints")
+
+
 def pulled() -> dict[str, Path]:
-    """Official models that were pulled, by name."""
-    paths = {name: pulled_folder() / f"{name}.onnx" for name in OFFICIAL}
-    return {name: path for name, path in paths.items() if path.is_file()}
+    """Models that were pulled, official ones and others, by name."""
+    return {path.stem: path for path in sorted(pulled_folder().glob("*.onnx")) if path.is_file()}
 
 
 def find(model: str | Path | None = None, scale: float | None = None) -> Path:

@@ -40,7 +40,9 @@ def test_list_names_every_model_once(run):
     assert names == [*zoo.bundled(), *zoo.OFFICIAL]
     rows = json.loads(run("models", "list", "--json")[1])
     assert [row["name"] for row in rows] == names
-    assert all(row["url"] for row in rows if row["state"] == "available")
+    assert all(row["url"] and row["scale"] for row in rows if row["state"] == "available")
+    assert all(row["purpose"] and row["bytes"] and row["licence"] for row in rows if row["state"] == "bundled")
+    assert {row["default"]: row["name"] for row in rows if row["default"]} == zoo.DEFAULT
 
 
 def test_a_pulled_model_enhances_by_its_name(run, tmp_path, monkeypatch):

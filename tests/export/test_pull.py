@@ -6,8 +6,9 @@ from support.toys import identity_model
 
 from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.errors import ArgumentError, DownloadError, ModelError, ModelLoadError
-from sr_tile.export.pull import pull
+from sr_tile.export.pull import PullOptions, pull
 from sr_tile.models import zoo
+from sr_tile.models.licences import is_free
 
 CHECKPOINT = b"weights"
 URL = "https://example.invalid/toy.pth"
@@ -60,6 +61,8 @@ def test_a_pulled_model_is_found_by_its_name_and_says_where_it_comes_from(toy, e
         "licence": "MIT",
         "source": URL,
         "checkpoint_sha256": hashlib.sha256(CHECKPOINT).hexdigest(),
+        "checkpoint_file": "toy.pth",
+        "purpose": "nothing",
     }
     assert files(tmp_path / "cache" / "sr-tile") == ["toy.onnx", "toy.pth"]
 
@@ -67,11 +70,11 @@ def test_a_pulled_model_is_found_by_its_name_and_says_where_it_comes_from(toy, e
 def test_nothing_is_done_twice(toy, exporter):
     pull("toy", exporter=exporter)
     assert pull("toy", exporter=None).is_file()
-    pull("toy", exporter=exporter, overwrite=True)
+    pull("toy", PullOptions(overwrite=True), exporter=exporter)
     assert len(toy) == 1
     checkpoint = zoo.pulled_folder().parent / "checkpoints" / "toy.pth"
     checkpoint.write_bytes(b"damaged")
-    pull("toy", exporter=exporter, overwrite=True)
+    pull("toy", PullOptions(overwrite=True), exporter=exporter)
     assert len(toy) == 2
 
 
@@ -83,11 +86,11 @@ def test_another_pooling_is_another_export(toy, tmp_path):
         identity_model(output, 1, metadata=f'{{"scale": 1, "multiple": 1, "pooling": "{pooling}"}}')
 
     for pooling in (None, "global", "local", None, "local", "global"):
-        pull("toy", exporter=export, pooling=pooling)
+        pull("toy", PullOptions(pooling=pooling), exporter=export)
     assert asked == ["global", "local", "global"]
     assert len(toy) == 1  # the checkpoint is the same
     with pytest.raises(ArgumentError, match="median"):
-        pull("toy", exporter=export, pooling="median")
+        pull("toy", PullOptions(pooling="median"), exporter=export)
 
 
 def test_a_checkpoint_that_nobody_vouches_for_needs_a_hash(toy, exporter):
@@ -95,8 +98,9 @@ def test_a_checkpoint_that_nobody_vouches_for_needs_a_hash(toy, exporter):
         pull("unverified", exporter=exporter)
     assert not toy
     with pytest.raises(DownloadError):
-        pull("unverified", sha256="1" * 64, exporter=exporter)
-    assert pull("unverified", sha256=hashlib.sha256(CHECKPOINT).hexdigest().upper(), exporter=exporter).is_file()
+        pull("unverified", PullOptions("1" * 64), exporter=exporter)
+    known = PullOptions(hashlib.sha256(CHECKPOINT).hexdigest().upper())
+    assert pull("unverified", known, exporter=exporter).is_file()
 
 
 def test_what_cannot_be_pulled_is_said_before_anything_is_fetched(toy, exporter):
@@ -107,7 +111,7 @@ def test_what_cannot_be_pulled_is_said_before_anything_is_fetched(toy, exporter)
         ("toy", "0" * 64, "contradicts"),
     ):
         with pytest.raises(ArgumentError, match=words):
-            pull(name, sha256=sha256, exporter=exporter)
+            pull(name, PullOptions(sha256), exporter=exporter)
     assert not toy
 
 
@@ -143,8 +147,9 @@ def test_the_table_of_official_models_is_sound():
         assert item.name == name
         assert name == name.lower()
         assert item.url.startswith("https://")
-        assert item.file.endswith(".pth")
+        assert item.file.endswith(".pth") if item.member is None else item.member.endswith(".param")
+        assert is_free(item.licence)
         assert item.licence
         assert item.sha256 is None or len(bytes.fromhex(item.sha256)) == 32
-    assert len({item.url for item in zoo.OFFICIAL.values()}) == len(zoo.OFFICIAL)
+    assert len({(item.url, item.member) for item in zoo.OFFICIAL.values()}) == len(zoo.OFFICIAL)
     assert not set(zoo.OFFICIAL) & set(zoo.bundled())
