@@ -70,3 +70,18 @@ def test_what_cannot_be_pulled_is_one_line(run):
         assert (code, out) == (1, "")
         assert words in err
         assert len(err.strip().splitlines()) == 1
+
+
+def test_own_models_are_listed_found_and_removed(run, tmp_path):
+    (tmp_path / "mine").mkdir()
+    own = identity_model(tmp_path / "mine" / "own.onnx", 2)
+    line = next(line for line in run("models", "list", "--models", "mine")[1].splitlines() if "own.onnx" in line)
+    assert line.split()[:2] == ["own.onnx", "own"]
+    assert Path(run("models", "where", "own.onnx", "--models", "mine")[1].strip()).resolve() == own.resolve()
+    zoo.pulled_folder().mkdir(parents=True)
+    shutil.copy(own, zoo.pulled_folder() / "gone.onnx")
+    code, out, _ = run("models", "rm", "gone")
+    assert (code, "freed" in out) == (0, True)
+    code, _, err = run("models", "rm", "gone")
+    assert (code, len(err.strip().splitlines())) == (1, 1)
+    assert "not pulled" in err

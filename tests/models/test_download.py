@@ -1,10 +1,10 @@
 import hashlib
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
+from support.file_server import FileServer, send, send_from
 
 from sr_tile.errors import DownloadError
 from sr_tile.models.download import download
@@ -13,38 +13,12 @@ CONTENT = np.random.default_rng(0).bytes(500_000)
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
-class Server:
-    """Answers on 127.0.0.1 as told: `answer(handler, start)` for each request, whose headers are kept."""
-
-    def __init__(self, answer):
-        self.requests = []
-        server = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self):
-                server.requests.append((self.path, self.headers.get("Range")))
-                wanted = self.headers.get("Range", "bytes=0-")
-                answer(self, int(wanted.removeprefix("bytes=").rstrip("-")))
-
-            def log_message(self, *arguments):
-                pass
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/file.pth"
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
-        self.thread.start()
-
-    def close(self):
-        self.server.shutdown()
-        self.server.server_close()
-
-
 @pytest.fixture
 def serve():
     servers = []
 
     def start(answer):
-        servers.append(Server(answer))
+        servers.append(FileServer(answer))
         return servers[-1]
 
     yield start
@@ -52,23 +26,8 @@ def serve():
         server.close()
 
 
-def send(handler, status, body, length=None, **headers):
-    handler.send_response(status)
-    for key, value in headers.items():
-        handler.send_header(key.replace("_", "-"), value)
-    handler.send_header("Content-Length", str(len(body) if length is None else length))
-    handler.end_headers()
-    handler.wfile.write(body)
-
-
 def whole(handler, start, content=CONTENT):
-    """A server with ranges."""
-    if start >= len(content):
-        send(handler, 416, b"")
-    elif start:
-        send(handler, 206, content[start:], Content_Range=f"bytes {start}-{len(content) - 1}/{len(content)}")
-    else:
-        send(handler, 200, content)
+    send_from(handler, start, content)
 
 
 def broken(handler, start, step=200_000):
