@@ -65,6 +65,8 @@ def template(tmp_path_factory):
     film(folder / "film.mp4", photo)
     shutil.copy(ROOT / "models" / "clean-x2.onnx", folder / "net.onnx")
     conv_model(folder / "my.onnx", 2)
+    (folder / "my-folder").mkdir()
+    conv_model(folder / "my-folder" / "own.onnx", 2)
     conv_model(folder / "fixed.onnx", 2, shape=(1, 3, 64, 64))
     tools = folder / "bin"
     tools.mkdir()
