@@ -3,56 +3,11 @@
 import numpy as np
 import pytest
 from skimage import data
+from support.lanczos import reduced
 
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, Metadata, Reduction, WriteOptions
 from sr_tile.images.arrays import ArraySink
 from sr_tile.images.resize import reduce_array
-
-
-def lanczos(values: np.ndarray, length: int) -> np.ndarray:
-    """The first axis reduced to `length` in float64: three lobes, as wide as the reduction, edges repeated.
-
-    Positions are rounded to 1/64 of a pixel, as libvips does; without that, up to 2 steps of 8 bits lie between.
-    """
-    before = len(values)
-    shrink = before / length
-    centres = np.floor(((np.arange(length) + 0.5) * shrink - 0.5) * 64 + 0.5) / 64
-    reach = int(np.ceil(3 * shrink)) + 1
-    taps = np.floor(centres)[:, None].astype(int) + np.arange(-reach, reach + 1)
-    distance = (taps - centres[:, None]) / shrink
-    weights = np.where(abs(distance) < 3, np.sinc(distance) * np.sinc(distance / 3), 0)
-    weights /= weights.sum(axis=1, keepdims=True)
-    gathered = values[np.clip(taps, 0, before - 1)]
-    return np.einsum("ot,ot...->o...", weights, gathered)
-
-
-def to_light(unit):
-    return np.where(unit <= 0.04045, unit / 12.92, ((unit + 0.055) / 1.055) ** 2.4)
-
-
-def from_light(light):
-    return np.where(light <= 0.0031308, light * 12.92, 1.055 * np.maximum(light, 0) ** (1 / 2.4) - 0.055)
-
-
-def expected(pixels_hwc, height, width, linear=False):
-    """Range [0, 1], not rounded."""
-    top = 1 if pixels_hwc.dtype == np.float32 else np.iinfo(pixels_hwc.dtype).max
-    unit = pixels_hwc.astype(np.float64) / top
-    has_alpha = unit.shape[2] in (2, 4)
-    colours = unit[..., :-1] if has_alpha else unit
-    if linear:
-        colours = to_light(colours)
-    if has_alpha:
-        colours = np.concatenate([colours * unit[..., -1:], unit[..., -1:]], axis=2)
-    colours = lanczos(lanczos(colours, height).swapaxes(0, 1), width).swapaxes(0, 1)
-    if has_alpha:
-        alpha = colours[..., -1:]
-        colours = np.concatenate([colours[..., :-1] / np.maximum(alpha, 1e-9), alpha], axis=2)
-    colours = np.clip(colours, 0, 1)
-    if linear:
-        last = colours.shape[2] - has_alpha
-        colours[..., :last] = from_light(colours[..., :last])
-    return colours * top
 
 
 def photograph(channels, dtype):
@@ -73,14 +28,14 @@ def test_eight_bits_within_one_step_of_the_filter_in_float(size, channels, linea
     result = reduce_array(image, Reduction(*size, linear=linear))
     assert result.shape == (*size, channels)
     assert result.dtype == np.uint8
-    assert abs(result - expected(image, *size, linear)).max() <= 1
+    assert abs(result - reduced(image, *size, linear)).max() <= 1
 
 
 @pytest.mark.parametrize("dtype", [np.uint16, np.float32])
 def test_more_bits_keep_their_precision(dtype):
     image = photograph(4, dtype)
     top = 1 if dtype == np.float32 else 65_535
-    error = abs(reduce_array(image, Reduction(150, 200)) - expected(image, 150, 200)).max()
+    error = abs(reduce_array(image, Reduction(150, 200)) - reduced(image, 150, 200)).max()
     assert error <= (1e-5 if dtype == np.float32 else 1), error * top
 
 
@@ -116,4 +71,4 @@ def test_avif_is_rounded_once_to_its_twelve_bits(tmp_path):
     with ImageWriter(tmp_path / "a.avif", info, options=WriteOptions(lossless=True)) as writer:
         writer.write_rows(image)
     with ImageReader(tmp_path / "a.avif") as reader:
-        assert abs(reader.read_rows(150) - expected(image, 150, 200)).mean() <= 65_535 / 4095
+        assert abs(reader.read_rows(150) - reduced(image, 150, 200)).mean() <= 65_535 / 4095
