@@ -34,7 +34,15 @@ MAX_PIXELS = 2**34
 """More pixels than this are taken for a damaged header (or an attack), and refused before anything is decoded."""
 
 _LOADERS = {"png": "pngload", "jpeg": "jpegload", "tiff": "tiffload", "webp": "webpload", "avif": "heifload"}
-_CHANNELS = {"b-w": (1, 2), "grey16": (1, 2), "srgb": (3, 4), "rgb16": (3, 4), "rgb": (3, 4), "cmyk": (4,)}
+_CHANNELS = {
+    "b-w": (1, 2),
+    "grey16": (1, 2),
+    "srgb": (3, 4),
+    "rgb16": (3, 4),
+    "rgb": (3, 4),
+    "scrgb": (3, 4),
+    "cmyk": (4,),
+}
 
 
 @dataclass
@@ -205,9 +213,11 @@ def _open_tiff(path: Path, kind: str, access: str, lenient: bool, page: int | No
         raise
     image = planes[0][0].copy()
     if len(planes) > 1:
-        names = {"uchar": ("b-w", "srgb", "cmyk"), "ushort": ("grey16", "rgb16", "cmyk")}.get(
-            image.format, ("multiband",) * 3
-        )
+        names = {
+            "uchar": ("b-w", "srgb", "cmyk"),
+            "ushort": ("grey16", "rgb16", "cmyk"),
+            "float": ("b-w", "scrgb", "multiband"),
+        }.get(image.format, ("multiband",) * 3)
         image = image.bandjoin([plane for plane, _ in planes[1:]]).copy(interpretation=names[header.colours // 2])
     if header.ycbcr and header.channels == 3 and image.bands == 4:
         image = image[:3]  # libtiff makes all colours of such files opaque RGBA
@@ -225,8 +235,10 @@ def _forgiven(oddities: Sequence[str]) -> list[str]:
 
 
 def _unsupported(header: TiffPixels, reason: str) -> str | None:
-    if header.bits not in (1, 2, 4, 8, 16, 32, 64):
-        return f"TIFF of {header.bits} bits a channel is not supported, only 1, 2, 4, 8 and 16: convert it"
+    if header.bits not in (1, 2, 4, 8, 16, 32):
+        return (
+            f"TIFF of {header.bits} bits a channel is not supported, only 1 to 16, and floats of 16 and 32: convert it"
+        )
     if any(words in reason for words in ("not configured", "not supported", "not implemented", "unsupported")):
         return f"TIFF with {header.compression} compression is not supported: save it without, or with LZW or deflate"
     return None
@@ -286,8 +298,10 @@ def _check(path: Path, decoded: Decoded, page: int | None) -> None:
     pages = field_of(image, "n-pages") or 1
     if pages > 1 and page is None:
         raise ImageReadError(several(path, pages))
-    if image.format not in ("uchar", "ushort"):
-        raise ImageReadError(f"{path}: {image.format} pixels, only 8 and 16 bit integers are supported")
+    if image.format not in ("uchar", "ushort", "float"):
+        raise ImageReadError(
+            f"{path}: {image.format} pixels, only integers of 8 and 16 bits and floats of 16 and 32 are supported"
+        )
     if image.bands not in _CHANNELS.get(image.interpretation, ()):
         what = f"{image.bands} channels of {image.interpretation}"
         raise ImageReadError(f"{path}: {what}, only gray, RGB (each with or without alpha) and CMYK are supported")

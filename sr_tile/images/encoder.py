@@ -1,10 +1,7 @@
-"""The thread that runs libvips' savers, and the pipe that feeds it."""
+"""The thread that runs libvips' savers."""
 
-import contextlib
 import os
-import struct
 import threading
-import zlib
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,26 +10,20 @@ import numpy as np
 from sr_tile.images.deep_zoom_file import NAME as DEEP_ZOOM_NAME
 from sr_tile.images.exif import without_thumbnail
 from sr_tile.images.extras import Extras, complete, extras_of
-from sr_tile.images.formats import FORMATS, Animation, ImageInfo, WriteOptions
-from sr_tile.images.resize import reduce_image
-from sr_tile.images.vips import load_png, reason_of, vips
+from sr_tile.images.feed import Feed, FloatFeed, PngFeed
+from sr_tile.images.formats import FORMATS, Animation, ImageInfo, WriteOptions, stored_dtype
+from sr_tile.images.resize import reduce_image, to_integers
+from sr_tile.images.vips import reason_of, vips
 
-_PIPE_BYTES = 2**20
 AVIF_BITS = 12  # the most that the format holds
 _ALL_BUT_EXIF = 2 | 4 | 8 | 16  # XMP, IPTC, ICC, other
 
 
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
-
-
 @dataclass
 class Encoder:
-    """Turns pushed rows into the pulled ones that libvips asks for.
+    """Rows that are pushed, through a feed to a thread in which libvips pulls them and writes the file.
 
-    Rows go as an uncompressed PNG through a pipe to a thread that runs the encoder. PNG, because it is the only format
-    that libvips reads from a pipe as a stream in all its builds (the wheels have no PPM); both ends release the GIL, and
-    a full pipe makes the producer wait.
+    dtype: of the rows: float32, or what the format holds.
     """
 
     format_name: str
@@ -45,54 +36,42 @@ class Encoder:
     def __post_init__(self) -> None:
         picture, animation = self.info.result, self.options.animation
         self.extras = extras_of(self.format_name, replace(picture, height=animation.height) if animation else picture)
-        self._read_end, self._write_end = os.pipe()
-        with contextlib.suppress(ImportError, AttributeError, OSError):
-            import fcntl
-
-            fcntl.fcntl(self._write_end, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+        self._stored = stored_dtype(self.format_name, self.dtype)
+        self._feed: Feed
+        if self.dtype == np.float32:
+            self._feed = FloatFeed(self.info)
+        else:
+            self._feed = PngFeed(self.info, self.dtype, None if self.info.reduction else self._bits)
         self._image: Any = None
         self._killed = False
-        self._deflate = zlib.compressobj(0)
         self._thread = threading.Thread(target=self._run, name="sr-tile-encoder", daemon=True)
         try:
             self._thread.start()
         except RuntimeError:
-            for descriptor in (self._read_end, self._write_end):
-                os.close(descriptor)
+            self._feed.abandon()
+            self._feed.drain()
             raise
-        colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[self.info.channels]
-        size = (self.info.width, self.info.height, self.dtype.itemsize * 8, colour_type)
-        self._send(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 0, 0, 0)))
 
     @property
     def _bits(self) -> int | None:
         """That the file holds of each number, where those are not all."""
-        return AVIF_BITS if self.format_name == "avif" and self.dtype == np.uint16 else None
+        return AVIF_BITS if self.format_name == "avif" and self._stored == np.uint16 else None
 
     @property
     def _background(self) -> list[int]:
         red, green, blue = self.options.background or (0, 0, 0)
-        step = 257 if self.dtype == np.uint16 else 1
+        step = 257 if self._stored == np.uint16 else 1
         return [
             step * value for value in ((red, green, blue) if self.info.colours == 3 else ((red + green + blue) // 3,))
         ]
 
     def push(self, rows_hwc: np.ndarray) -> bool:
         """Returns False when the encoder has given up: see failure."""
-        row_bytes = self.info.width * self.info.channels * self.dtype.itemsize
-        step = max(1, _PIPE_BYTES // row_bytes)
-        for start in range(0, len(rows_hwc), step):
-            part_hwc = rows_hwc[start : start + step]
-            if self._bits and not self.info.reduction:  # libvips cuts the lower bits off: round before
-                top = 2**AVIF_BITS - 1
-                part_hwc = ((part_hwc.astype(np.uint32) * top + 32_767) // 65_535) << (16 - AVIF_BITS)
-            part_hwc = np.ascontiguousarray(part_hwc, self.dtype.newbyteorder(">"))
-            lines = np.empty((len(part_hwc), 1 + row_bytes), np.uint8)
-            lines[:, 0] = 0  # each line begins with its filter: none
-            lines[:, 1:] = part_hwc.view(np.uint8).reshape(len(part_hwc), row_bytes)
-            if not self._send(_chunk(b"IDAT", self._deflate.compress(lines.data))):
-                return False
-        return True
+        try:
+            return self._feed.push(rows_hwc) and self.failure is None
+        except OSError as error:  # the disk is full
+            self.failure = self.failure or reason_of(error)
+            return False
 
     def finish(self) -> bool:
         """After the last row: wait for the encoder, and put in what it does not write.
@@ -100,8 +79,7 @@ class Encoder:
         Raises:
             OSError: the disk is full.
         """
-        self._send(_chunk(b"IDAT", self._deflate.flush()) + _chunk(b"IEND", b""))
-        self._close_pipe()
+        self._feed.end()
         self._thread.join()
         if self._killed:
             self.failure = self.failure or "it was stopped"
@@ -118,21 +96,10 @@ class Encoder:
             image.set_kill(True)
 
     def stop(self) -> None:
-        """Give up and wait for the thread, which sees the end of the pipe; not for ever, should an encoder not react."""
+        """Give up and wait for the thread, which sees that no more comes; not for ever, should an encoder not react."""
         self.kill()
-        self._close_pipe()
+        self._feed.abandon()
         self._thread.join(timeout=30.0)
-
-    def _send(self, message: bytes) -> bool:
-        rest = memoryview(message)
-        while rest and self.failure is None:
-            rest = rest[os.write(self._write_end, rest) :]
-        return self.failure is None
-
-    def _close_pipe(self) -> None:
-        if self._write_end >= 0:
-            os.close(self._write_end)
-            self._write_end = -1
 
     def _run(self) -> None:
         try:
@@ -140,23 +107,21 @@ class Encoder:
         except Exception as error:
             self.failure = reason_of(error)
         finally:
-            # A producer may be waiting for room in the pipe: read to the end, so that it comes to see the failure.
             self._image = None
-            with contextlib.suppress(OSError):
-                while os.read(self._read_end, _PIPE_BYTES):
-                    pass
-            os.close(self._read_end)
+            self._feed.drain()
 
     def _save(self) -> None:
-        info = self.info.result
+        info = replace(self.info.result, dtype=self._stored)
         metadata = info.metadata
         # EXIF must have a number: where nothing is known 72 dpi, as its specification wants; `complete` takes the unit away.
         known = metadata.xres and metadata.yres
         density = {"xres": metadata.xres if known else 72 / 25.4, "yres": metadata.yres if known else 72 / 25.4}
-        image = load_png(self._read_end)
+        image = self._feed.image()
         if self.info.reduction:
             shape: dict[str, Any] = {"has_alpha": info.has_alpha, "dtype": self.dtype, "bits": self._bits}
             image = reduce_image(image, self.info.reduction, **shape)
+        if self.dtype == np.float32:
+            image = self._of_floats(image)
         if info.has_alpha and not FORMATS[self.format_name].alpha:
             image = image.flatten(background=self._background)
         image = image.copy(**density)
@@ -173,6 +138,16 @@ class Encoder:
         if self.extras.exif is None and not known and "keep" not in options:
             options["keep"] = _ALL_BUT_EXIF  # libvips would invent one, with a density
         getattr(image, FORMATS[self.format_name].saver)(target, **options)
+
+    def _of_floats(self, image: Any) -> Any:
+        """Back to the range of values that the picture came with, in the numbers of the file."""
+        if self.info.float_range:
+            last = self.info.colours
+            colours = self.info.float_range.from_unit(image.extract_band(0, n=last))
+            image = colours.bandjoin(image.extract_band(last)) if self.info.has_alpha else colours
+        if self._stored != np.float32:
+            return to_integers(image, self._stored, self._bits)
+        return image.copy(interpretation="b-w" if self.info.colours == 1 else "scrgb")
 
 
 def _attach(image: Any, info: ImageInfo, extras: Extras) -> None:
@@ -210,7 +185,8 @@ def _jpeg_options(info: ImageInfo, options: WriteOptions) -> dict[str, Any]:
 
 
 def _tiff_options(info: ImageInfo, options: WriteOptions) -> dict[str, Any]:
-    predictor = "none" if options.tiff_compression == "none" else "horizontal"
+    # That for floats is not read by all programs.
+    predictor = "none" if options.tiff_compression == "none" or info.dtype == np.float32 else "horizontal"
     # Classic TIFF ends at 4 GiB, and deflate can make noise larger.
     big = info.pixels * info.channels * info.dtype.itemsize > 2**31 or options.bigtiff
     tiles: dict[str, Any] = {"tile": True, "tile_width": 256, "tile_height": 256} if options.pyramid else {"tile": True}

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from sr_tile.errors import ArgumentError, ImageWriteError
+from sr_tile.images.float_range import FloatRange
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,13 @@ class Format:
     sixteen_bits: bool
     gray: bool  # False: gray is stored as RGB and comes back as RGB
     max_side: int
+    floats: bool = False
 
 
 FORMATS = {
     "png": Format("pngsave_target", (".png",), True, True, True, 2**31 - 1),
     "jpeg": Format("jpegsave_target", (".jpg", ".jpeg", ".jfif", ".jpe", ".jif"), False, False, True, 65_535),
-    "tiff": Format("tiffsave_target", (".tif", ".tiff"), True, True, True, 2**31 - 1),
+    "tiff": Format("tiffsave_target", (".tif", ".tiff"), True, True, True, 2**31 - 1, floats=True),
     "webp": Format("webpsave_target", (".webp",), True, False, False, 16_383),
     "gif": Format("gifsave_target", (".gif",), True, False, False, 65_535),
     "dzi": Format("dzsave_target", (".dzi",), True, False, True, 2**31 - 1),
@@ -66,6 +68,14 @@ def holds_sixteen_bits(format_name: str) -> bool:
 def holds_gray(format_name: str) -> bool:
     """Whether gray stays one channel; WebP and AVIF store it as RGB."""
     return kind_of(format_name).gray
+
+
+def stored_dtype(format_name: str, dtype: np.dtype) -> np.dtype:
+    """In which numbers a file holds pixels of a number type."""
+    kind = kind_of(format_name)
+    if dtype == np.float32 and kind.floats:
+        return np.dtype(np.float32)
+    return np.dtype(np.uint16 if dtype != np.uint8 and kind.sixteen_bits else np.uint8)
 
 
 def is_written(format_name: str) -> bool:
@@ -115,8 +125,9 @@ class ImageInfo:
     """Size, depth and metadata of an image.
 
     height and width are those after the EXIF orientation was applied; channels: 1 gray, 2 gray + alpha, 3 RGB, 4 RGBA;
-    dtype: uint8 or uint16, both over their full range; float32 of range [0, 1] for arrays, which no file holds.
+    dtype: uint8 or uint16, both over their full range, or float32 of range [0, 1].
     reduction: what a sink does to the rows, which have the size that height and width say; None: nothing.
+    float_range: of the file's values, which readers bring into [0, 1] and writers back; None: they lie there already.
     """
 
     height: int
@@ -125,6 +136,7 @@ class ImageInfo:
     dtype: np.dtype
     metadata: Metadata = Metadata()
     reduction: Reduction | None = None
+    float_range: FloatRange | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype))

@@ -1,9 +1,11 @@
 """Files to rows of pixels."""
 
+import functools
 import logging
 import struct
 import threading
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from sr_tile.errors import ArgumentError, ImageReadError, SrTileError, one_line
 from sr_tile.images.decoding import Decoded, open_image
+from sr_tile.images.float_range import FloatRange, measure
 from sr_tile.images.formats import ImageInfo
 from sr_tile.images.jpeg_segments import is_harmless
 from sr_tile.images.vips import attempt, reason_of, vips
@@ -30,11 +33,16 @@ DAMAGE = (
 )
 """What readers of headers raise at what they cannot take; Pillow's say SyntaxError."""
 
+_DTYPES: dict[str, np.dtype] = {
+    "uchar": np.dtype(np.uint8),
+    "ushort": np.dtype(np.uint16),
+    "float": np.dtype(np.float32),
+}
 _FETCH_BYTES = 4 * 2**20  # libvips keeps buffers as large as one request: ask for a little at a time
 
 
 class ImageReader:
-    """Rows of one file, from top to bottom; opening it reads only the header.
+    """Rows of one file, from top to bottom; opening it reads only the header, and of floats all pixels, for their range.
 
     One thread at a time may read, not always the same one.
 
@@ -56,6 +64,7 @@ class ImageReader:
         self._decoded: Decoded | None = None
         try:
             self._decoded = attempt(self._open, self._open)
+            float_range = self._float_range() if self._decoded.image.format == "float" else None
         except SrTileError:
             raise  # some of ours are a ValueError too
         except OSError as error:
@@ -67,13 +76,17 @@ class ImageReader:
                 f"{self._name}: damaged: {type(error).__name__} in its header: {one_line(error)}"
             ) from None
         image = self._decoded.image
-        dtype = np.dtype(np.uint8 if image.format == "uchar" else np.uint16)
-        self.info = ImageInfo(image.height, image.width, image.bands, dtype, self._decoded.metadata)
+        dtype, metadata = _DTYPES[image.format], self._decoded.metadata
+        self.info = ImageInfo(image.height, image.width, image.bands, dtype, metadata, float_range=float_range)
         self.whole_bytes = self._decoded.whole_bytes
-        self._notes = self._decoded.notes
+        self._notes = [*self._decoded.notes, *([str(float_range)] if float_range else [])]
 
     def _open(self, lenient: bool = False) -> Decoded:
         return open_image(self.path, lenient=lenient, page=self._page)
+
+    def _float_range(self) -> FloatRange | None:
+        status = self.path.stat()
+        return _float_range(self.path, self._page, (status.st_mtime_ns, status.st_size, status.st_ino))
 
     @property
     def rows_left(self) -> int:
@@ -104,7 +117,7 @@ class ImageReader:
             if self._notes:  # of pixels that were taken, not where only the header is asked for, or nothing can be read
                 log.warning("%s: %s", self._name, "; ".join(self._notes))
             self._notes = []
-            return _finished(rows_hwc, self._decoded)
+            return _finished(rows_hwc, self._decoded, self.info.float_range)
 
     def _fetch(self, decoded: Decoded, part_hwc: np.ndarray) -> None:
         """The next rows as libvips has them."""
@@ -154,7 +167,25 @@ class ImageReader:
         self.close()
 
 
-def _finished(rows_hwc: np.ndarray, decoded: Decoded) -> np.ndarray:
+@functools.lru_cache(maxsize=64)
+def _float_range(path: Path, page: int | None, state: tuple[int, ...]) -> FloatRange | None:
+    """Of a whole file, read once as long as it stays in its state."""
+    decoded = open_image(path, page=page)
+    image = decoded.image
+    colours = image.bands - (image.bands in (2, 4))
+
+    def blocks() -> Iterator[np.ndarray]:
+        region, step = vips().Region.new(image), max(1, _FETCH_BYTES // (image.width * image.bands * 4))
+        for row in range(0, image.height, step):
+            count = min(step, image.height - row)
+            pixels = np.frombuffer(region.fetch(0, row, image.width, count), np.float32)
+            rows_hwc = pixels.reshape(count, image.width, image.bands).copy()
+            yield _finished(rows_hwc, decoded)[..., :colours]
+
+    return measure(blocks(), image.width * image.height)
+
+
+def _finished(rows_hwc: np.ndarray, decoded: Decoded, float_range: FloatRange | None = None) -> np.ndarray:
     """What libvips does not do, or not well, to pixels."""
     if decoded.narrow:
         colours_hwc = rows_hwc[..., :3] if rows_hwc.shape[2] > 2 else rows_hwc[..., :1]
@@ -167,11 +198,20 @@ def _finished(rows_hwc: np.ndarray, decoded: Decoded) -> np.ndarray:
         rows_hwc |= rows_hwc >> decoded.bits
     if decoded.premultiplied and rows_hwc.shape[2] in (2, 4):
         _divide_by_alpha(rows_hwc)
+    if rows_hwc.dtype == np.float32:
+        colours = rows_hwc.shape[2] - (rows_hwc.shape[2] in (2, 4))
+        if float_range:
+            rows_hwc[..., :colours] = float_range.to_unit(rows_hwc[..., :colours])
+        rows_hwc[..., colours:] = np.clip(np.nan_to_num(rows_hwc[..., colours:], nan=0.0), 0, 1)
     return rows_hwc
 
 
 def _divide_by_alpha(rows_hwc: np.ndarray) -> None:
     """Undo premultiplied alpha in place, rounded; under full transparency colours stay as they are."""
+    if rows_hwc.dtype == np.float32:
+        alpha_hw1 = rows_hwc[..., -1:]
+        np.divide(rows_hwc[..., :-1], alpha_hw1, out=rows_hwc[..., :-1], where=alpha_hw1 > 0)
+        return
     top = np.iinfo(rows_hwc.dtype).max
     for row_wc in rows_hwc:
         alpha = row_wc[:, -1:].astype(np.uint64)

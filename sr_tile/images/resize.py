@@ -39,10 +39,18 @@ def reduce_image(image: Any, to: Reduction, *, has_alpha: bool, dtype: np.dtype,
     if to.linear:
         unit = _with_colours(unit, colours, _from_light)
     if kind != "float32":
-        own = 8 * np.dtype(dtype).itemsize
-        steps = 2 ** (bits or own) - 1
-        unit = (unit * steps).rint() * 2 ** (own - (bits or own))
-    return unit.cast(_FORMATS[kind]).copy(interpretation=interpretation)
+        return to_integers(unit, dtype, bits).copy(interpretation=interpretation)
+    return unit.cast("float").copy(interpretation=interpretation)
+
+
+def to_integers(unit: Any, dtype: np.dtype, bits: int | None = None) -> Any:
+    """A libvips image of float, range [0, 1], beyond which it is cut off, rounded once: see `reduce_image`."""
+    own = 8 * np.dtype(dtype).itemsize
+    steps = 2 ** (bits or own) - 1
+    unit = (unit > 1.0).ifthenelse(1.0, (unit > 0.0).ifthenelse(unit, 0.0))  # NaN as well becomes 0
+    values = (unit * steps).rint() * 2 ** (own - (bits or own))
+    gray, colour = ("b-w", "srgb") if own == 8 else ("grey16", "rgb16")
+    return values.cast(_FORMATS[str(np.dtype(dtype))]).copy(interpretation=gray if values.bands < 3 else colour)
 
 
 def reduce_array(pixels_hwc: np.ndarray, to: Reduction) -> np.ndarray:

@@ -12,7 +12,7 @@ import numpy as np
 from sr_tile.errors import ArgumentError, ImageWriteError
 from sr_tile.images.deep_zoom_file import DeepZoomFile
 from sr_tile.images.encoder import Encoder
-from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions, format_of, listed
+from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions, format_of, listed, stored_dtype
 from sr_tile.images.strip import strip
 from sr_tile.images.tiff_exif import append_exif
 from sr_tile.images.vips import reason_of
@@ -72,10 +72,14 @@ class ImageWriter:
         self.path, self.info, self._background = Path(path), info, options.background
         name = options.format or format_of(path)
         self._check_fits(name)
-        self.dtype = info.dtype if FORMATS[name].sixteen_bits else np.dtype(np.uint8)
+        stored = stored_dtype(name, info.dtype)
+        self.dtype = info.dtype if info.dtype == np.float32 else stored
         if name == "gif":
             log.warning("%s: GIF holds 256 colours a frame, the nearest are taken; PNG and WebP keep all", path)
-        elif self.dtype != info.dtype:
+        elif info.dtype == np.float32 != stored:
+            bits = 8 * stored.itemsize
+            log.warning("%s: floats become %d bits, cut off below 0 and above 1. TIFF keeps them", path, bits)
+        elif stored != info.dtype:
             log.warning("%s: the format holds 8 bits a channel; 16 are rounded. PNG and TIFF keep them", path)
         self._rows, self._done = 0, False
         try:
@@ -95,8 +99,6 @@ class ImageWriter:
 
     def _check_fits(self, name: str) -> None:
         kind, side = FORMATS[name], max(self.info.result.height, self.info.result.width)
-        if self.info.dtype == np.float32:
-            raise ArgumentError(f"{self.path}: files hold uint8 or uint16, not float32: scale and round first")
         if self.info.has_alpha and not kind.alpha and not self._background:
             choice = f"choose {listed(alpha=True)}, or give --background white"
             raise ImageWriteError(f"{self.path}: {name.upper()} holds no alpha: {choice}")
@@ -108,7 +110,7 @@ class ImageWriter:
         """The next rows, top to bottom; waits while the encoder is behind.
 
         Args:
-            rows_hwc: (any count, width, channels), of self.dtype.
+            rows_hwc: (any count, width, channels), of self.dtype; floats of range [0, 1], see `ImageInfo.float_range`.
         """
         rows_hwc = np.asarray(rows_hwc)
         expected = (self.info.width, self.info.channels)

@@ -38,9 +38,9 @@ class BlendStage:
             if (low, high) != (0.0, 1.0):
                 output_chw = (output_chw - np.float32(low)) / np.float32(high - low)
             colours = key.part.scatter(output_chw)
-            if key.hidden_chw is not None and key.part.channels.stop < image.info.channels:
-                original = key.hidden_chw[key.part.channels]
-                colours = restore_hidden(colours, original, key.hidden_chw[-1:], spec.scale or 1)
+            if key.hidden_chw is not None and key.part.channels.stop <= image.info.colours:
+                alpha_chw = key.hidden_chw[image.info.colours :]
+                colours = restore_hidden(colours, key.hidden_chw[key.part.channels], alpha_chw, spec.scale or 1)
             pieces = [(colours, key.part.channels)]
             if key.alpha_chw is not None:
                 last = image.info.channels - 1

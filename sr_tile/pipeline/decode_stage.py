@@ -14,7 +14,7 @@ from sr_tile.pipeline.image_state import ImagesInFlight, ImageState, RowBlock, S
 from sr_tile.pipeline.plan_image import is_only_reduced, result_of, tile_grid_for
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled
 from sr_tile.pipeline.whole_images import WholeImages
-from sr_tile.tiling.blending import TileBlender, quantise
+from sr_tile.tiling.blending import TileBlender, quantise, to_unit
 from sr_tile.tiling.channels import parts_of
 from sr_tile.tiling.transparency import fill_hidden
 
@@ -105,8 +105,7 @@ class DecodeStage:
             with self._clock.working(made=1):
                 rows_hwc = _read_exactly(image, source, pieces[0].height, pieces[0].y)
                 if rows_hwc.dtype != image.sink.dtype:
-                    unit = rows_hwc.astype(np.float32) / np.float32(np.iinfo(rows_hwc.dtype).max)
-                    rows_hwc = quantise(unit.transpose(2, 0, 1), image.sink.dtype)
+                    rows_hwc = quantise(to_unit(rows_hwc), image.sink.dtype)
             image.rows.put(rows_hwc)
             for piece in pieces:
                 image.pixels_done += piece.height * piece.width
@@ -125,7 +124,7 @@ class DecodeStage:
                 wanted = end - start - (0 if kept is None else len(kept))
                 fresh = _read_exactly(image, source, wanted, end - wanted)
                 pixels = fresh if kept is None else np.concatenate([kept, fresh])
-            image.row_blocks.put(RowBlock(row, pixels, fill_hidden(pixels) if image.info.has_alpha else pixels))
+            image.row_blocks.put(RowBlock(row, pixels, fill_hidden(pixels)))
 
 
 def _read_exactly(image: ImageState, source: Source, count: int, row: int) -> np.ndarray:

@@ -22,7 +22,7 @@ from sr_tile.tiling.grid import TileGrid
 
 
 class RowBlock(NamedTuple):
-    """The rows of the image that one row of tiles reads; filled where colours under full transparency are replaced."""
+    """The rows of the image that one row of tiles reads; filled where colours that are not seen are replaced."""
 
     row: int
     pixels_hwc: np.ndarray

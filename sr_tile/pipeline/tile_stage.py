@@ -11,9 +11,11 @@ from sr_tile.pipeline.image_state import ImageState, RowBlock, StageContext, Til
 from sr_tile.pipeline.inference import Numbered
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled
 from sr_tile.pipeline.tile_batches import Batch, BatchBuilder
+from sr_tile.tiling.blending import to_unit
 from sr_tile.tiling.channels import Part
 from sr_tile.tiling.grid import Region
 from sr_tile.tiling.padding import pad
+from sr_tile.tiling.transparency import is_visible
 
 
 class TileStage:
@@ -75,7 +77,7 @@ class TileStage:
         # A job that goes on where it was killed does not begin with the first tiles.
         if image.job.strip or image.sink.dtype != np.uint8 or image.info.height * image.info.width < LEAST_PIXELS:
             return True
-        pieces = [_unit(piece) for piece in pieces_of(self._context.spec, block.filled_hwc)]
+        pieces = [to_unit(piece) for piece in pieces_of(self._context.spec, block.filled_hwc)]
         with self._slot.use() as engine:
             return not agrees(engine, [self._gather(part, piece) for piece in pieces for part in image.parts])
 
@@ -85,11 +87,12 @@ class TileStage:
         outer = Region(0, image.grid.x.starts[column], height, width)
         real = block.filled_hwc[outer.slices]
         tile = pad(real, height, width, image.grid.x.multiple, self._context.spec.padding)
-        unit = _unit(tile)
+        unit = to_unit(tile)
         # What stands behind the end is for the network: of alpha nothing is invented.
         alpha = unit[-1:, : real.shape[0], : real.shape[1]] if self._context.splits_alpha(image.info) else None
-        is_filled = block.filled_hwc is not block.pixels_hwc and not unit[-1].all()
-        hidden = _unit(block.pixels_hwc[outer.slices]) if is_filled else None
+        original = block.pixels_hwc[outer.slices]
+        is_filled = block.filled_hwc is not block.pixels_hwc and not is_visible(original).all()
+        hidden = to_unit(original) if is_filled else None
         for number, part in enumerate(image.parts):
             key = TileKey(image, block.row, column, part, alpha if number == 0 else None, hidden)
             yield key, self._gather(part, unit)
@@ -99,9 +102,3 @@ class TileStage:
         low, high = self._context.spec.value_range
         pixels = part.gather(unit_chw)
         return pixels if (low, high) == (0.0, 1.0) else pixels * np.float32(high - low) + np.float32(low)
-
-
-def _unit(tile_hwc: np.ndarray) -> np.ndarray:
-    """(C, h, w), float32, range [0, 1]."""
-    largest = 1 if tile_hwc.dtype == np.float32 else np.iinfo(tile_hwc.dtype).max
-    return np.divide(tile_hwc.transpose(2, 0, 1), np.float32(largest), dtype=np.float32, order="C")

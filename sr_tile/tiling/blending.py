@@ -131,6 +131,12 @@ class TileBlender:
         self._top, self._row, self._added = end, self._row + 1, 0
 
 
+def to_unit(pixels_hwc: np.ndarray) -> Float32[Array, "C h w"]:
+    """Pixels of a file to floats of range [0, 1]; the inverse of `quantise`."""
+    largest = 1 if pixels_hwc.dtype == np.float32 else np.iinfo(pixels_hwc.dtype).max
+    return np.divide(pixels_hwc.transpose(2, 0, 1), np.float32(largest), dtype=np.float32, order="C")
+
+
 def quantise(rows_chw: Float32[Array, "C n W"], dtype: np.dtype) -> np.ndarray:
     """Float rows to the pixels of a file: clipped once, rounded half to even once.
 

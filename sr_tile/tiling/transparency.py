@@ -1,8 +1,8 @@
-"""Colours that nobody sees must not reach those that are seen: what lies under full transparency is filled, then restored.
+"""Colours that nobody sees must not reach those that are seen: under full transparency, and NaN; filled, then restored.
 
 Editors leave black under what is erased. A network looks at all pixels around one, so the edge of what is visible would
 take that colour on. Its input therefore has the nearest visible colours there, and where the result is fully transparent
-again it gets the original ones back.
+again it gets the original ones back. Pixels of floats that are no number are handled alike.
 """
 
 import numpy as np
@@ -14,21 +14,34 @@ _COLUMNS, _MARGIN = 1024, 128  # filled at a time, and beyond: no network looks 
 _OPAQUE_ENOUGH = 0.5 / 65_535  # alpha that becomes more than 0 in 16 bits
 
 
+def is_visible(pixels_hwc: np.ndarray) -> np.ndarray:
+    """(height, width): which pixels have colours, and are not fully transparent."""
+    channels = pixels_hwc.shape[2]
+    visible = pixels_hwc[..., -1] > 0 if channels in (2, 4) else np.ones(pixels_hwc.shape[:2], bool)
+    if pixels_hwc.dtype == np.float32:
+        visible &= ~np.isnan(pixels_hwc).any(axis=2)
+    return visible
+
+
 def fill_hidden(pixels_hwc: np.ndarray) -> np.ndarray:
-    """Rows of an image with the colours of a visible pixel nearby wherever alpha is 0.
+    """Rows of an image with the colours of a visible pixel nearby wherever alpha is 0, or a colour is NaN.
 
     Memory follows a part of the rows, not their width.
 
     Args:
-        pixels_hwc: (height, width, 2 or 4), alpha last.
+        pixels_hwc: (height, width, 1 to 4), alpha last.
 
     Returns:
-        The same array where nothing is hidden or nothing visible, a copy otherwise; alpha is unchanged.
+        The same array where nothing is hidden, or all and nothing NaN, a copy otherwise; alpha is unchanged.
     """
-    visible = pixels_hwc[..., -1] > 0
-    if visible.all() or not visible.any():
+    channels = pixels_hwc.shape[2]
+    if pixels_hwc.dtype != np.float32 and channels not in (2, 4):
         return pixels_hwc
-    filled_hwc = pixels_hwc.copy()
+    visible = is_visible(pixels_hwc)
+    if visible.all() or (not visible.any() and pixels_hwc.dtype != np.float32):
+        return pixels_hwc
+    filled_hwc = np.nan_to_num(pixels_hwc)
+    colours = slice(0, channels - (channels in (2, 4)))
     for first in range(0, pixels_hwc.shape[1], _COLUMNS):
         core = slice(first, first + _COLUMNS)
         around = slice(max(0, first - _MARGIN), first + _COLUMNS + _MARGIN)
@@ -36,7 +49,7 @@ def fill_hidden(pixels_hwc: np.ndarray) -> np.ndarray:
         if hidden.any() and visible[:, around].any():
             inner = slice(first - around.start, first - around.start + hidden.shape[1])
             rows, columns = (index[:, inner][hidden] for index in _nearest(visible[:, around]))
-            filled_hwc[:, core, :-1][hidden] = pixels_hwc[:, around, :-1][rows, columns]
+            filled_hwc[:, core, colours][hidden] = pixels_hwc[:, around, colours][rows, columns]
     return filled_hwc
 
 
@@ -66,15 +79,18 @@ def _nearest(visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def restore_hidden(
     output_chw: Float32[Array, "c H W"],
     original_chw: Float32[Array, "c h w"],
-    alpha_chw: Float32[Array, "1 h w"],
+    alpha_chw: Float32[Array, "a h w"],
     scale: int,
 ) -> Float32[Array, "c H W"]:
-    """A network's output with the original colours, enlarged, where enlarged alpha is 0; at scale 1 bit for bit.
+    """An output with the original colours, enlarged, where enlarged alpha is 0 (at scale 1 bit for bit), and with NaN.
 
     Rows and columns of the output beyond those of the original, which padding made, stay.
     """
     height, width = (side * scale for side in alpha_chw.shape[1:])
-    hidden = enlarge_bicubic(alpha_chw, scale) <= _OPAQUE_ENOUGH
     restored_chw = output_chw.copy()
-    np.copyto(restored_chw[:, :height, :width], enlarge_bicubic(original_chw, scale), where=hidden)
+    if len(alpha_chw):
+        hidden = enlarge_bicubic(alpha_chw, scale) <= _OPAQUE_ENOUGH
+        np.copyto(restored_chw[:, :height, :width], enlarge_bicubic(np.nan_to_num(original_chw), scale), where=hidden)
+    lost = np.isnan(original_chw).repeat(scale, axis=1).repeat(scale, axis=2)
+    np.copyto(restored_chw[:, :height, :width], np.float32(np.nan), where=lost)
     return restored_chw
