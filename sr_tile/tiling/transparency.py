@@ -38,7 +38,7 @@ def fill_hidden(pixels_hwc: np.ndarray) -> np.ndarray:
     if pixels_hwc.dtype != np.float32 and channels not in (2, 4):
         return pixels_hwc
     visible = is_visible(pixels_hwc)
-    if visible.all() or (not visible.any() and pixels_hwc.dtype != np.float32):
+    if visible.all() or not (visible.any() or np.isnan(pixels_hwc).any()):
         return pixels_hwc
     filled_hwc = np.nan_to_num(pixels_hwc)
     colours = slice(0, channels - (channels in (2, 4)))

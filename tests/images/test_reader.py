@@ -309,10 +309,10 @@ def test_what_would_lose_something_is_refused(tmp_path):
     for name in ("pages.tif", "moving.webp"):
         with pytest.raises(ImageReadError, match="2 pages"):
             ImageReader(tmp_path / name)
-    tifffile.imwrite(tmp_path / "float.tif", np.zeros((8, 8), np.float32))
+    tifffile.imwrite(tmp_path / "double.tif", np.zeros((8, 8), np.float64))
     tifffile.imwrite(tmp_path / "long.tif", np.zeros((8, 8), np.uint32))
     tifffile.imwrite(tmp_path / "many.tif", np.zeros((8, 8, 6), np.uint8), photometric="rgb")
-    for name in ("float.tif", "long.tif", "many.tif"):
+    for name in ("double.tif", "long.tif", "many.tif"):
         with pytest.raises(ImageReadError, match="supported"):
             ImageReader(tmp_path / name)
 
