@@ -109,6 +109,22 @@ def test_an_actor_that_is_killed_loses_nothing(photos):
     assert contents(photos / "out") == contents(photos / "expected")
 
 
+def test_actors_of_an_earlier_try_that_live_on_block_nothing(photos):
+    import ray
+
+    fleet = FLEET.connect()
+
+    @ray.remote(num_cpus=fleet.cpus_per_actor)
+    class Idle:
+        def here(self):
+            return True
+
+    left = [Idle.remote() for _ in range(fleet.actors)]
+    assert all(ray.get([actor.here.remote() for actor in left]))
+    assert len(run(photos)) == 17
+    assert contents(photos / "out") == contents(photos / "expected")
+
+
 def test_a_giant_over_two_actors_and_a_journal_that_the_local_engine_reads(photos):
     (photos / "in" / "bad.png").unlink()
     with ResumableJob(photos / "job", {"model": "toy"}) as job:
