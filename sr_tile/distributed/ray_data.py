@@ -80,8 +80,8 @@ class RayConfig:
         context.max_errored_blocks = -1
         if self.cpus_per_actor is not None:
             return self
-        # What is left when decoders and encoders have their share: without it nothing would ever reach the actors. Ray may let
-        # those of an earlier try live on for long, where one was killed: three tries must fit beside each other.
+        # What is left when decoders and encoders have their share: without it nothing would ever reach the actors. Where
+        # one was killed Ray may let those of that try live on for long: three tries must fit beside each other.
         free = float(ray.cluster_resources().get("CPU", 2)) - 4 * TASK_CPUS
         share = 1.0 if self.gpus_per_actor else round(min(1.0, max(0.1, free / (3 * self.actors))), 2)
         return replace(self, cpus_per_actor=share)
