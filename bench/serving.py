@@ -22,7 +22,7 @@ from common import machine
 
 from sr_tile.enhancer import Enhancer
 from sr_tile.images.arrays import ArraySink, ArraySource
-from sr_tile.pipeline.job import ImageJob
+from sr_tile.pipeline.image_job import ImageJob
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.serving import DynamicBatcher, SharedEngine
 from sr_tile.serving.dynamic_batching.batcher import Call

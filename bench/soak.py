@@ -29,7 +29,7 @@ from sr_tile.engines.base import BaseEngine
 from sr_tile.errors import DeadlineError, Overloaded, SrTileError, StoppedError
 from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.models.spec import ModelSpec
-from sr_tile.pipeline.job import ImageJob
+from sr_tile.pipeline.image_job import ImageJob
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Plan
 from sr_tile.serving import DynamicBatcher, SharedEngine

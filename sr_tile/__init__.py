@@ -16,7 +16,7 @@ os.environ.update(ORT_DISABLE_TELEMETRY="1", RAY_USAGE_STATS_ENABLED="0")
 from sr_tile.errors import SrTileError  # see above
 
 if TYPE_CHECKING:
-    from sr_tile.engines.adjusted import Adjustment
+    from sr_tile.engines.strength_grain_tta import Adjustment
     from sr_tile.enhancer import Enhancer
     from sr_tile.images import TargetSize, WriteOptions
     from sr_tile.images.frames.excerpt import Excerpt
@@ -37,7 +37,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    "Adjustment": "sr_tile.engines.adjusted",
+    "Adjustment": "sr_tile.engines.strength_grain_tta",
     "Enhancer": "sr_tile.enhancer",
     "Excerpt": "sr_tile.images.frames.excerpt",
     "RemoteEnhancer": "sr_tile.serving.client",

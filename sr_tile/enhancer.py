@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 
 import numpy as np
 
-from sr_tile.engines.adjusted import Adjustment
 from sr_tile.engines.base import Engine, warm_up
 from sr_tile.engines.precision import LEAST_PSNR
+from sr_tile.engines.strength_grain_tta import Adjustment
 from sr_tile.errors import ArgumentError, DeviceError, OutOfMemoryError, SrTileError
 from sr_tile.export.find_model import open_model
 from sr_tile.images import ImageReader, ImageWriter, TargetSize, WriteOptions
 from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil, is_tensor
 from sr_tile.images.frames.excerpt import Excerpt
-from sr_tile.images.frames.open import open_frame_writer, open_frames
+from sr_tile.images.frames.open_frames import open_frame_writer, open_frames
 from sr_tile.images.rows import CroppingSource
 from sr_tile.models import zoo
 from sr_tile.pipeline.chain import run_chain
 from sr_tile.pipeline.frame_files import FrameFile, each_file, failing_job
-from sr_tile.pipeline.job import ImageJob, Outcome, Stats
+from sr_tile.pipeline.image_job import ImageJob, Outcome, Stats
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Auto, Plan, Settings, make_plan
 from sr_tile.system import memory

@@ -16,7 +16,7 @@ from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, DeviceError, ImageReadError, ImageWriteError, ModelLoadError, ModelOutputError
 from sr_tile.images import ImageReader
 from sr_tile.images.arrays import ArraySink, ArraySource
-from sr_tile.pipeline.job import ImageJob
+from sr_tile.pipeline.image_job import ImageJob
 from sr_tile.planner import Settings
 
 

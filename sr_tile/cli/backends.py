@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from sr_tile.jobs.report import FileResult
     from sr_tile.jobs.resumable import ResumableJob
     from sr_tile.jobs.selection import FilePair, Selection
-    from sr_tile.pipeline.job import ImageJob, Stats
+    from sr_tile.pipeline.image_job import ImageJob, Stats
 
 
 class Figures(NamedTuple):

@@ -12,7 +12,7 @@ from sr_tile.errors import ArgumentError
 
 if TYPE_CHECKING:
     from sr_tile.distributed.ray_data import RayConfig
-    from sr_tile.engines.adjusted import Adjustment
+    from sr_tile.engines.strength_grain_tta import Adjustment
     from sr_tile.images import TargetSize, WriteOptions
     from sr_tile.images.frames.excerpt import Excerpt
     from sr_tile.jobs.selection import Existing
@@ -55,7 +55,7 @@ class ComputeOptions:
     @property
     def adjustment(self) -> "Adjustment":
         """Of the network's results."""
-        from sr_tile.engines.adjusted import Adjustment
+        from sr_tile.engines.strength_grain_tta import Adjustment
 
         return Adjustment(self.strength, self.keep_grain, self.tta)
 
@@ -128,7 +128,7 @@ class FileOptions:
     def write_options(self) -> "WriteOptions":
         """How results are encoded."""
         from sr_tile.images import WriteOptions
-        from sr_tile.images.strip import CHOICES
+        from sr_tile.images.strip_metadata import CHOICES
 
         if self.strip not in (None, *CHOICES):
             raise ArgumentError(f"--strip {self.strip}: choose all, or gps")

@@ -4,7 +4,7 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from sr_tile.pipeline.job import Stats
+    from sr_tile.pipeline.image_job import Stats
 
 
 def table(figures: "Stats", device: str, peak: str) -> str:

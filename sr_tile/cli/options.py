@@ -149,7 +149,7 @@ def image_sizes(sources: Iterable[Path], excerpt: "Excerpt | None" = None) -> li
     """(height, width) of those of the pictures that can be read, by their headers; all of a file count as its first."""
     from sr_tile.errors import ImageError
     from sr_tile.images import ImageReader
-    from sr_tile.images.frames.open import open_frames
+    from sr_tile.images.frames.open_frames import open_frames
 
     sizes = []
     for source in sources:

@@ -49,7 +49,7 @@ def piped(inputs: Sequence[str], output: str, suffix: str | None) -> Iterator[tu
 
 def _suffix_of(source: str) -> str:
     """The ending for a result of the same format."""
-    from sr_tile.images.content import format_by_content
+    from sr_tile.images.content_type import format_by_content
     from sr_tile.images.formats import FILES
 
     try:

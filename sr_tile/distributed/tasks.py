@@ -24,7 +24,7 @@ from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.images.rows import CroppingSink, Sink
 from sr_tile.jobs.resumable import GIANT_PIXELS, FileFingerprint, strips_name
 from sr_tile.jobs.strip_store import StripFile, StripStore, whole_strips
-from sr_tile.pipeline.job import ImageJob
+from sr_tile.pipeline.image_job import ImageJob
 from sr_tile.pipeline.plan_image import tile_grid_for
 from sr_tile.planner import Plan, Settings
 from sr_tile.tiling.channels import Alpha

@@ -9,7 +9,7 @@ TIFF. WebP and AVIF are coded as a whole by their libraries; an image that EXIF 
 by libvips, to memory or, above 100 MB, to a temporary file.
 """
 
-from sr_tile.images.content import READABLE_SUFFIXES, describe_content, format_by_content, suffix_for_result
+from sr_tile.images.content_type import READABLE_SUFFIXES, describe_content, format_by_content, suffix_for_result
 from sr_tile.images.decoding import MAX_PIXELS
 from sr_tile.images.formats import (
     ImageInfo,

@@ -19,7 +19,7 @@ from sr_tile.errors import ImageReadError
 from sr_tile.images import pillow_decoder
 from sr_tile.images.avif_boxes import AvifHeader, read_avif
 from sr_tile.images.camera_files import DEVELOPMENT, decode_heic, decode_raw
-from sr_tile.images.content import READ_ONLY, describe_content, format_by_content, several
+from sr_tile.images.content_type import READ_ONLY, describe_content, format_by_content, several
 from sr_tile.images.exif import exif_density, exif_orientation
 from sr_tile.images.formats import FILES, Metadata
 from sr_tile.images.jpeg_segments import read_jpeg

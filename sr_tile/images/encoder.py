@@ -9,10 +9,10 @@ import numpy as np
 
 from sr_tile.images.deep_zoom_file import NAME as DEEP_ZOOM_NAME
 from sr_tile.images.exif import without_thumbnail
-from sr_tile.images.extras import Extras, complete, extras_of
-from sr_tile.images.feed import Feed, FloatFeed, PngFeed
 from sr_tile.images.formats import FORMATS, Animation, ImageInfo, WriteOptions, stored_dtype
 from sr_tile.images.resize import reduce_image, to_integers
+from sr_tile.images.result_metadata import Extras, complete, extras_of
+from sr_tile.images.row_feed import Feed, FloatFeed, PngFeed
 from sr_tile.images.vips import reason_of, vips
 
 AVIF_BITS = 12  # the most that the format holds

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from sr_tile.errors import ImageReadError
-from sr_tile.images.content import several
+from sr_tile.images.content_type import several
 
 MAX_PIXELS = 2**27
 """More than these are not decoded: the whole image lies in memory."""

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sr_tile.errors import ImageError
-from sr_tile.images.condition import Condition, condition_of
+from sr_tile.images.damage_signs import Condition, condition_of
 from sr_tile.models import zoo
 
 LEAST_QUALITY = 94

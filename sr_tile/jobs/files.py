@@ -10,7 +10,7 @@ from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.jobs.report import FileResult
 from sr_tile.jobs.selection import Existing, FilePair, make_folder, screen
 from sr_tile.pipeline.frame_files import FrameFile, each_file
-from sr_tile.pipeline.job import ImageJob, Outcome
+from sr_tile.pipeline.image_job import ImageJob, Outcome
 
 
 class Runner(Protocol):

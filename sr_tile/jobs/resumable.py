@@ -25,7 +25,7 @@ from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.frames.film_reader import FilmReader
 from sr_tile.images.frames.film_writer import Segments
 from sr_tile.images.frames.frame import FrameWriter
-from sr_tile.images.frames.open import open_frame_writer, open_frames
+from sr_tile.images.frames.open_frames import open_frame_writer, open_frames
 from sr_tile.images.rows import CroppingSink, Sink, SkippingSource
 from sr_tile.jobs.journal import NAME, Journal
 from sr_tile.jobs.report import FileResult
@@ -33,7 +33,7 @@ from sr_tile.jobs.segment_store import SegmentStore
 from sr_tile.jobs.selection import Existing, FilePair, make_folder, screen
 from sr_tile.jobs.strip_store import CheckpointingSink, StripStore, whole_strips
 from sr_tile.pipeline.frame_files import FrameFile, each_file, failing_job
-from sr_tile.pipeline.job import ImageJob
+from sr_tile.pipeline.image_job import ImageJob
 from sr_tile.pipeline.queues import Cancelled
 from sr_tile.planner import Plan
 from sr_tile.planner.costs import Costs, Point

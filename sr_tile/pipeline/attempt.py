@@ -9,9 +9,9 @@ from sr_tile.engines.device_runner import DeviceRunner, DeviceSlot
 from sr_tile.pipeline.blend_stage import BlendStage
 from sr_tile.pipeline.decode_stage import DecodeStage
 from sr_tile.pipeline.encode_stage import EncodeStage
+from sr_tile.pipeline.image_job import ImageJob, Outcome
 from sr_tile.pipeline.image_state import ImagesInFlight, ImageState, StageContext, TileKey
 from sr_tile.pipeline.inference import Inference, Numbered, Tiles
-from sr_tile.pipeline.job import ImageJob, Outcome
 from sr_tile.pipeline.queues import BoundedQueue, OrderedQueue, start_thread
 from sr_tile.pipeline.tile_stage import TileStage
 from sr_tile.pipeline.whole_images import WholeImages

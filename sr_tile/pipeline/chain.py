@@ -15,7 +15,7 @@ import numpy as np
 from sr_tile.errors import OutOfMemoryError, SrTileError, StoppedError
 from sr_tile.images import ImageInfo
 from sr_tile.images.rows import Sink, Source
-from sr_tile.pipeline.job import ImageJob, Outcome
+from sr_tile.pipeline.image_job import ImageJob, Outcome
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled
 
 Run: TypeAlias = Callable[[Iterable[ImageJob]], Iterator[Outcome]]

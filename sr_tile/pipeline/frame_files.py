@@ -15,7 +15,7 @@ from sr_tile.errors import DEFECTS, ImageReadError, SrTileError, unexpected_of
 from sr_tile.images import ImageInfo
 from sr_tile.images.frames.frame import Frame, FrameReader, FrameWriter
 from sr_tile.images.rows import Sink, Source
-from sr_tile.pipeline.job import ImageJob, Outcome
+from sr_tile.pipeline.image_job import ImageJob, Outcome
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from sr_tile.images import ImageInfo, TargetSize
 from sr_tile.images.rows import Sink
 from sr_tile.models.spec import ModelSpec
 from sr_tile.pipeline.clock import StageClock
-from sr_tile.pipeline.job import ImageJob
+from sr_tile.pipeline.image_job import ImageJob
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled
 from sr_tile.planner import Plan
 from sr_tile.tiling.blending import TileBlender

@@ -22,8 +22,8 @@ from sr_tile.errors import ArgumentError
 from sr_tile.images import TargetSize
 from sr_tile.pipeline.attempt import Attempt, Resources
 from sr_tile.pipeline.clock import StageClock
+from sr_tile.pipeline.image_job import ImageJob, Outcome, Stats
 from sr_tile.pipeline.image_state import ImageState, StageContext
-from sr_tile.pipeline.job import ImageJob, Outcome, Stats
 from sr_tile.pipeline.whole_images import WholeImages
 from sr_tile.planner import Plan
 from sr_tile.tiling.channels import Alpha

@@ -5,8 +5,8 @@ fitted to a few measured calls (`measure`): once for a model on a device, kept i
 seconds, so a small job does without: it takes the model's recommended tile, until something has been measured.
 """
 
+from sr_tile.planner.choose_tile_and_batch import make_plan
 from sr_tile.planner.plan import Plan, strip_bytes
-from sr_tile.planner.search import make_plan
 from sr_tile.planner.settings import Auto, Settings
 
 __all__ = ["Auto", "Plan", "Settings", "make_plan", "strip_bytes"]

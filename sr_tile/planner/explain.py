@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 
 from sr_tile.engines.base import Engine
 from sr_tile.models.spec import ModelSpec
+from sr_tile.planner.choose_tile_and_batch import MemoryBudget, candidates
 from sr_tile.planner.costs import Costs
 from sr_tile.planner.plan import Plan
-from sr_tile.planner.search import MemoryBudget, candidates
 from sr_tile.planner.settings import Settings
 from sr_tile.planner.tiles import is_local, plan_tiles
 

@@ -18,7 +18,7 @@ from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, Servi
 from sr_tile.images import ImageReader, ImageWriter, WriteOptions, format_of
 from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.vips import reason_of
-from sr_tile.pipeline.job import ImageJob, Outcome
+from sr_tile.pipeline.image_job import ImageJob, Outcome
 from sr_tile.system.atomic_file import TargetError, atomic_write
 
 _BLOCK = 2**18

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.toys import BoxBlurEngine, ToyEngine, noise_image
 
-from sr_tile.engines.adjusted import Adjustment
+from sr_tile.engines.strength_grain_tta import Adjustment
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError
 from sr_tile.models.spec import ModelSpec

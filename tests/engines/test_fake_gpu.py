@@ -269,7 +269,7 @@ def test_a_card_of_80_gb_is_filled_and_not_overfilled(gpu):
 
 @on_fake_gpu()
 def test_a_timed_call_builds_no_plans(gpu, monkeypatch):
-    from sr_tile.planner import measure
+    from sr_tile.planner import measure_calls
 
     engine, plans = OnnxEngine(X2, "cuda:0"), []
 
@@ -279,20 +279,20 @@ def test_a_timed_call_builds_no_plans(gpu, monkeypatch):
         plans.append(gpu.count("plans") - before)
         return taken
 
-    original = measure._peak
+    original = measure_calls._peak
     monkeypatch.setattr(measure, "_peak", peak)
     shapes = [(1, 64, 64), (2, 64, 64), (1, 128, 128)]
-    measure.measure(engine, shapes, 2**40, remeasure=True)
-    assert plans == [0] * len(shapes) * measure.TIMED_CALLS
+    measure_calls.measure(engine, shapes, 2**40, remeasure=True)
+    assert plans == [0] * len(shapes) * measure_calls.TIMED_CALLS
 
 
 @on_fake_gpu()
 def test_memory_of_other_programs_that_comes_and_goes_has_no_price(gpu, monkeypatch):
-    from sr_tile.planner import measure
+    from sr_tile.planner import measure_calls
 
     engine, shapes = OnnxEngine(X2, "cuda:0"), [(1, 64, 64), (1, 128, 128), (4, 128, 128)]
-    expected = measure.measure(engine, shapes, 2**40, remeasure=True).bytes_per_pixel
-    original, calls = measure._peak, []
+    expected = measure_calls.measure(engine, shapes, 2**40, remeasure=True).bytes_per_pixel
+    original, calls = measure_calls._peak, []
 
     def peak(*arguments):
         calls.append(None)
@@ -300,7 +300,7 @@ def test_memory_of_other_programs_that_comes_and_goes_has_no_price(gpu, monkeypa
         return original(*arguments)
 
     monkeypatch.setattr(measure, "_peak", peak)
-    assert measure.measure(engine, shapes, 2**40, remeasure=True).bytes_per_pixel == pytest.approx(expected)
+    assert measure_calls.measure(engine, shapes, 2**40, remeasure=True).bytes_per_pixel == pytest.approx(expected)
 
 
 @on_fake_gpu()

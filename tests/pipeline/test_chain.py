@@ -11,7 +11,7 @@ from sr_tile.errors import ImageReadError, OutOfMemoryError, SrTileError
 from sr_tile.images import TargetSize
 from sr_tile.models.spec import ModelSpec
 from sr_tile.pipeline.chain import run_chain
-from sr_tile.pipeline.job import ImageJob
+from sr_tile.pipeline.image_job import ImageJob
 from sr_tile.pipeline.pipeline import Pipeline
 
 

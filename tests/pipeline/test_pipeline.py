@@ -10,7 +10,7 @@ from support.toys import BoxBlurEngine, ToyEngine, noise_image, repeat
 from sr_tile.errors import GeometryError, ImageReadError, ImageWriteError, ModelOutputError, OutOfMemoryError
 from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.models.spec import ModelSpec
-from sr_tile.pipeline.job import ImageJob
+from sr_tile.pipeline.image_job import ImageJob
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.tiling.channels import enlarge_bicubic
 from sr_tile.tiling.padding import pad

@@ -10,7 +10,7 @@ from support.toys import ToyEngine
 from sr_tile.errors import OutOfMemoryError
 from sr_tile.images import ImageReader
 from sr_tile.images.arrays import ArraySink, ArraySource
-from sr_tile.pipeline.job import ImageJob
+from sr_tile.pipeline.image_job import ImageJob
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.pipeline.whole_images import WholeImages
 from sr_tile.planner import Plan

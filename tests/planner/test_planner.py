@@ -10,9 +10,9 @@ from support.toys import ToyEngine
 
 from sr_tile.errors import ArgumentError, GeometryError, OutOfMemoryError
 from sr_tile.models.spec import ModelSpec
-from sr_tile.planner import Plan, Settings, make_plan, search, strip_bytes
+from sr_tile.planner import Plan, Settings, choose_tile_and_batch, make_plan, strip_bytes
 from sr_tile.planner.costs import Costs, Point
-from sr_tile.planner.measure import measure, remembered
+from sr_tile.planner.measure_calls import measure, remembered
 from sr_tile.planner.plan import TIE_TOLERANCE
 from sr_tile.planner.tiles import is_local, plan_tiles
 from sr_tile.system import memory
@@ -224,7 +224,7 @@ LOCAL = spec(halo=10, tile=512)
 
 
 def measured(monkeypatch, formula, per_pixel=1000.0):
-    monkeypatch.setattr(search, "remembered", lambda engine, shapes: costs_of(formula, per_pixel))
+    monkeypatch.setattr(choose_tile_and_batch, "remembered", lambda engine, shapes: costs_of(formula, per_pixel))
 
 
 def test_a_cache_that_overflows_asks_for_small_tiles_and_dear_calls_for_large_ones(monkeypatch):
@@ -337,11 +337,18 @@ def test_tiles_that_grow_leave_room_for_rows(monkeypatch, free):
     plan.grid_for(2000, 6000, 3, 2)
 
 
+@pytest.mark.parametrize("wish", [{"batch": 1000}, {"batch": 10**6}, {"tile": 100_000}])
+def test_more_than_a_picture_needs_leaves_room_for_its_rows(wish):
+    engine = HungryEngine(spec=spec(halo=16, tile=512), device="cpu", per_pixel=600)
+    plan = make_plan(engine, Settings(**wish), expected_pixels=56 * 40)
+    assert plan.grid_for(40, 56, 3, 2).x.length == 56
+
+
 def test_work_pays_where_it_saves_more_pixels_than_measuring_takes():
     plan = plan_tiles(spec(halo=40, tile=256, details={"receptive_field": 201}), Settings())
     assert plan.grid(3000, 4000).redundancy > 1.5
-    assert search.worth_measuring(plan, 12_000_000, 4_000_000)
-    assert not search.worth_measuring(plan_tiles(LOCAL, Settings()), 12_000_000, 4_000_000)
+    assert choose_tile_and_batch.worth_measuring(plan, 12_000_000, 4_000_000)
+    assert not choose_tile_and_batch.worth_measuring(plan_tiles(LOCAL, Settings()), 12_000_000, 4_000_000)
 
 
 def test_a_little_less_memory_changes_nothing(monkeypatch):

@@ -1,7 +1,7 @@
 """Pipelines over arrays in a line."""
 
 from sr_tile.images.arrays import ArraySink, ArraySource
-from sr_tile.pipeline.job import ImageJob
+from sr_tile.pipeline.image_job import ImageJob
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Plan
 

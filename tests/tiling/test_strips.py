@@ -10,7 +10,7 @@ from sr_tile.images.arrays import ArraySource
 from sr_tile.images.rows import CroppingSink, SkippingSource
 from sr_tile.models import zoo
 from sr_tile.models.spec import ModelSpec
-from sr_tile.pipeline.job import ImageJob
+from sr_tile.pipeline.image_job import ImageJob
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Plan
 from sr_tile.tiling.grid import Axis, TileGrid

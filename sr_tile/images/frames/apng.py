@@ -16,10 +16,10 @@ from typing import Any, BinaryIO
 
 from sr_tile.errors import ImageWriteError
 from sr_tile.images.encoder import Encoder
-from sr_tile.images.extras import extras_of, means_more_than_srgb
 from sr_tile.images.formats import ImageInfo, Metadata, WriteOptions
 from sr_tile.images.frames.frame import Frame, FrameSink, InOrder, Picture
 from sr_tile.images.png_chunks import SIGNATURE, chunk
+from sr_tile.images.result_metadata import extras_of, means_more_than_srgb
 from sr_tile.images.rows import Sink
 from sr_tile.images.vips import reason_of
 from sr_tile.system.atomic_file import AtomicFile

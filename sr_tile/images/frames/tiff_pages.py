@@ -16,7 +16,7 @@ from typing import BinaryIO
 from sr_tile.errors import ImageWriteError
 from sr_tile.images.formats import ImageInfo, WriteOptions
 from sr_tile.images.frames.frame import Frame, InOrder
-from sr_tile.images.frames.part import FramePart
+from sr_tile.images.frames.frame_part_file import FramePart
 from sr_tile.images.reader import ImageReader
 from sr_tile.images.rows import Sink
 from sr_tile.images.tiff_directory import Entry, Layout, entries_at, pack_entry, read_header, whole_numbers

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.openmetrics.exposition import CONTENT_TYPE_LATEST, generate_latest
 
-from sr_tile.pipeline.job import Stats
+from sr_tile.pipeline.image_job import Stats
 from sr_tile.serving.dynamic_batching.batcher import Call
 from sr_tile.serving.http.http_errors import http_error_of
 from sr_tile.system import memory

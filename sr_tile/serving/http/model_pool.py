@@ -18,7 +18,7 @@ from sr_tile.export.find_model import open_model
 from sr_tile.images import ImageInfo, ImageReader, describe_content, format_by_content, is_written
 from sr_tile.images.formats import listed
 from sr_tile.models import zoo
-from sr_tile.pipeline.job import ImageJob, Stats
+from sr_tile.pipeline.image_job import ImageJob, Stats
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.pipeline.plan_image import result_of
 from sr_tile.pipeline.whole_images import WholeImages

@@ -10,7 +10,7 @@ from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
 from sr_tile.images import WriteOptions
 from sr_tile.images.frames.excerpt import Excerpt
-from sr_tile.images.frames.open import open_frames
+from sr_tile.images.frames.open_frames import open_frames
 from sr_tile.models.spec import ModelSpec
 
 DELAYS = [100, 200, 300, 40]

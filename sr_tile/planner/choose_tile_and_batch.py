@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from sr_tile.engines.base import Engine
 from sr_tile.errors import OutOfMemoryError
 from sr_tile.planner.costs import Costs
-from sr_tile.planner.measure import measure, pixels_to_measure, remembered, shapes_to_measure, values_per_pixel
+from sr_tile.planner.measure_calls import measure, pixels_to_measure, remembered, shapes_to_measure, values_per_pixel
 from sr_tile.planner.plan import TIE_TOLERANCE, Plan
 from sr_tile.planner.settings import Settings
 from sr_tile.planner.tiles import plan_tiles
@@ -128,7 +128,8 @@ def make_plan(
     assumed = settings.batch != "auto" and not budget.bounded  # the user's batch is the user's care
     price = budget.bytes_per_pixel(prices) if budget.on_cpu and not assumed else budget.waiting
     taken = plan.batch * max(math.prod(plan.tile), max(plan.sides, default=0) ** 2) * price
-    return replace(plan, strip_budget=(budget.all - taken) / images_under_way)
+    # Half is for rows at any rate: a batch that is never full, and a tile beyond the picture, take less than they could.
+    return replace(plan, strip_budget=(budget.all - min(taken, budget.all / 2)) / images_under_way)
 
 
 def find_costs(

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from skimage import data
 
-from sr_tile.images.condition import block_steps, condition_of, jpeg_quality, noise_deviation
+from sr_tile.images.damage_signs import block_steps, condition_of, jpeg_quality, noise_deviation
 
 
 def small(picture):

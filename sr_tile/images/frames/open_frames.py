@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sr_tile.errors import ImageReadError, ImageWriteError, SrTileError, one_line
 from sr_tile.images.avif_boxes import read_avif
-from sr_tile.images.content import describe_content, format_by_content
+from sr_tile.images.content_type import describe_content, format_by_content
 from sr_tile.images.decoding import kind_of_file
 from sr_tile.images.formats import ImageInfo, WriteOptions, format_of
 from sr_tile.images.frames.animation import AnimationReader, AnimationWriter
