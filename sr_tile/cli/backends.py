@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 
 
 class Figures(NamedTuple):
-    """What the stages did, and on which device."""
+    """What the stages did, with which model, and on which device."""
 
     stats: "Stats"
     device: str
+    model: str
 
 
 class Backend(Protocol):
@@ -115,7 +116,7 @@ class LocalBackend:
         """See `Backend.figures`."""
         if self._enhancer is None:
             return None
-        return Figures(self._enhancer.stats, self._enhancer.engine.device)
+        return Figures(self._enhancer.stats, self._enhancer.engine.device, self._enhancer.engine.spec.name)
 
 
 class ServerBackend:

@@ -124,6 +124,7 @@ def _write(report: "Report", backend: Backend, report_file: Path | None, stats: 
     from sr_tile.system import memory
 
     content: dict[str, Any] = {}
+    run: dict[str, Any] = {"command": sys.argv[1:]}
     if figures := backend.figures():
         peak = memory.peak_ram()
         content = {**asdict(figures.stats), "device": figures.device, "peak_ram_bytes": peak}
@@ -131,5 +132,6 @@ def _write(report: "Report", backend: Backend, report_file: Path | None, stats: 
             print(table(figures.stats, figures.device, memory.format_size(peak)), file=sys.stderr)
         elif stats:
             write_json(Path(stats), content)
+        run["model"] = figures.model
     if report_file:
-        report.write(report_file, content)
+        report.write(report_file, {**run, "stats": content})

@@ -63,4 +63,4 @@ def run_files(
         for outcome in outcomes:
             pair = wanted[outcome.index]
             error = str(outcome.error) if outcome.error else None
-            yield FileResult(pair.source, pair.target, "failed" if error else "done", error)
+            yield FileResult(pair.source, pair.target, "failed" if error else "done", error, outcome.seconds)

@@ -273,7 +273,7 @@ class ResumableJob:
                 if outcome.error:
                     yield self.failed(pair, str(outcome.error))
                 else:
-                    yield FileResult(pair.source, pair.target, "done")
+                    yield FileResult(pair.source, pair.target, "done", seconds=outcome.seconds)
 
     def close(self) -> None:
         """Let other processes have the folder; idempotent."""

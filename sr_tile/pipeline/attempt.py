@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -156,7 +157,7 @@ class Attempt:
         else:
             self._on_done(image)
         pixels = 0 if image.error else image.pixels_done
-        self._done.put(Outcome(image.job, image.index, image.error, pixels, image.sink))
+        self._done.put(Outcome(image.job, image.index, image.error, pixels, image.sink, time.monotonic() - image.begun))
         next(self._slots.items())
 
     def _take_back(self, image: ImageState) -> None:

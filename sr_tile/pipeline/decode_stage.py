@@ -54,6 +54,7 @@ class DecodeStage:
                 self._whole_images.release((self, image.index))
 
     def _read(self, image: ImageState) -> None:
+        image.begun = time.monotonic()
         with self._clock.working(taken=1):
             source = image.job.open_source()
         with closing(source):

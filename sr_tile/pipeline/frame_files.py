@@ -20,10 +20,14 @@ from sr_tile.pipeline.image_job import ImageJob, Outcome
 
 @dataclass(frozen=True)
 class FileOutcome:
-    """What became of a file: done, or failed with `error`; `index` is its place among those that were given."""
+    """What became of a file: done, or failed with `error`; `index` is its place among those that were given.
+
+    seconds: from the first read to the end, of a file of one picture.
+    """
 
     index: int
     error: SrTileError | None
+    seconds: float | None = None
 
 
 class FrameFile:
@@ -171,7 +175,7 @@ def each_file(
         for outcome in outcomes:
             index, file = owners.pop(outcome.index)
             if file is None:
-                yield FileOutcome(index, outcome.error)
+                yield FileOutcome(index, outcome.error, outcome.seconds)
                 continue
             open_files.add(file)
             if file.take(outcome):

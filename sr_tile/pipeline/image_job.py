@@ -32,13 +32,14 @@ class ImageJob:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a job: done, or failed with `error`."""
+    """What became of a job: done, or failed with `error`; seconds from the first read to the end."""
 
     job: ImageJob
     index: int
     error: SrTileError | None
     pixels: int = 0
     sink: Sink | None = None
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """An image under way: what its stages hand to each other, and whose a tile is."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -64,6 +65,7 @@ class ImageState:
     sink: Sink | None = None
     error: SrTileError | None = None
     pixels_done: int = 0
+    begun: float = field(default_factory=time.monotonic)  # when reading began
     is_only_reduced: bool = False  # its rows go past the network
     is_exact: bool = False  # every tile in float32; settled before the first
     is_admitted: bool = False  # it has the memory that decoding takes

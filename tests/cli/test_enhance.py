@@ -77,6 +77,11 @@ def test_one_bad_file_never_stops_the_rest(run, model, tmp_path):
     (failed,) = (file for file in report["files"] if file["status"] == "failed")
     assert failed["source"].endswith("2.png")
     assert failed["error"]
+    assert report["command"] == ["enhance", "in", "out", "--model", str(model), "--report", "report.json"]
+    assert report["model"] == "model"
+    for file in (file for file in report["files"] if file["status"] == "done"):
+        assert (file["source_size"], file["target_size"]) == ([20, 20], [40, 40])
+        assert 0 < file["seconds"] < report["stats"]["seconds"] + 1
 
 
 def test_what_is_left_out_is_said_counted_and_named_on_request(run, model, tmp_path):
