@@ -21,7 +21,7 @@ class FileResult:
     target: str
     status: str
     error: str | None = None
-    seconds: float | None = None
+    seconds: float | None = field(default=None, compare=False)
 
 
 @dataclass
