@@ -17,6 +17,7 @@ from sr_tile.errors import ArgumentError, DeviceError, OutOfMemoryError, SrTileE
 from sr_tile.export.find_model import open_model
 from sr_tile.images import ImageReader, ImageWriter, TargetSize, WriteOptions
 from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil, is_tensor
+from sr_tile.images.edges import parse_edges
 from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.frames.open_frames import open_frame_writer, open_frames
 from sr_tile.images.rows import CroppingSource
@@ -67,6 +68,8 @@ class Enhancer:
         agreement: dB from float32 that `auto` keeps at least.
         settings: tile, overlap, halo, batch and memory; `auto` where nothing is said.
         batch_size: rows a call, in place of `settings.batch`.
+        edges: how pictures go on beyond their borders: `wrap` (seamless textures), `wrap-x`, `wrap-y`, `mirror` or
+            `replicate`; None leaves it to the network. Not in a chain.
         adjustment: what is done to the network's results, see `Adjustment`.
         expected_pixels: of all images to come, as far as is known. Where that pays for it, and nothing is remembered
             of the model on this device, some calls are measured first; tiles and batch are what was fastest.
@@ -96,6 +99,7 @@ class Enhancer:
         batch_size: int | Auto | None = None,
         expected_pixels: int | None = None,
         alpha: Alpha = "bicubic",
+        edges: str | None = None,
         adjustment: Adjustment | None = None,
         warmup: str = "off",
         decoders: int = 2,
@@ -109,6 +113,9 @@ class Enhancer:
             settings = replace(settings, batch=batch_size)
         opening: Any = {"device": device, "precision": precision, "agreement": agreement}
         self._before: Enhancer | None = None
+        if edges and len(steps) > 1:
+            raise ArgumentError("edges go with one model, not with a chain; leave one of them out")
+        continued = parse_edges(edges) if edges else None
         if len(steps) > 1:
             settings = _shared(settings, len(steps))
             common: Any = {"alpha": alpha, "decoders": decoders, "on_progress": on_progress, **opening}
@@ -136,6 +143,7 @@ class Enhancer:
             plan,
             alpha=alpha,
             size=size,
+            edges=continued,
             decoders=decoders,
             encoders=encoders,
             on_progress=on_progress,

@@ -106,6 +106,7 @@ class LocalBackend:
             expected_pixels=work,
             alpha=options.compute.alpha,  # type: ignore[arg-type]
             adjustment=options.compute.adjustment,
+            edges=options.compute.edges,
             decoders=workers["decode"],
             encoders=workers["encode"],
             on_progress=lambda job, pixels: progress.add(pixels),

@@ -43,6 +43,13 @@ class ComputeOptions:
 
     alpha: Annotated[str, typer.Option(help="Enlarge alpha by `bicubic` interpolation or by the `model`.")] = "bicubic"
     strength: Annotated[float, typer.Option(help="Share of the network's result, 0 to 1; the rest is bicubic.")] = 1.0
+    edges: Annotated[
+        str | None,
+        typer.Option(
+            metavar="wrap|wrap-x|wrap-y|mirror|replicate",
+            help="How pictures go on beyond their borders: wrap for seamless textures; else as the network does it.",
+        ),
+    ] = None
     keep_grain: Annotated[float, typer.Option(help="Share of the luma that denoising took to give back, 0 to 1.")] = 0.0
     tta: Annotated[bool, typer.Option("--tta", help="Mean over eight turns of the picture, in 8 x the time.")] = False
     warmup: Annotated[str, typer.Option(help="Run once before the first image: off, zeros, random.")] = "off"
@@ -250,6 +257,9 @@ class EnhanceOptions:
             and backend.engine != "local",
             "--strength, --keep-grain and --tta go with --engine local": (
                 self.compute.adjusts and (backend.engine != "local" or bool(backend.server))
+            ),
+            "--edges goes with --engine local, without --server and --job": bool(
+                self.compute.edges and (backend.engine != "local" or backend.server or backend.job)
             ),
             "--crop goes without --job": bool(files.crop and backend.job),
             "a chain of models goes with --engine local, without --job": (

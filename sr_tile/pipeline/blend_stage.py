@@ -56,7 +56,6 @@ class BlendStage:
                 image.rows.put(rows)
         if key.part is image.parts[-1]:
             inner = image.grid.inner(key.row, key.column)
-            image.pixels_done += inner.height * inner.width
-            self._context.on_progress(image.job, inner.height * inner.width)
+            self._context.on_progress(image.job, image.count(inner))
         if image.accumulator.done:
             image.rows.close()

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from sr_tile.errors import ImageReadError
+from sr_tile.errors import ArgumentError, ImageReadError
 from sr_tile.images import ImageInfo
+from sr_tile.images.edges import ContinuedSource, Edges
 from sr_tile.images.rows import Source, whole_bytes_of
 from sr_tile.pipeline.image_state import ImagesInFlight, ImageState, RowBlock, StageContext
 from sr_tile.pipeline.plan_image import is_only_reduced, result_of, tile_grid_for
@@ -16,6 +17,7 @@ from sr_tile.pipeline.queues import BoundedQueue, Cancelled
 from sr_tile.pipeline.whole_images import WholeImages
 from sr_tile.tiling.blending import TileBlender, quantise, to_unit
 from sr_tile.tiling.channels import parts_of
+from sr_tile.tiling.grid import round_up
 from sr_tile.tiling.transparency import fill_hidden
 
 log = logging.getLogger("sr_tile")
@@ -58,10 +60,29 @@ class DecodeStage:
         with self._clock.working(taken=1):
             source = image.job.open_source()
         with closing(source):
-            self._prepare(image, source.info)
+            own = source.info
+            source = self._continued(image, source)
+            self._prepare(image, source.info, own)
             self._admit(image, whole_bytes_of(source))
             (self._pass_rows if image.is_only_reduced else self._read_row_blocks)(image, source)
         image.row_blocks.close()
+
+    def _continued(self, image: ImageState, source: Source) -> Source:
+        """The source with a margin that shows the network what lies beyond the borders, where that was said.
+
+        It is as wide as what the network sees beyond a pixel, in whole cells of its grid.
+        """
+        plan, edges = self._context.plan, self._context.edges
+        scale = self._context.spec.scale or 1
+        image.is_only_reduced = is_only_reduced(source.info, scale, self._context.size)
+        if edges == Edges() or image.is_only_reduced:
+            return source
+        if image.job.strip:
+            raise ArgumentError(f"{image.job.name}: edges go without a job's strips; leave one of them out")
+        least = 2 if self._context.splits_alpha(source.info) and scale > 1 else 1  # as bicubic interpolation sees
+        margin = round_up(max(plan.halo, least), plan.multiple)
+        image.margins = edges.margins(margin)
+        return ContinuedSource(source, image.job.open_source, edges, margin)
 
     def _admit(self, image: ImageState, size: int) -> None:
         """Wait until there is room for an image that is decoded as a whole, behind those before it."""
@@ -80,12 +101,11 @@ class DecodeStage:
             raise Cancelled
         image.is_admitted = True
 
-    def _prepare(self, image: ImageState, info: ImageInfo) -> None:
+    def _prepare(self, image: ImageState, info: ImageInfo, own: ImageInfo) -> None:
         """Lay out the tiles and open the output, so that what cannot work fails before it costs anything."""
         spec, scale = self._context.spec, self._context.spec.scale or 1
         image.info, image.grid = info, tile_grid_for(self._context.plan, info, scale, self._context.alpha)
-        image.is_only_reduced = is_only_reduced(info, scale, self._context.size)
-        result = result_of(info, scale, self._context.size, image.job.name)
+        result = result_of(own, scale, self._context.size, image.job.name)
         if image.job.strip and not image.is_only_reduced:
             image.grid = replace(image.grid, strip=image.job.strip(image.grid))
         if image.job.on_grid:
@@ -109,8 +129,7 @@ class DecodeStage:
                     rows_hwc = quantise(to_unit(rows_hwc), image.sink.dtype)
             image.rows.put(rows_hwc)
             for piece in pieces:
-                image.pixels_done += piece.height * piece.width
-                self._context.on_progress(image.job, piece.height * piece.width)
+                self._context.on_progress(image.job, image.count(piece))
         image.rows.close()
 
     def _read_row_blocks(self, image: ImageState, source: Source) -> None:

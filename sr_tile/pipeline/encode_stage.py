@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+import numpy as np
+
 from sr_tile.pipeline.image_state import ImageState, StageContext
 from sr_tile.pipeline.queues import BoundedQueue
 
@@ -18,6 +20,7 @@ class EncodeStage:
     def __init__(
         self, context: StageContext, images: BoundedQueue[ImageState], on_end: Callable[[ImageState], None]
     ) -> None:
+        self._context = context
         self._clock, self._images, self._on_end = context.clocks["encode"], images, on_end
 
     def work(self) -> None:
@@ -25,10 +28,22 @@ class EncodeStage:
         for image in self._images:
             with image.guarded():
                 for rows in image.rows:
-                    assert image.sink is not None  # opened before the first row
                     with self._clock.working(taken=1):
-                        image.sink.write_rows(rows)
+                        self._write(image, rows)
                 if image.sink and not image.error:
                     with self._clock.working(made=1):
                         image.sink.close()
             self._on_end(image)
+
+    def _write(self, image: ImageState, rows_hwc: np.ndarray) -> None:
+        """Pass rows on, without the margins."""
+        assert image.sink is not None  # opened before the first row
+        top, left = (margin * (self._context.spec.scale or 1) for margin in image.margins)
+        height, width = image.info.height * (self._context.spec.scale or 1), rows_hwc.shape[1]
+        start = image.rows_seen
+        image.rows_seen += len(rows_hwc)
+        if image.margins != (0, 0):
+            own = slice(max(0, top - start), max(0, height - top - start))
+            rows_hwc = np.ascontiguousarray(rows_hwc[own, left : width - left])
+        if len(rows_hwc):
+            image.sink.write_rows(rows_hwc)

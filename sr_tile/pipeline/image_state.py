@@ -11,6 +11,7 @@ import numpy as np
 
 from sr_tile.errors import DEFECTS, SrTileError, unexpected_of
 from sr_tile.images import ImageInfo, TargetSize
+from sr_tile.images.edges import Edges
 from sr_tile.images.rows import Sink
 from sr_tile.models.spec import ModelSpec
 from sr_tile.pipeline.clock import StageClock
@@ -19,7 +20,7 @@ from sr_tile.pipeline.queues import BoundedQueue, Cancelled
 from sr_tile.planner import Plan
 from sr_tile.tiling.blending import TileBlender
 from sr_tile.tiling.channels import Alpha, Part
-from sr_tile.tiling.grid import TileGrid
+from sr_tile.tiling.grid import Region, TileGrid
 
 
 class RowBlock(NamedTuple):
@@ -68,6 +69,8 @@ class ImageState:
     begun: float = field(default_factory=time.monotonic)  # when reading began
     is_only_reduced: bool = False  # its rows go past the network
     is_exact: bool = False  # every tile in float32; settled before the first
+    rows_seen: int = 0  # of the result, by the encoder
+    margins: tuple[int, int] = (0, 0)  # (y, x) of `info` on each side, which the result does not have
     is_admitted: bool = False  # it has the memory that decoding takes
     # Set by the decoder before the first row.
     info: ImageInfo = field(init=False)
@@ -87,6 +90,15 @@ class ImageState:
                 raise
         except (OSError, MemoryError, *DEFECTS) as error:
             self.fail(unexpected_of(self.job.name, error))
+
+    def count(self, piece: Region) -> int:
+        """Add a finished piece to `pixels_done`, and say how many of its pixels are the picture's own."""
+        my, mx = self.margins
+        height = min(piece.y + piece.height, self.info.height - my) - max(piece.y, my)
+        width = min(piece.x + piece.width, self.info.width - mx) - max(piece.x, mx)
+        pixels = max(0, height) * max(0, width)
+        self.pixels_done += pixels
+        return pixels
 
     def fail(self, error: SrTileError) -> None:
         """Give the image up; the first error stays."""
@@ -127,6 +139,7 @@ class StageContext:
         plan: tiles and batch.
         alpha: how an alpha channel is enlarged, see `channels`.
         size: of the results.
+        edges: how pictures go on beyond their borders.
         clocks: of the stages, by name.
         on_progress: called with (job, input pixels that were just finished).
     """
@@ -135,6 +148,7 @@ class StageContext:
     plan: Plan
     alpha: Alpha
     size: TargetSize
+    edges: Edges
     clocks: Mapping[str, StageClock]
     on_progress: Callable[[ImageJob, int], None]
 

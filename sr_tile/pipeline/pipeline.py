@@ -20,6 +20,7 @@ from sr_tile.engines.base import Engine
 from sr_tile.engines.device_runner import DeviceRunner, TileTooLargeError, device_slots
 from sr_tile.errors import ArgumentError
 from sr_tile.images import TargetSize
+from sr_tile.images.edges import Edges
 from sr_tile.pipeline.attempt import Attempt, Resources
 from sr_tile.pipeline.clock import StageClock
 from sr_tile.pipeline.image_job import ImageJob, Outcome, Stats
@@ -42,6 +43,7 @@ class Pipeline:
         plan: tiles and batch; `self.plan` becomes smaller when the device runs out of memory.
         alpha: how an alpha channel is enlarged, see `channels`.
         size: of the results; they are reduced to it as they are written.
+        edges: how pictures go on beyond their borders; None leaves it to the network.
         decoders: images read at the same time.
         encoders: images written at the same time.
         on_progress: called with (job, input pixels that were just finished), from a thread of the pipeline.
@@ -59,6 +61,7 @@ class Pipeline:
         *,
         alpha: Alpha = "bicubic",
         size: TargetSize | None = None,
+        edges: Edges | None = None,
         decoders: int = 2,
         encoders: int = 2,
         on_progress: Callable[[ImageJob, int], None] | None = None,
@@ -70,6 +73,7 @@ class Pipeline:
         self.slots = device_slots(engines)
         self.spec = self.slots[0].engine.spec
         self.plan, self.alpha, self.size = plan, alpha, size or TargetSize()
+        self.edges = edges or Edges()
         self.decoders, self.encoders = decoders, encoders
         self.on_progress = on_progress or (lambda job, pixels: None)
         self._lock = threading.Lock()
@@ -107,7 +111,9 @@ class Pipeline:
         pending: Iterator[tuple[int, ImageJob]] = enumerate(jobs)
         try:
             while True:
-                context = StageContext(self.spec, self.plan, self.alpha, self.size, self.clocks, self.on_progress)
+                context = StageContext(
+                    self.spec, self.plan, self.alpha, self.size, self.edges, self.clocks, self.on_progress
+                )
                 attempt = Attempt(context, self._resources(), pending, self._count)
                 try:
                     yield from attempt.outcomes()
