@@ -17,7 +17,7 @@ from sr_tile.errors import ArgumentError, DeviceError, OutOfMemoryError, SrTileE
 from sr_tile.export.find_model import open_model
 from sr_tile.images import ImageReader, ImageWriter, TargetSize, WriteOptions
 from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil, is_tensor
-from sr_tile.images.edges import parse_edges
+from sr_tile.images.edges import Edges, parse_edges
 from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.frames.open_frames import open_frame_writer, open_frames
 from sr_tile.images.rows import CroppingSource
@@ -107,22 +107,18 @@ class Enhancer:
         on_progress: Callable[[ImageJob, int], None] | None = None,
         max_in_flight: int | None = None,
     ) -> None:
-        _check(alpha, decoders, encoders)
+        continued = _check(alpha, decoders, encoders, edges, steps_of(model))
         size, settings, steps = wanted_size(scale, size), settings or Settings(), steps_of(model)
         if batch_size is not None:
             settings = replace(settings, batch=batch_size)
         opening: Any = {"device": device, "precision": precision, "agreement": agreement}
         self._before: Enhancer | None = None
-        if edges and len(steps) > 1:
-            raise ArgumentError("edges go with one model, not with a chain; leave one of them out")
-        continued = parse_edges(edges) if edges else None
         if len(steps) > 1:
             settings = _shared(settings, len(steps))
             common: Any = {"alpha": alpha, "decoders": decoders, "on_progress": on_progress, **opening}
             self._before = Enhancer(steps[:-1], settings=settings, **common)
             size, on_progress = size.behind(self._before.scale), None
-        self._process = os.getpid()
-        self._owned = bool(steps) or model is None
+        self._process, self._owned = os.getpid(), bool(steps) or model is None
         if self._owned:
             least = size.scale or (max(zoo.DEFAULT) if size.is_said else None)
             engines = open_model(steps[-1] if steps else None, least, expected_pixels=expected_pixels, **opening)
@@ -364,11 +360,15 @@ class Enhancer:
         return [_like(image, results[index]) for index, image in enumerate(images)]
 
 
-def _check(alpha: str, decoders: int, encoders: int) -> None:
+def _check(alpha: str, decoders: int, encoders: int, edges: str | None, steps: Sequence[str | Path]) -> Edges | None:
+    """Refuse settings that cannot be; how pictures go on beyond their borders."""
     if alpha not in ("bicubic", "model"):
         raise ArgumentError(f"alpha {alpha!r} is not known; choose bicubic or model")
     if decoders < 1 or encoders < 1:
         raise ArgumentError(f"decoders {decoders} and encoders {encoders} must each be 1 or more")
+    if edges and len(steps) > 1:
+        raise ArgumentError("edges go with one model, not with a chain; leave one of them out")
+    return parse_edges(edges) if edges else None
 
 
 def _shared(settings: Settings, steps: int) -> Settings:
