@@ -47,6 +47,13 @@ def axis_weights(axis: Axis, index: int, scale: int) -> Float32[Array, " n"]:
     return weights
 
 
+def _thirds(weights: Float32[Array, " n"]) -> tuple[slice, slice, slice]:
+    """The pixels of a tile before, in and behind its middle, where its weight is 1 and that of all others therefore 0."""
+    inside = np.flatnonzero(weights == 1)
+    first, end = (inside[0], inside[-1] + 1) if inside.size else (len(weights), len(weights))
+    return slice(0, first), slice(first, end), slice(end, len(weights))
+
+
 class TileBlender:
     """Adds up the weighted tiles of one image, row of tiles by row of tiles, and hands out finished rows.
 
@@ -101,21 +108,28 @@ class TileBlender:
         )
         offset_y, offset_x = y.starts[row] * scale, x.starts[column] * scale
         tile = tile_chw[:, top - offset_y : bottom - offset_y, left - offset_x : right - offset_x]
-        if len(x.starts) > 1 and x.blend:
-            tile *= self._x_weights[column]
-        self._rows[channels, top - self._top : bottom - self._top, left:right] += self._weigh_rows(tile, row)
+        rows = self._rows[channels, top - self._top : bottom - self._top, left:right]
+        weights = axis_weights(y, row, scale)
+        before, alone, behind = _thirds(weights)
+        for part in (before, behind):
+            tile[:, part] *= weights[part, None]
+        self._add_rows(rows, tile, column, before, alone=False)
+        self._add_rows(rows, tile, column, alone, alone=True)
+        self._add_rows(rows, tile, column, behind, alone=False)
         self._added += 1
         return self._finish_row() if self._added == len(x.starts) * self._parts else iter(())
 
-    def _weigh_rows(self, tile: Float32[Array, "c h w"], row: int) -> Float32[Array, "c h w"]:
-        """Weigh only the rows inside a ramp: all others have weight 1."""
-        weights = axis_weights(self._grid.y, row, self._scale)
-        inside = np.flatnonzero(weights != 1)
-        if inside.size:
-            for part in np.split(inside, np.flatnonzero(np.diff(inside) != 1) + 1):
-                rows = slice(part[0], part[-1] + 1)
-                tile[:, rows] *= weights[rows, None]
-        return tile
+    def _add_rows(self, rows: np.ndarray, tile: np.ndarray, column: int, part: slice, *, alone: bool) -> None:
+        """Weigh rows of a tile along x and add them; where it is alone there is nothing to add to."""
+        weights = self._x_weights[column]
+        before, inside, behind = _thirds(weights)
+        for ramp in (before, behind):
+            tile[:, part, ramp] *= weights[ramp]
+            rows[:, part, ramp] += tile[:, part, ramp]
+        if alone:
+            rows[:, part, inside] = tile[:, part, inside]
+        else:
+            rows[:, part, inside] += tile[:, part, inside]
 
     def _finish_row(self) -> Iterator[Float32[Array, "C n W"]]:
         """Hand out what no later tile touches, keep the rest, go to the next row of tiles."""

@@ -1,0 +1,86 @@
+"""The ceiling that no GPU can pass: the pipeline around an engine that takes no time, x2, arrays to arrays and PNG to PNG.
+
+    python bench/host.py [--megapixels 12] [--repeat 3] [--tile 512] [--batch 4]
+
+Printed are megapixels of input a second, and a core: by the processor time of the process. The engine copies a picture
+made before the first call, for outputs belong to their caller.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from common import machine, photograph
+
+from sr_tile.engines.base import BaseEngine
+from sr_tile.enhancer import Enhancer
+from sr_tile.images import ImageReader
+from sr_tile.models.spec import ModelSpec
+from sr_tile.planner import Settings
+from sr_tile.system import memory
+
+
+class NoTime(BaseEngine):
+    """Answers every batch with the first one enlarged by repeating pixels; called by two threads, as a GPU is."""
+
+    max_concurrency = 2
+    device = "none"
+    identity = "none"
+    spec = ModelSpec(name="none", scale=2, multiple=1, halo=8)
+
+    def __init__(self) -> None:
+        self._output = np.empty((0, 0, 0, 0), np.float32)
+
+    def run(self, batch_nchw: np.ndarray) -> np.ndarray:
+        """See `Engine.run`."""
+        rows, channels, height, width = batch_nchw.shape
+        shape = (channels, 2 * height, 2 * width)
+        if self._output.shape[1:] != shape or len(self._output) < rows:
+            self._output = batch_nchw.repeat(2, axis=2).repeat(2, axis=3)
+        return self._output[:rows].copy()
+
+    def memory_free(self) -> int:
+        """See `Engine.memory_free`."""
+        return memory.free_ram()
+
+    def memory_used(self) -> int:
+        """See `Engine.memory_used`."""
+        return memory.process_ram()
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--megapixels", type=float, default=12.0)
+    parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--tile", type=int, default=512)
+    parser.add_argument("--batch", type=int, default=4)
+    arguments = parser.parse_args()
+    height = round((arguments.megapixels * 1e6 * 3 / 4) ** 0.5)
+    settings = Settings(tile=arguments.tile, batch=arguments.batch)
+    with tempfile.TemporaryDirectory() as folder, Enhancer(NoTime(), settings=settings) as enhancer:
+        source = photograph(Path(folder) / "in.png", height, height * 4 // 3)
+        with ImageReader(source) as reader:
+            pixels = reader.read_rows(reader.info.height)
+        megapixels = pixels.shape[0] * pixels.shape[1] / 1e6
+        ways = {
+            "arrays": lambda: enhancer.enhance(pixels),
+            "PNG": lambda: enhancer.enhance_file(source, Path(folder) / "out.png", overwrite=True),
+        }
+        enhancer.enhance(pixels)  # the first picture of the engine
+        for name, way in ways.items():
+            speeds = []
+            for _ in range(arguments.repeat):
+                wall, cores = time.perf_counter(), time.process_time()
+                way()
+                speeds.append((megapixels / (time.perf_counter() - wall), megapixels / (time.process_time() - cores)))
+            a_second, a_core = (statistics.median(values) for values in zip(*speeds, strict=True))
+            print(f"{name} to {name}: {a_second:.1f} MP/s, {a_core:.1f} MP/s a core", flush=True)
+    print(machine())
+
+
+if __name__ == "__main__":
+    main()
