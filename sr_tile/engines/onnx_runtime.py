@@ -100,6 +100,22 @@ class OnnxEngine(BaseEngine):
         """float32 or float16, what the graph takes."""
         return self._dtype
 
+    @property
+    def placed_on(self) -> Device:
+        """The device of its session, for sessions beside it."""
+        return self._device
+
+    def graph(self) -> Any:
+        """The model in float32, an `onnx.ModelProto`."""
+        import onnx  # heavy, and only needed to take a graph apart
+
+        twin = as_float32(self._path)
+        return onnx.load_from_string(twin) if twin else onnx.load(self._path)
+
+    def face(self) -> tuple[str, str]:
+        """Names of the input and of the output."""
+        return self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
+
     def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:
         """See `Engine.run`."""
         return self._run(batch_nchw, self._session, self._dtype)

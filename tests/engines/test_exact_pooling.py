@@ -1,0 +1,114 @@
+"""Networks that pool over the whole picture: over tiles they give what ONNX Runtime gives for the whole picture."""
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import nn
+
+from sr_tile.engines.exact_pooling.engine import ExactPoolingEngine
+from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.errors import ArgumentError
+
+
+class Attention(nn.Module):
+    """Squeeze and excite; the mean in one of the forms that exporters write."""
+
+    def __init__(self, width: int, form: str) -> None:
+        super().__init__()
+        self.form, self.inner = form, nn.Conv2d(width, width, 3, padding=1)
+        self.score = nn.Conv2d(width, width, 1)
+
+    def forward(self, x):
+        y = torch.relu(self.inner(x))
+        if self.form == "GlobalAveragePool":
+            mean = nn.functional.adaptive_avg_pool2d(y, 1)
+        elif self.form == "keepdims":
+            mean = y.mean((2, 3), keepdim=True)
+        else:
+            mean = y.mean((-1, -2))[:, :, None, None]
+        return x + y * torch.sigmoid(4 * self.score(mean))
+
+
+class Net(nn.Module):
+    """`levels` attentions one after the other, the last ones at half the size where `strided`; one more beside them."""
+
+    def __init__(self, levels: int, form: str = "GlobalAveragePool", strided: bool = False, beside: bool = False) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1)
+        self.blocks = nn.ModuleList(Attention(8, form) for _ in range(levels))
+        self.down = nn.Conv2d(8, 32, 2, stride=2) if strided else None
+        self.up = nn.Conv2d(8, 32, 1) if strided else None
+        self.deep = Attention(32, form) if strided else None
+        self.beside = Attention(8, form) if beside else None
+        self.last = nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, x):
+        start = y = self.first(x)
+        for block in self.blocks:
+            y = block(y)
+        if self.deep is not None:
+            height, width = x.shape[2:]
+            padded = nn.functional.pad(y, (0, (-width) % 2, 0, (-height) % 2))
+            deep = nn.functional.pixel_shuffle(self.deep(self.down(padded)), 2)
+            y = y + deep[:, :, :height, :width]
+        if self.beside is not None:
+            y = y + self.beside(start)
+        return x + self.last(y)
+
+
+def exported(path, net):
+    torch.manual_seed(0)
+    for weight in net.parameters():
+        nn.init.normal_(weight, std=0.2)
+    dims = {"x": {0: "n", 2: "h", 3: "w"}, "y": {0: "n", 2: "h", 3: "w"}}
+    torch.onnx.export(
+        net.eval(), (torch.zeros(1, 3, 64, 48),), str(path), input_names=["x"], output_names=["y"], dynamic_axes=dims, dynamo=False
+    )
+    return path
+
+
+def whole(path, batch):
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return session.run(None, {session.get_inputs()[0].name: batch})[0]
+
+
+def difference(path, batch, pixels=4096, **options):
+    engine = ExactPoolingEngine(OnnxEngine(path, "cpu"), tile_pixels=pixels, **options)
+    expected = whole(path, batch)
+    return np.abs(engine.run(batch) - expected).max() / np.abs(expected).max(), engine
+
+
+NETS = {
+    "one": Net(1),
+    "two": Net(2),
+    "keepdims": Net(2, "keepdims"),
+    "squeezed": Net(2, "squeezed"),
+    "nested and beside": Net(3, "keepdims", beside=True),
+    "strided": Net(1, strided=True),
+}
+
+
+@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("size", [(256, 192), (197, 301)])
+def test_tiles_equal_the_whole(tmp_path, name, size):
+    path = exported(tmp_path / "net.onnx", NETS[name])
+    batch = np.random.default_rng(1).random((2, 3, *size), np.float32)
+    batch[:, :, : size[0] // 2] *= 0.1  # no tile has the picture's mean
+    found, engine = difference(path, batch)
+    assert found < 1e-5
+    assert engine.passes > 1
+    tile = whole(path, np.ascontiguousarray(batch[:1, :, -96:]))
+    assert np.abs(tile[:, :, 64:] - whole(path, batch[:1])[:, :, -32:]).max() > 1e-3  # what tiles alone would have lost
+
+
+def test_planes_that_have_no_room_in_memory_lie_in_files(tmp_path):
+    path = exported(tmp_path / "net.onnx", Net(2))
+    batch = np.random.default_rng(1).random((1, 3, 130, 170), np.float32)
+    assert difference(path, batch, planes_limit=0)[0] < 1e-5
+
+
+def test_a_network_that_pools_nowhere_is_refused(tmp_path):
+    path = exported(tmp_path / "net.onnx", nn.Conv2d(3, 3, 3, padding=1))
+    with pytest.raises(ArgumentError, match="pools nowhere"):
+        ExactPoolingEngine(OnnxEngine(path, "cpu"))
