@@ -105,7 +105,7 @@ def test_tiles_equal_the_whole(tmp_path, name, size):
 def test_planes_that_have_no_room_in_memory_lie_in_files(tmp_path):
     path = exported(tmp_path / "net.onnx", Net(2))
     batch = np.random.default_rng(1).random((1, 3, 130, 170), np.float32)
-    assert difference(path, batch, planes_limit=0)[0] < 1e-5
+    assert difference(path, batch, planes_limit=0.0)[0] < 1e-5
 
 
 def test_a_network_that_pools_nowhere_is_refused(tmp_path):

@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -71,7 +72,7 @@ class ExactPoolingEngine:
             )
         side = round_up(max(64, engine.spec.smallest), self._multiple)
         self._parts = [
-            _Measured(part, 0, 0, max((4.0 * np.prod(shapes[name]) for name in part.nodes), default=4.0) / side**2)
+            _Measured(part, 0, 0, 4.0 * max((math.prod(shapes[name]) for name in part.nodes), default=1) / side**2)
             for part in segments
         ]
         self._takes_all_sizes = self._takes(side + 1)
@@ -93,14 +94,14 @@ class ExactPoolingEngine:
 
     def run(self, batch_nchw: np.ndarray) -> np.ndarray:
         """See `Engine.run`."""
-        pixels = self._tile_pixels
+        pixels = float(self._tile_pixels)
         while True:
             try:
                 return np.concatenate([self._run(batch_nchw[i : i + 1], self._parts, pixels) for i in range(len(batch_nchw))])
             except OutOfMemoryError:  # tiles equal the whole whatever their size, so they may be smaller
                 if pixels < 4 * self._multiple**2 or pixels < 2**12:
                     raise
-                pixels //= 4
+                pixels /= 4
 
     def run_exact(self, batch_nchw: np.ndarray) -> None:
         """See `Engine.run_exact`: it is."""
