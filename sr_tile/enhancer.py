@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any, TypeAlias, overload
 import numpy as np
 
 from sr_tile.engines.base import Engine, warm_up
+from sr_tile.engines.exact_pooling.engine import ExactPoolingEngine, NoPoolingError
+from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.engines.precision import LEAST_PSNR
 from sr_tile.engines.strength_grain_tta import Adjustment
 from sr_tile.errors import ArgumentError, DeviceError, OutOfMemoryError, SrTileError
@@ -111,6 +114,8 @@ class Enhancer:
         size, settings, steps = wanted_size(scale, size), settings or Settings(), steps_of(model)
         if batch_size is not None:
             settings = replace(settings, batch=batch_size)
+        if settings.exact_pooling:
+            precision = exact_precision(precision)
         opening: Any = {"device": device, "precision": precision, "agreement": agreement}
         self._before: Enhancer | None = None
         if len(steps) > 1:
@@ -126,12 +131,18 @@ class Enhancer:
             engines = list(model) if isinstance(model, list | tuple) else [model]  # type: ignore[list-item]
         self.engines: list[Engine] = engines
         try:
-            self.engines = [(adjustment or Adjustment()).of(engine) for engine in engines]
+            planning: Any = {"images_under_way": decoders + 1, "expected_pixels": expected_pixels}
+            whole = None
+            if settings.exact_pooling:
+                self.engines, whole = pooling_exactly(
+                    engines, make_plan(engines, settings, **planning), settings.mem_limit
+                )
+            self.engines = [(adjustment or Adjustment()).of(engine) for engine in self.engines]
             zoo.check_scale(self.engine.spec.name, self.engine.spec.scale or 1, size.scale)
-        except ArgumentError:
+        except SrTileError:
             self.close()
             raise
-        plan = make_plan(self.engines, settings, images_under_way=decoders + 1, expected_pixels=expected_pixels)
+        plan = whole or make_plan(self.engines, settings, **planning)
         for engine in self.engines:
             engine.prepare(plan.batch, plan.tile)
         self._pipeline = Pipeline(
@@ -358,6 +369,41 @@ class Enhancer:
             assert isinstance(outcome.sink, ArraySink)
             results[order[outcome.index]] = outcome.sink.pixels_hwc
         return [_like(image, results[index]) for index, image in enumerate(images)]
+
+
+def exact_precision(precision: str) -> str:
+    """In how many bits pictures are pooled exactly.
+
+    Raises:
+        ArgumentError: fewer than 32 are asked for.
+    """
+    if precision not in ("auto", "fp32"):
+        raise ArgumentError(f"--exact-pooling runs in fp32; leave --precision {precision} out")
+    return "fp32"
+
+
+def pooling_exactly(engines: Sequence[Engine], plan: Plan, mem_limit: int | None) -> tuple[list[Engine], Plan | None]:
+    """Engines that pool over whole pictures, and the plan that gives them these; as they were where none pools.
+
+    Raises:
+        ArgumentError: it cannot be done with this network, or on this device.
+    """
+    made: list[Engine] = []
+    limit = None if mem_limit is None else max(0.0, (mem_limit - memory.process_ram()) / 2)
+    for engine in engines:
+        if not isinstance(engine, OnnxEngine) or engine.spec.fixed_tile:
+            raise ArgumentError(
+                f"--exact-pooling cuts graphs that take any size, for ONNX Runtime; model {engine.spec.name} on "
+                f"{engine.device} is none: try --device cpu"
+            )
+        try:
+            made.append(ExactPoolingEngine(engine, plan.batch * math.prod(plan.tile), limit))
+        except NoPoolingError as error:
+            log.warning("%s", error)
+            return list(engines), None
+    spec = made[0].spec
+    facts: Any = {"multiple": spec.multiple or 1, "smallest": spec.smallest, "padding": spec.padding}
+    return made, replace(plan, whole=True, batch=1, sides=(), costs=None, halo=0, **facts)
 
 
 def _check(alpha: str, decoders: int, encoders: int, edges: str | None, steps: Sequence[str | Path]) -> Edges | None:

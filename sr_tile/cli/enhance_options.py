@@ -261,6 +261,10 @@ class EnhanceOptions:
             "--edges goes with --engine local, without --server and --job": bool(
                 self.compute.edges and (backend.engine != "local" or backend.server or backend.job)
             ),
+            "--edges goes without --exact-pooling": bool(self.compute.edges and self.tiles.exact_pooling),
+            "--exact-pooling goes with --engine local, without --job": (
+                self.tiles.exact_pooling and (backend.engine != "local" or bool(backend.server or backend.job))
+            ),
             "--crop goes without --job": bool(files.crop and backend.job),
             "a chain of models goes with --engine local, without --job": (
                 "," in (self.model.model or "") and (backend.engine != "local" or bool(backend.server or backend.job))

@@ -1,7 +1,7 @@
 """Options that several commands share, and their values."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -95,11 +95,18 @@ class TileOptions:
     halo: Halo = "auto"
     batch_size: BatchSize = "auto"
     mem_limit: MemLimit = None
+    exact_pooling: Annotated[
+        bool,
+        typer.Option(
+            "--exact-pooling", help="Networks that pool over the whole picture do so over it, not over each tile."
+        ),
+    ] = False
 
     @property
     def settings(self) -> "Settings":
         """As the planner takes them."""
-        return settings_of(self.tile_size, self.overlap, self.halo, self.batch_size, self.mem_limit)
+        settings = settings_of(self.tile_size, self.overlap, self.halo, self.batch_size, self.mem_limit)
+        return replace(settings, exact_pooling=self.exact_pooling)
 
     @property
     def explicit(self) -> dict[str, str]:

@@ -76,7 +76,8 @@ def reasons(spec: ModelSpec, plan: Plan, settings: Settings) -> list[str]:
         measured = "; each image gets the fastest of them" if plan.sides else "; nothing was measured: the recommended"
         tile = "any side will do, for far pixels do not matter to this model" + measured
     elif spec.details.get("pooling") == "global":
-        tile = "recommended by the model, which pools over the whole tile: another size changes the picture"
+        tile = "recommended by the model, which pools over the whole tile: another size changes the picture; "
+        tile += "`enhance --exact-pooling` pools over all of it"
     else:
         tile = "recommended by the model" if spec.tile else "the default, for the model recommends none"
         tile += "; how far it looks is not known, so that another size might change the picture"

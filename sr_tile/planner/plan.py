@@ -30,6 +30,7 @@ class Plan:
         padding: what stands behind the end of the image in a tile, up to the multiple; `own` is nothing, see `ending_tile`.
         smallest: pixels a side that a tile has at least.
         batch: rows a call.
+        whole: each image is one tile, which the engine cuts by itself; `tile` is what it may take at a time.
         strip_budget: bytes that one image under way may take outside the session, None for no bound.
     """
 
@@ -45,6 +46,7 @@ class Plan:
     costs: Costs | None = None
     padding: Padding = "replicate"
     smallest: int = 1
+    whole: bool = False
 
     def grid(self, height: int, width: int) -> TileGrid:
         """The tiles of an image of (height, width) pixels.
@@ -76,6 +78,8 @@ class Plan:
 
     def _axis(self, length: int, tile: int) -> Axis:
         least = round_up(self.smallest, self.multiple)
+        if self.whole:
+            return Axis(length, max(least, round_up(length, self.multiple)), self.overlap, self.halo, self.multiple)
         if self.fitted and length <= least:
             tile = least
         elif self.fitted:
@@ -102,6 +106,11 @@ class Plan:
         if self.strip_budget is None:
             return self.grid(height, width)
         plan, grids = self, self._grids(height, width)
+        if self.whole and strip_bytes(grids[0], channels, scale) > self.strip_budget:
+            raise OutOfMemoryError(
+                f"an image of {width} x {height} pixels has no room in memory as a whole, which --exact-pooling asks for; "
+                "leave it out, or give it more memory (--mem-limit)"
+            )
         while not (fitting := [grid for grid in grids if strip_bytes(grid, channels, scale) <= self.strip_budget]):
             needed = min(strip_bytes(grid, channels, scale) for grid in grids)
             try:
@@ -126,6 +135,10 @@ class Plan:
         Raises:
             OutOfMemoryError: the tile cannot become smaller.
         """
+        if self.whole:
+            raise OutOfMemoryError(
+                "out of memory with the smallest parts of a picture; free some, or leave --exact-pooling out"
+            )
         half = tuple(max(1, side // 2 // self.multiple) * self.multiple for side in self.tile)
         if not self.fitted or half == self.tile or min(half) < max(SMALLEST_TILE, self.smallest):
             raise OutOfMemoryError(

@@ -18,6 +18,7 @@ class Settings:
         halo: how much of it each tile discards.
         batch: rows a call.
         mem_limit: bytes that the whole process may take.
+        exact_pooling: means over the whole picture inside of the network are those of the picture, not of each tile.
     """
 
     tile: int | Auto = "auto"
@@ -25,6 +26,7 @@ class Settings:
     halo: int | None = None
     batch: int | Auto = "auto"
     mem_limit: int | None = None
+    exact_pooling: bool = False
 
     def __post_init__(self) -> None:
         for name, least in (("tile", 1), ("overlap", 0), ("halo", 0), ("batch", 1)):

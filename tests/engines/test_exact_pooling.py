@@ -33,7 +33,9 @@ class Attention(nn.Module):
 class Net(nn.Module):
     """`levels` attentions one after the other, the last ones at half the size where `strided`; one more beside them."""
 
-    def __init__(self, levels: int, form: str = "GlobalAveragePool", strided: bool = False, beside: bool = False) -> None:
+    def __init__(
+        self, levels: int, form: str = "GlobalAveragePool", strided: bool = False, beside: bool = False
+    ) -> None:
         super().__init__()
         self.first = nn.Conv2d(3, 8, 3, padding=1)
         self.blocks = nn.ModuleList(Attention(8, form) for _ in range(levels))
@@ -63,7 +65,13 @@ def exported(path, net):
         nn.init.normal_(weight, std=0.2)
     dims = {"x": {0: "n", 2: "h", 3: "w"}, "y": {0: "n", 2: "h", 3: "w"}}
     torch.onnx.export(
-        net.eval(), (torch.zeros(1, 3, 64, 48),), str(path), input_names=["x"], output_names=["y"], dynamic_axes=dims, dynamo=False
+        net.eval(),
+        (torch.zeros(1, 3, 64, 48),),
+        str(path),
+        input_names=["x"],
+        output_names=["y"],
+        dynamic_axes=dims,
+        dynamo=False,
     )
     return path
 

@@ -154,7 +154,11 @@ def _segment(
     small = helper.make_graph(
         nodes,
         f"segment {index}",
-        [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * ranks[name]) for name in inputs if name in used],
+        [
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * ranks[name])
+            for name in inputs
+            if name in used
+        ],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * ranks[name]) for name in sorted(outputs)],
         [tensor for tensor in graph.initializer if tensor.name in used],
     )

@@ -27,8 +27,16 @@ _LEAST_CANVAS = 192
 _AGREES = 1e-4  # of the largest value: tiles and whole
 _PIXELS = 512 * 512  # of a tile, where nothing else is said
 
+Tensors = dict[str, np.ndarray]
+Call = Callable[[Tensors], Tensors]
+"""Runs a segment: inputs to outputs, by name."""
+
 Window = tuple[int, int, int, int]
 """First and end pixel of a tile with its margins, and of what is its own."""
+
+
+class NoPoolingError(ArgumentError):
+    """There is nothing to pool exactly."""
 
 
 @dataclass(frozen=True)
@@ -62,9 +70,11 @@ class ExactPoolingEngine:
         self._multiple, self._places, shapes = self._measure_places()
         poolings = find_poolings(self._model, {name: place.axes for name, place in self._places.items()})
         if not poolings:
-            raise ArgumentError(f"model {engine.spec.name}: pools nowhere over the whole picture; leave exact pooling out")
+            raise NoPoolingError(f"model {engine.spec.name}: pools nowhere over the whole picture, and is run as ever")
         segments = cut(self._model, poolings, {name: len(shape) for name, shape in shapes.items()})
-        unplaced = {name for part in segments for name in part.kept if len(shapes[name]) == 3 and name not in self._places}
+        unplaced = {
+            name for part in segments for name in part.kept if len(shapes[name]) == 3 and name not in self._places
+        }
         if unplaced:
             raise ArgumentError(
                 f"model {engine.spec.name}: {sorted(unplaced)[0]} is needed behind a pooling, and does not lie as a plane; "
@@ -97,7 +107,9 @@ class ExactPoolingEngine:
         pixels = float(self._tile_pixels)
         while True:
             try:
-                return np.concatenate([self._run(batch_nchw[i : i + 1], self._parts, pixels) for i in range(len(batch_nchw))])
+                return np.concatenate(
+                    [self._run(batch_nchw[i : i + 1], self._parts, pixels) for i in range(len(batch_nchw))]
+                )
             except OutOfMemoryError:  # tiles equal the whole whatever their size, so they may be smaller
                 if pixels < 4 * self._multiple**2 or pixels < 2**12:
                     raise
@@ -120,7 +132,7 @@ class ExactPoolingEngine:
         picture_nchw: np.ndarray,
         parts: list[_Measured],
         tile_pixels: float,
-        on_part: Callable[[_Measured, Planes, Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]], None] | None = None,
+        on_part: Callable[[_Measured, Planes, Call], None] | None = None,
     ) -> np.ndarray:
         limit = memory.free_ram() / 2 if self._planes_limit is None else self._planes_limit
         planes, cancelled = Planes(limit), self._cancelled
@@ -129,12 +141,11 @@ class ExactPoolingEngine:
         for index, part in enumerate(parts):
             call = self._caller(part.segment)
             pixels = tile_pixels * most / part.density
-            before = set(planes._held)
             self._pass(part, planes, call, _windows(picture_nchw.shape[2:], part, self._multiple, pixels), cancelled)
             if on_part:
                 on_part(part, planes, call)
             later = {name for other in parts[index + 1 :] for name in other.segment.inputs} | {self._output}
-            for name in (before | set(planes._held)) - later:
+            for name in planes.names() - later:
                 planes.forget(name)
         return np.asarray(planes[self._output])
 
@@ -142,7 +153,7 @@ class ExactPoolingEngine:
         self,
         part: _Measured,
         planes: Planes,
-        call: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]],
+        call: Call,
         windows: tuple[list[Window], list[Window]],
         cancelled: threading.Event,
     ) -> None:
@@ -162,7 +173,9 @@ class ExactPoolingEngine:
                 own = source[self._own(pooling.source, source, y, x, is_last)[0]]
                 total = own.sum(axis=pooling.axes, keepdims=pooling.keeps_axes, dtype=np.float64)
                 sums[pooling.target] = sums.get(pooling.target, 0.0) + total
-                counts[pooling.target] = counts.get(pooling.target, 0) + own.shape[pooling.axes[0]] * own.shape[pooling.axes[1]]
+                counts[pooling.target] = (
+                    counts.get(pooling.target, 0) + own.shape[pooling.axes[0]] * own.shape[pooling.axes[1]]
+                )
             for name in segment.kept:
                 value = made[name]
                 if name not in self._places:
@@ -180,23 +193,15 @@ class ExactPoolingEngine:
         if place is None:
             return plane
         spans = []
-        for axis, (first, end, _, _), size in zip(place.axes, (y, x), self._sizes(plane, place), strict=True):
-            _ = axis
-            whole_end = place.at(end) + self._extra(name) if end % self._multiple == 0 else size
+        sizes = [plane.shape[axis] for axis in place.axes]
+        for (first, end, _, _), size in zip((y, x), sizes, strict=True):
+            whole_end = place.at(end) + self._borders[name] if end % self._multiple == 0 else size
             spans.append(slice(place.at(first), min(size, whole_end)))
         if is_last[0]:
             spans[0] = slice(spans[0].start, None)
         if is_last[1]:
             spans[1] = slice(spans[1].start, None)
         return np.ascontiguousarray(plane[place.window(*spans)])
-
-    @staticmethod
-    def _sizes(plane: np.ndarray, place: Placement) -> tuple[int, int]:
-        return plane.shape[place.axes[0]], plane.shape[place.axes[1]]
-
-    def _extra(self, name: str) -> int:
-        """Elements that a tensor has more (or fewer) than its share of the picture: borders that were padded or cut."""
-        return self._borders[name]
 
     def _own(
         self, name: str, value: np.ndarray, y: Window, x: Window, is_last: tuple[bool, bool]
@@ -212,7 +217,7 @@ class ExactPoolingEngine:
             size[axis] = stop
         return place.window(*inside), place.window(*outside), tuple(size)
 
-    def _caller(self, segment: Segment) -> Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]:
+    def _caller(self, segment: Segment) -> Call:
         """What runs a segment; its session ends with it, so that memory is that of one segment."""
         name = self._engine.spec.name
         if not segment.model:
@@ -220,7 +225,7 @@ class ExactPoolingEngine:
         session = open_session(segment.model, self._engine.placed_on, name)
         read = {item.name for item in session.get_inputs()}
 
-        def call(feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        def call(feeds: Tensors) -> Tensors:
             try:
                 found = session.run(list(segment.outputs), {key: value for key, value in feeds.items() if key in read})
             except Exception as error:  # ONNX Runtime's exceptions share no base of their own
@@ -278,8 +283,6 @@ class ExactPoolingEngine:
             self._run(picture, self._parts, float("inf"), lambda *given: found.append(self._margins(side, *given)))  # noqa: B023
             if all(found):
                 parts = [part for part in found if part]
-                low, high = self._engine.spec.value_range
-                del low, high
                 whole, tiled = self._engine.run(picture), self._run(picture, parts, (side / 2) ** 2)
                 if float(np.abs(whole - tiled).max()) <= _AGREES * max(1.0, float(np.abs(whole).max())):
                     return parts
@@ -288,15 +291,15 @@ class ExactPoolingEngine:
             "leave exact pooling out"
         )
 
-    def _margins(
-        self, side: int, part: _Measured, planes: Planes, call: Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
-    ) -> _Measured | None:
+    def _margins(self, side: int, part: _Measured, planes: Planes, call: Call) -> _Measured | None:
         multiple = self._multiple
         first, end = (round_up(side // 8, multiple), side - round_up(side // 8, multiple))
         window = (first, end, first, end)
         if not part.segment.model:
             return part
-        made = call({name: self._piece(name, planes[name], window, window, (False, False)) for name in part.segment.inputs})
+        made = call(
+            {name: self._piece(name, planes[name], window, window, (False, False)) for name in part.segment.inputs}
+        )
         whole = call({name: planes[name] for name in part.segment.inputs})
         before = after = 0
         for name, value in made.items():
@@ -309,9 +312,7 @@ class ExactPoolingEngine:
         return replace(part, before=round_up(before, multiple), after=round_up(max(0, after), multiple))
 
 
-def _windows(
-    size: tuple[int, ...], part: _Measured, multiple: int, pixels: float
-) -> tuple[list[Window], list[Window]]:
+def _windows(size: tuple[int, ...], part: _Measured, multiple: int, pixels: float) -> tuple[list[Window], list[Window]]:
     """Tiles of at most so many pixels, rows and columns, that compute least twice."""
     best: tuple[float, int, int] | None = None
     cells = [-(-length // multiple) for length in size]

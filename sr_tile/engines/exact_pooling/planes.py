@@ -35,6 +35,10 @@ class Planes:
         """It is not read any more."""
         self._held.pop(name, None)
 
+    def names(self) -> set[str]:
+        """Of all that there is."""
+        return set(self._held)
+
     def __getitem__(self, name: str) -> np.ndarray:
         return self._held[name]
 
