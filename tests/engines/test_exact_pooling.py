@@ -8,7 +8,9 @@ from torch import nn
 
 from sr_tile.engines.exact_pooling.engine import ExactPoolingEngine
 from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError
+from sr_tile.planner import Settings
 
 
 class Attention(nn.Module):
@@ -120,3 +122,26 @@ def test_a_network_that_pools_nowhere_is_refused(tmp_path):
     path = exported(tmp_path / "net.onnx", nn.Conv2d(3, 3, 3, padding=1))
     with pytest.raises(ArgumentError, match="pools nowhere"):
         ExactPoolingEngine(OnnxEngine(path, "cpu"))
+
+
+def test_enhancer_gives_what_the_whole_picture_gives(tmp_path, caplog):
+    path = exported(tmp_path / "net.onnx", Net(2))
+    image = np.random.default_rng(1).random((300, 211, 3), np.float32)
+    expected = np.clip(whole(path, image.transpose(2, 0, 1)[None])[0].transpose(1, 2, 0), 0, 1)
+    with Enhancer(path, device="cpu", settings=Settings(tile=64, batch=1, exact_pooling=True)) as enhancer:
+        assert np.abs(enhancer.enhance(image) - expected).max() < 1e-5
+    with Enhancer(path, device="cpu", settings=Settings(tile=64, batch=1), precision="fp32") as enhancer:
+        assert np.abs(enhancer.enhance(image) - expected).max() > 1e-3
+
+
+def test_where_nothing_is_pooled_it_is_said_that_exact_pooling_does_nothing(tmp_path, caplog):
+    path = exported(tmp_path / "net.onnx", nn.Conv2d(3, 3, 3, padding=1))
+    image = np.random.default_rng(1).random((80, 70, 3), np.float32)
+    with Enhancer(path, device="cpu", settings=Settings(exact_pooling=True)) as enhancer:
+        assert enhancer.enhance(image).shape == image.shape
+    assert "pools nowhere" in caplog.text
+
+
+def test_fewer_bits_are_refused(tmp_path):
+    with pytest.raises(ArgumentError, match="fp32"):
+        Enhancer("clean-x2", precision="bf16", settings=Settings(exact_pooling=True))

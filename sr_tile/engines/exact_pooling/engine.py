@@ -314,7 +314,7 @@ class ExactPoolingEngine:
 
 def _windows(size: tuple[int, ...], part: _Measured, multiple: int, pixels: float) -> tuple[list[Window], list[Window]]:
     """Tiles of at most so many pixels, rows and columns, that compute least twice."""
-    best: tuple[float, int, int] | None = None
+    best: tuple[int, int, int] | None = None
     cells = [-(-length // multiple) for length in size]
     around = part.before + part.after
     for columns in range(1, cells[1] + 1):
@@ -325,7 +325,7 @@ def _windows(size: tuple[int, ...], part: _Measured, multiple: int, pixels: floa
         fits = width * height <= pixels or (rows, columns) == (cells[0], cells[1])
         if fits and (best is None or rows * height * columns * width < best[0]):
             best = (rows * height * columns * width, rows, columns)
-    _, rows, columns = best or (0.0, *cells)
+    _, rows, columns = best or (0, *cells)
     return _axis(size[0], rows, part, multiple), _axis(size[1], columns, part, multiple)
 
 

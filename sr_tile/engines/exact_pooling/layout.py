@@ -10,6 +10,7 @@ from sr_tile.tiling.grid import round_up
 
 Shapes = Mapping[str, tuple[int, ...]]
 
+_FAR = 128  # pixels
 _TOLERANCE = 1e-5  # of a tensor's largest value: what float32 loses by adding in another order
 
 
@@ -53,7 +54,8 @@ def find_placements(
     """
     for multiple in multiples:
         side = round_up(max(64, smallest), multiple)
-        sizes = [(side, side), (side + multiple, side), (side + 2 * multiple, side), (side, side + multiple)]
+        far = side + -(-_FAR // multiple) * multiple  # to see what is padded to a coarser grid grow
+        sizes = [(side, side), (side + multiple, side), (far, side), (side, side + multiple)]
         try:
             shapes = [shapes_of(*size) for size in sizes]
         except ModelError:
@@ -66,15 +68,16 @@ def find_placements(
 
 def _placement(shapes: Sequence[tuple[int, ...]], multiple: int) -> "Placement | bool":
     """How a tensor follows the picture; True where it does not, or in no way for tiles; False where it is uneven."""
-    base, higher, highest, wider = shapes
+    base, higher, far, wider = shapes
     if len({len(shape) for shape in shapes}) > 1:
         return False
-    rows = [axis for axis in range(len(base)) if len({base[axis], higher[axis], highest[axis]}) > 1]
+    rows = [axis for axis in range(len(base)) if len({base[axis], higher[axis], far[axis]}) > 1]
     columns = [axis for axis in range(len(base)) if base[axis] != wider[axis]]
     if len(rows) != 1 or len(columns) != 1 or rows == columns:
         return not (rows and not columns)
-    first, second = (after[rows[0]] - before[rows[0]] for before, after in ((base, higher), (higher, highest)))
-    if first != second or first != wider[columns[0]] - base[columns[0]] or first < 1:
+    first = higher[rows[0]] - base[rows[0]]
+    even = far[rows[0]] - base[rows[0]] == -(-_FAR // multiple) * first
+    if not even or first != wider[columns[0]] - base[columns[0]] or first < 1:
         return False
     return Placement((rows[0], columns[0]), first, multiple)
 
