@@ -114,8 +114,7 @@ class Enhancer:
         size, settings, steps = wanted_size(scale, size), settings or Settings(), steps_of(model)
         if batch_size is not None:
             settings = replace(settings, batch=batch_size)
-        if settings.exact_pooling:
-            precision = exact_precision(precision)
+        precision = exact_precision(precision) if settings.exact_pooling else precision
         opening: Any = {"device": device, "precision": precision, "agreement": agreement}
         self._before: Enhancer | None = None
         if len(steps) > 1:
@@ -132,17 +131,10 @@ class Enhancer:
         self.engines: list[Engine] = engines
         try:
             planning: Any = {"images_under_way": decoders + 1, "expected_pixels": expected_pixels}
-            whole = None
-            if settings.exact_pooling:
-                self.engines, whole = pooling_exactly(
-                    engines, make_plan(engines, settings, **planning), settings.mem_limit
-                )
-            self.engines = [(adjustment or Adjustment()).of(engine) for engine in self.engines]
-            zoo.check_scale(self.engine.spec.name, self.engine.spec.scale or 1, size.scale)
+            self.engines, plan = _planned(engines, settings, adjustment or Adjustment(), size, planning)
         except SrTileError:
             self.close()
             raise
-        plan = whole or make_plan(self.engines, settings, **planning)
         for engine in self.engines:
             engine.prepare(plan.batch, plan.tile)
         self._pipeline = Pipeline(
@@ -369,6 +361,18 @@ class Enhancer:
             assert isinstance(outcome.sink, ArraySink)
             results[order[outcome.index]] = outcome.sink.pixels_hwc
         return [_like(image, results[index]) for index, image in enumerate(images)]
+
+
+def _planned(
+    engines: list[Engine], settings: Settings, adjustment: Adjustment, size: TargetSize, planning: dict[str, Any]
+) -> tuple[list[Engine], Plan]:
+    """Engines with what is done around them, and their plan."""
+    whole = None
+    if settings.exact_pooling:
+        engines, whole = pooling_exactly(engines, make_plan(engines, settings, **planning), settings.mem_limit)
+    engines = [adjustment.of(engine) for engine in engines]
+    zoo.check_scale(engines[0].spec.name, engines[0].spec.scale or 1, size.scale)
+    return engines, whole or make_plan(engines, settings, **planning)
 
 
 def exact_precision(precision: str) -> str:

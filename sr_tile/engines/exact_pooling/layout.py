@@ -55,7 +55,8 @@ def find_placements(
     for multiple in multiples:
         side = round_up(max(64, smallest), multiple)
         far = side + -(-_FAR // multiple) * multiple  # to see what is padded to a coarser grid grow
-        sizes = [(side, side), (side + multiple, side), (far, side), (side, side + multiple)]
+        sizes = [(side, side), (side, side + multiple)]
+        sizes += [(height, side) for height in (*range(side + multiple, side + 5 * multiple, multiple), far)]
         try:
             shapes = [shapes_of(*size) for size in sizes]
         except ModelError:
@@ -68,15 +69,17 @@ def find_placements(
 
 def _placement(shapes: Sequence[tuple[int, ...]], multiple: int) -> "Placement | bool":
     """How a tensor follows the picture; True where it does not, or in no way for tiles; False where it is uneven."""
-    base, higher, far, wider = shapes
+    base, wider, *higher = shapes
     if len({len(shape) for shape in shapes}) > 1:
         return False
-    rows = [axis for axis in range(len(base)) if len({base[axis], higher[axis], far[axis]}) > 1]
+    rows = [axis for axis in range(len(base)) if any(shape[axis] != base[axis] for shape in higher)]
     columns = [axis for axis in range(len(base)) if base[axis] != wider[axis]]
     if len(rows) != 1 or len(columns) != 1 or rows == columns:
         return not (rows and not columns)
-    first = higher[rows[0]] - base[rows[0]]
-    even = far[rows[0]] - base[rows[0]] == -(-_FAR // multiple) * first
+    first = higher[0][rows[0]] - base[rows[0]]
+    even = [shape[rows[0]] - base[rows[0]] for shape in higher] == [
+        count * first for count in (1, 2, 3, 4, -(-_FAR // multiple))
+    ]
     if not even or first != wider[columns[0]] - base[columns[0]] or first < 1:
         return False
     return Placement((rows[0], columns[0]), first, multiple)
