@@ -10,7 +10,9 @@ from sr_tile.engines.exact_pooling.engine import ExactPoolingEngine
 from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError
+from sr_tile.export.architectures import detect
 from sr_tile.planner import Settings
+from tests.support.reference_networks import NAFNet
 
 
 class Attention(nn.Module):
@@ -145,3 +147,18 @@ def test_where_nothing_is_pooled_it_is_said_that_exact_pooling_does_nothing(tmp_
 def test_fewer_bits_are_refused(tmp_path):
     with pytest.raises(ArgumentError, match="fp32"):
         Enhancer("clean-x2", precision="bf16", settings=Settings(exact_pooling=True))
+
+
+def test_nafnet_of_four_levels(tmp_path):
+    import onnx
+
+    torch.manual_seed(0)
+    net = NAFNet(3, 8, (1, 1, 1, 1), 1, (1, 1, 1, 1))
+    for name, weight in net.named_parameters():
+        if name.endswith(("beta", "gamma")):
+            nn.init.normal_(weight, std=0.3)
+    path = tmp_path / "net.onnx"
+    onnx.save(detect({name: value.numpy() for name, value in net.state_dict().items()}).graph(18), path)
+    batch = np.random.default_rng(1).random((1, 3, 301, 405), np.float32)
+    batch[:, :, :150] *= 0.2
+    assert difference(path, batch, 16384)[0] < 1e-5

@@ -10,7 +10,7 @@ from sr_tile.tiling.grid import round_up
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-_FAR = 128  # pixels
+_FAR = 20  # multiples
 _TOLERANCE = 1e-5  # of a tensor's largest value: what float32 loses by adding in another order
 
 
@@ -54,7 +54,7 @@ def find_placements(
     """
     for multiple in multiples:
         side = round_up(max(64, smallest), multiple)
-        far = side + -(-_FAR // multiple) * multiple  # to see what is padded to a coarser grid grow
+        far = side + _FAR * multiple  # steps of 15 that are padded to 16 look even for long
         sizes = [(side, side), (side, side + multiple)]
         sizes += [(height, side) for height in (*range(side + multiple, side + 5 * multiple, multiple), far)]
         try:
@@ -77,9 +77,7 @@ def _placement(shapes: Sequence[tuple[int, ...]], multiple: int) -> "Placement |
     if len(rows) != 1 or len(columns) != 1 or rows == columns:
         return not (rows and not columns)
     first = higher[0][rows[0]] - base[rows[0]]
-    even = [shape[rows[0]] - base[rows[0]] for shape in higher] == [
-        count * first for count in (1, 2, 3, 4, -(-_FAR // multiple))
-    ]
+    even = [shape[rows[0]] - base[rows[0]] for shape in higher] == [count * first for count in (1, 2, 3, 4, _FAR)]
     if not even or first != wider[columns[0]] - base[columns[0]] or first < 1:
         return False
     return Placement((rows[0], columns[0]), first, multiple)
