@@ -110,8 +110,8 @@ class Enhancer:
         on_progress: Callable[[ImageJob, int], None] | None = None,
         max_in_flight: int | None = None,
     ) -> None:
-        continued = _check(alpha, decoders, encoders, edges, steps_of(model))
         size, settings, steps = wanted_size(scale, size), settings or Settings(), steps_of(model)
+        continued = _check(alpha, decoders, encoders, edges, len(steps) > 1 or settings.exact_pooling)
         if batch_size is not None:
             settings = replace(settings, batch=batch_size)
         precision = exact_precision(precision) if settings.exact_pooling else precision
@@ -410,14 +410,17 @@ def pooling_exactly(engines: Sequence[Engine], plan: Plan, mem_limit: int | None
     return made, replace(plan, whole=True, batch=1, sides=(), costs=None, halo=0, **facts)
 
 
-def _check(alpha: str, decoders: int, encoders: int, edges: str | None, steps: Sequence[str | Path]) -> Edges | None:
-    """Refuse settings that cannot be; how pictures go on beyond their borders."""
+def _check(alpha: str, decoders: int, encoders: int, edges: str | None, is_special: bool) -> Edges | None:
+    """Refuse settings that cannot be; how pictures go on beyond their borders.
+
+    is_special: a chain of models, or exact pooling.
+    """
     if alpha not in ("bicubic", "model"):
         raise ArgumentError(f"alpha {alpha!r} is not known; choose bicubic or model")
     if decoders < 1 or encoders < 1:
         raise ArgumentError(f"decoders {decoders} and encoders {encoders} must each be 1 or more")
-    if edges and len(steps) > 1:
-        raise ArgumentError("edges go with one model, not with a chain; leave one of them out")
+    if edges and is_special:
+        raise ArgumentError("edges go with one model, not with a chain or exact pooling; leave one of them out")
     return parse_edges(edges) if edges else None
 
 

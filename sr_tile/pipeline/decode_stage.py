@@ -115,6 +115,13 @@ class DecodeStage:
             image.grid, scale, info.channels, len(image.parts) + self._context.splits_alpha(info)
         )
         image.sink = image.job.open_sink(result)
+        tiles = len(image.grid.y.starts) * len(image.grid.x.starts)
+        if tiles > 1 and spec.details.get("pooling") == "global":
+            log.warning(
+                "%s: %s pools over all that it sees, so each of %d tiles gets its own answer; --exact-pooling pools "
+                "over the whole picture",
+                *(image.job.name, spec.name, tiles),
+            )
 
     def _pass_rows(self, image: ImageState, source: Source) -> None:
         """Send an image past the network, to the sink that reduces it."""

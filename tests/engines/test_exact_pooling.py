@@ -1,9 +1,12 @@
 """Networks that pool over the whole picture: over tiles they give what ONNX Runtime gives for the whole picture."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnxruntime
 import pytest
 import torch
+from support.toys import conv_model, noise_image
 from torch import nn
 
 from sr_tile.engines.exact_pooling.engine import ExactPoolingEngine
@@ -149,6 +152,7 @@ def test_fewer_bits_are_refused(tmp_path):
         Enhancer("clean-x2", precision="bf16", settings=Settings(exact_pooling=True))
 
 
+@pytest.mark.slow
 def test_nafnet_of_four_levels(tmp_path):
     import onnx
 
@@ -162,3 +166,17 @@ def test_nafnet_of_four_levels(tmp_path):
     batch = np.random.default_rng(1).random((1, 3, 301, 405), np.float32)
     batch[:, :, :150] *= 0.2
     assert difference(path, batch, 16384)[0] < 1e-5
+
+
+def test_tiles_of_a_network_that_pools_over_all_it_sees_are_said(tmp_path, caplog):
+    for pooling, said in (("global", True), ("local", False)):
+        path = conv_model(tmp_path / f"{pooling}.onnx", 1)
+        engine = OnnxEngine(path, "cpu")
+        engine.spec = replace(engine.spec, details={"pooling": pooling})
+        with Enhancer(engine, settings=Settings(tile=32, overlap=8)) as enhancer:
+            enhancer.enhance(noise_image(20, 20))
+            assert "--exact-pooling" not in caplog.text
+            enhancer.enhance(noise_image(50, 50))
+        assert ("--exact-pooling" in caplog.text) == said
+        caplog.clear()
+        engine.close()
