@@ -222,10 +222,12 @@ def _with_model(options: EnhanceOptions, pairs: "Sequence[FilePair]") -> tuple[E
     if options.model.model is not None:
         return options, None
     sources = [pair.source_path for pair in pairs if not pair.problem]
-    scale = zoo.reaching(_factor(sources, options.target))
+    scale, *further = zoo.reaching_in_turn(_factor(sources, options.target))
     # To a job images may be added, and what is done must not be done again with another model.
     fixed = (zoo.DEFAULT[scale], "the same for all images of a job")
     name, reason = fixed if options.backend.job else choose_default(sources, scale)
+    # What the first one made is clean.
+    name = ",".join([name, *(zoo.CLEAN[each] for each in further)])
     return replace(options, model=replace(options.model, model=name)), reason
 
 
@@ -235,7 +237,7 @@ def _factor(sources: "Sequence[Path]", target: "TargetSize") -> float:
 
     if target.scale or not target.is_said:
         return target.scale or min(zoo.DEFAULT)
-    return target.reach(image_sizes(sources[:MOST_HEADERS]), max(zoo.DEFAULT)) or 1
+    return target.reach(image_sizes(sources[:MOST_HEADERS]), max(zoo.DEFAULT) ** 2) or 1
 
 
 def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None":

@@ -42,7 +42,7 @@ def condition_of(path: Path) -> Condition:
     Raises:
         ImageReadError: it cannot be read.
     """
-    with ImageReader(path) as reader:
+    with ImageReader(path, quiet=True) as reader:
         luma = _luma(reader.read_rows(min(ROWS, reader.info.height)))
     with path.open("rb") as file:
         start = file.read(_HEADER_BYTES)

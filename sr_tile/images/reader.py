@@ -49,13 +49,14 @@ class ImageReader:
     Args:
         path: of the file.
         page: of a TIFF with several, from 0; None takes a file of one picture only.
+        quiet: what was forgiven or converted is not said, for it is when the pixels are read for good.
     """
 
     info: ImageInfo
     whole_bytes: int
     """See `Decoded.whole_bytes`."""
 
-    def __init__(self, path: Path | str, page: int | None = None) -> None:
+    def __init__(self, path: Path | str, page: int | None = None, *, quiet: bool = False) -> None:
         self.path, self._page = Path(path), page
         self._name = str(path) if page is None else f"{path}, page {page + 1}"
         self._next_row = 0
@@ -79,7 +80,7 @@ class ImageReader:
         dtype, metadata = _DTYPES[image.format], self._decoded.metadata
         self.info = ImageInfo(image.height, image.width, image.bands, dtype, metadata, float_range=float_range)
         self.whole_bytes = self._decoded.whole_bytes
-        self._notes = [*self._decoded.notes, *([str(float_range)] if float_range else [])]
+        self._notes = [] if quiet else [*self._decoded.notes, *([str(float_range)] if float_range else [])]
 
     def _open(self, lenient: bool = False) -> Decoded:
         return open_image(self.path, lenient=lenient, page=self._page)

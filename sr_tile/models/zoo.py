@@ -22,6 +22,7 @@ __all__ = [
     "pulled",
     "pulled_folder",
     "reaching",
+    "reaching_in_turn",
 ]
 
 DEFAULT = {2: "photo-x2", 4: "photo-x4"}
@@ -108,8 +109,21 @@ def reaching(factor: float) -> int:
         if scale >= factor:
             return scale
     raise ArgumentError(
-        f"no bundled model enlarges by {factor:g}: {max(DEFAULT)} is the most; give a smaller size, or a --model that does"
+        f"no bundled model enlarges by {factor:g}: {max(DEFAULT)} is the most; give a smaller size, or models in "
+        "turn, such as --model photo-x4,clean-x2"
     )
+
+
+def reaching_in_turn(factor: float) -> tuple[int, ...]:
+    """The scales of one or two bundled models that reach a factor one after the other, the largest first.
+
+    Raises:
+        ArgumentError: two do not.
+    """
+    most = max(DEFAULT)
+    if most < factor <= most**2:
+        return most, reaching(factor / most)
+    return (reaching(factor),)
 
 
 def check_scale(model: str, scale: int, wanted: float | None) -> None:

@@ -66,3 +66,23 @@ def test_a_tiff_of_sixteen_bits_with_alpha_three_times_as_large(run, tmp_path):
     with Enhancer("clean-x4", device="cpu") as enhancer:
         enlarged = enhancer.enhance(pixels.astype(np.float32) / np.float32(65_535))
     assert abs(result - np.rint(reduced(enlarged, 270, 330) * 65_535)).max() <= 1
+
+
+def test_eight_times_is_four_times_and_then_twice(run, tmp_path):
+    Image.fromarray(data.astronaut()[100:140, 100:150]).save(tmp_path / "in.png")
+    code, _, said = run("enhance", "in.png", "out.png", "--scale", "8", "--device", "cpu", "--precision", "fp32")
+    assert code == 0, said
+    assert "photo-x4,clean-x2" in said or "clean-x4,clean-x2" in said
+    first = said.split("sr-tile: ")[1].split(",")[0]
+    with Enhancer([first, "clean-x2"], device="cpu", precision="fp32") as enhancer:
+        expected = enhancer.enhance(data.astronaut()[100:140, 100:150])
+    with Image.open(tmp_path / "out.png") as result:
+        assert (result.width, result.height) == (400, 320)
+        assert np.array_equal(np.asarray(result), expected)
+
+
+def test_what_two_models_reach_is_reduced(run, tmp_path):
+    Image.fromarray(data.astronaut()[100:140, 100:150]).save(tmp_path / "in.png")
+    assert run("enhance", "in.png", "out.png", "--width", "250", "--device", "cpu")[0] == 0
+    with Image.open(tmp_path / "out.png") as result:
+        assert (result.width, result.height) == (250, 200)

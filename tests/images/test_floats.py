@@ -127,6 +127,13 @@ def test_tiled_equals_the_whole_picture(run, tmp_path):
     assert "values from 0 to 65535 go to 0 to 1 for the network, and back" in said
 
 
+def test_what_is_said_of_a_picture_is_said_once(run, tmp_path):
+    write(tmp_path / "in.tif", picture("signed"))
+    code, _, said = run("enhance", "in.tif", "out.tif", "--device", "cpu")
+    assert code == 0
+    assert said.count("go to 0 to 1 for the network") == 1
+
+
 @pytest.mark.parametrize("channels", [1, 3, 4])
 @pytest.mark.parametrize("scale", [1, 2])
 def test_nan_stays_where_it_was_and_reaches_nothing_else(tmp_path, scale, channels):

@@ -70,3 +70,16 @@ def test_the_least_model_that_reaches_a_scale():
     assert [zoo.reaching(factor) for factor in (0.5, 1, 2, 2.01, 3, 4)] == [2, 2, 2, 4, 4, 4]
     with pytest.raises(ArgumentError, match=r"enlarges by 4\.01: 4 is the most"):
         zoo.reaching(4.01)
+
+
+def test_what_one_model_does_not_reach_two_do_in_turn():
+    assert [zoo.reaching_in_turn(factor) for factor in (1, 4, 4.01, 8, 8.5, 16)] == [
+        (2,),
+        (4,),
+        (4, 2),
+        (4, 2),
+        (4, 4),
+        (4, 4),
+    ]
+    with pytest.raises(ArgumentError, match=r"enlarges by 17: .*--model photo-x4,clean-x2"):
+        zoo.reaching_in_turn(17)
