@@ -233,7 +233,7 @@ def test_unusable_models_are_one_clear_line_and_nothing_is_written(run, tmp_path
         (("enhance", "in.png", "out.png", "--scale", "0"), 1, "no size"),
         (("enhance", "in.png", "out.png", "--fit", "9", "--scale", "2"), 1, "is not WIDTHxHEIGHT"),
         (("enhance", "in.png", "out.png", "--width", "9", "--scale", "2"), 1, "two sizes"),
-        (("enhance", "in.png", "out.png", "--width", "81"), 1, "to at most 80 x 80"),
+        (("enhance", "in.png", "out.png", "--width", "321"), 1, "to at most 320 x 320"),
         (("enhance", "empty", "out"), 1, "holds no image"),
         (("enhance", "", "o.png"), 1, "empty"),
         (("enhance", "in.png", "in.tif", "single.png"), 1, "need a folder"),

@@ -280,7 +280,7 @@ def test_a_timed_call_builds_no_plans(gpu, monkeypatch):
         return taken
 
     original = measure_calls._peak
-    monkeypatch.setattr(measure, "_peak", peak)
+    monkeypatch.setattr(measure_calls, "_peak", peak)
     shapes = [(1, 64, 64), (2, 64, 64), (1, 128, 128)]
     measure_calls.measure(engine, shapes, 2**40, remeasure=True)
     assert plans == [0] * len(shapes) * measure_calls.TIMED_CALLS
@@ -299,7 +299,7 @@ def test_memory_of_other_programs_that_comes_and_goes_has_no_price(gpu, monkeypa
         gpu.others(5000 if len(calls) % 2 else 500)
         return original(*arguments)
 
-    monkeypatch.setattr(measure, "_peak", peak)
+    monkeypatch.setattr(measure_calls, "_peak", peak)
     assert measure_calls.measure(engine, shapes, 2**40, remeasure=True).bytes_per_pixel == pytest.approx(expected)
 
 

@@ -9,7 +9,7 @@ from support.toys import ToyEngine
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ImageReadError
 from sr_tile.images.formats import ImageInfo, WriteOptions
-from sr_tile.images.frames import open as frame_files
+from sr_tile.images.frames import open_frames as frame_files
 from sr_tile.images.frames.apng import ApngWriter
 from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.frames.frame import Frame, Time
