@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from sr_tile.images.reader import ImageReader
+from sr_tile.tiling.blending import largest_value
 from sr_tile.types import Array
 
 ROWS = 256
@@ -52,7 +53,7 @@ def condition_of(path: Path) -> Condition:
 
 
 def _luma(rows_hwc: Array) -> Array:
-    scale = 255 / (1 if rows_hwc.dtype == np.float32 else np.iinfo(rows_hwc.dtype).max)
+    scale = 255 / largest_value(rows_hwc.dtype)
     if rows_hwc.shape[2] < 3:
         return rows_hwc[:, :, 0].astype(np.float32) * np.float32(scale)
     return rows_hwc[:, :, :3].astype(np.float32) @ (_LUMA_BT601 * np.float32(scale))

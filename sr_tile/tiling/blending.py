@@ -145,10 +145,15 @@ class TileBlender:
         self._top, self._row, self._added = end, self._row + 1, 0
 
 
+def largest_value(dtype: np.dtype) -> int:
+    """White: of integers the largest one, of floats 1."""
+    return 1 if dtype == np.float32 else int(np.iinfo(dtype).max)
+
+
 def to_unit(pixels_hwc: np.ndarray) -> Float32[Array, "C h w"]:
     """Pixels of a file to floats of range [0, 1]; the inverse of `quantise`."""
-    largest = 1 if pixels_hwc.dtype == np.float32 else np.iinfo(pixels_hwc.dtype).max
-    return np.divide(pixels_hwc.transpose(2, 0, 1), np.float32(largest), dtype=np.float32, order="C")
+    largest = np.float32(largest_value(pixels_hwc.dtype))
+    return np.divide(pixels_hwc.transpose(2, 0, 1), largest, dtype=np.float32, order="C")
 
 
 def quantise(rows_chw: Float32[Array, "C n W"], dtype: np.dtype) -> np.ndarray:
@@ -163,9 +168,9 @@ def quantise(rows_chw: Float32[Array, "C n W"], dtype: np.dtype) -> np.ndarray:
     """
     rows = rows_chw
     if dtype != np.float32:
-        rows *= np.iinfo(dtype).max
+        rows *= largest_value(dtype)
         np.rint(rows, out=rows)
-    np.clip(rows, 0, 1 if dtype == np.float32 else np.iinfo(dtype).max, out=rows)
+    np.clip(rows, 0, largest_value(dtype), out=rows)
     pixels = np.empty((*rows.shape[1:], rows.shape[0]), dtype)
     for channel in range(rows.shape[0]):
         pixels[..., channel] = rows[channel]

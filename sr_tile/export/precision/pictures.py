@@ -9,6 +9,7 @@ from sr_tile.errors import ArgumentError, ImageError
 from sr_tile.images import READABLE_SUFFIXES
 from sr_tile.models.spec import ModelSpec
 from sr_tile.models.synthetic_images import scenes
+from sr_tile.tiling.blending import largest_value
 from sr_tile.tiling.grid import round_up
 
 _SIDE = 128
@@ -111,8 +112,7 @@ def _tiles(folder: Path, height: int, width: int, most: int = 60) -> list[np.nda
                 pixels = reader.read_rows(reader.info.height)
         except ImageError as error:
             raise ImageError(f"{error}; take it out of {folder}") from error
-        if np.issubdtype(pixels.dtype, np.integer):
-            pixels = pixels / np.float32(np.iinfo(pixels.dtype).max)
+        pixels = pixels / np.float32(largest_value(pixels.dtype))
         pixels = pixels[..., :3] if pixels.shape[2] >= 3 else np.repeat(pixels[..., :1], 3, axis=2)
         missing = [(0, max(0, wanted - length)) for wanted, length in zip((height, width), pixels.shape, strict=False)]
         pixels = np.pad(pixels, [*missing, (0, 0)], mode="symmetric").astype(np.float32)
