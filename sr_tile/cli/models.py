@@ -88,7 +88,7 @@ def where(
     """Print the path of a model, and nothing else."""
     from sr_tile.models import listing, zoo
 
-    own = {row["name"]: row["path"] for row in listing.rows(models) if row["state"] == "own"} if models else {}
+    own = {row["name"]: row["path"] for row in listing.of_folder(models)} if models else {}
     show(own[name] if name in own else zoo.named(name))
 
 

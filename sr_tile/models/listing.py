@@ -52,7 +52,7 @@ def rows(folder: Path | None = None) -> list[Row]:
             found.append(_of_file(name, pulled[name], "pulled") | known)
         else:
             found.append(_row(name, "available", scale=item.scale, bytes=item.size, **known))
-    return found + (_of_folder(folder) if folder else [])
+    return found + (of_folder(folder) if folder else [])
 
 
 def remove(name: str) -> int:
@@ -107,7 +107,12 @@ def _of_file(name: str, path: Path, state: str) -> Row:
     return row | details | {"scale": spec.scale, "url": spec.details.get("source")}
 
 
-def _of_folder(folder: Path) -> list[Row]:
+def of_folder(folder: Path) -> list[Row]:
+    """A folder's models and those below it, called by their place in it; see `rows`.
+
+    Raises:
+        ArgumentError: there is no such folder.
+    """
     if not folder.is_dir():
         raise ArgumentError(f"--models {folder}: is no folder; give one that holds models")
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
