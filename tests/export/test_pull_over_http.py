@@ -167,11 +167,7 @@ def test_two_at_once_do_not_spoil_each_other(serve, tmp_path):
     second = threading.Event()
 
     def slow(handler, start):
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(content)))
-        handler.end_headers()
-        handler.wfile.write(content[:50])
-        handler.wfile.flush()
+        send(handler, 200, content[:50], len(content))
         second.wait(60)
         handler.wfile.write(content[50:])
 

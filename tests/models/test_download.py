@@ -169,11 +169,7 @@ def test_a_hanging_server_is_left(serve, tmp_path):
     release = threading.Event()
 
     def answer(handler, start):
-        handler.send_response(200)
-        handler.send_header("Content-Length", str(len(CONTENT)))
-        handler.end_headers()
-        handler.wfile.write(CONTENT[:10])
-        handler.wfile.flush()
+        send(handler, 200, CONTENT[:10], len(CONTENT))
         release.wait(30)
 
     start = time.monotonic()
