@@ -242,7 +242,8 @@ def _factor(sources: "Sequence[Path]", target: "TargetSize") -> float:
 
 def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None":
     """The journal, where there is to be one, until the stack closes it."""
-    from sr_tile.jobs.resumable import ResumableJob, describe
+    from sr_tile.jobs.job_folder import describe
+    from sr_tile.jobs.resumable import ResumableJob
 
     if not options.backend.job:
         return None

@@ -45,8 +45,8 @@ def enhance(
     One image: `sr-tile enhance in.png out.png`, or `sr-tile enhance in.png` for in-x2.png beside it.
     Many: `sr-tile enhance photos/ more/*.jpg results/`.
     Alpha, colour profile, EXIF and 16 bits are kept; without --overwrite nothing that exists is touched.
-    With --job a run that was killed goes on: images, and strips of results above 64 megapixels, are done once. Images go
-    one at a time then, for less to be lost; --parallel lets several go.
+    With --job a run that was killed goes on: images, pages, frames, and strips of results above 64 megapixels, are done
+    once. Images go one at a time then, for less to be lost; --parallel lets several go.
     """
     named = files.output is not None
     inputs, output = (paths, files.output) if named or not paths[1:] else (paths[:-1], paths[-1])

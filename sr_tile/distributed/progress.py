@@ -8,8 +8,9 @@ from typing import Any
 
 from sr_tile.distributed.storage import exists
 from sr_tile.distributed.tasks import Row
+from sr_tile.jobs.job_folder import FileFingerprint
 from sr_tile.jobs.report import FileResult
-from sr_tile.jobs.resumable import FileFingerprint, ResumableJob
+from sr_tile.jobs.resumable import ResumableJob
 from sr_tile.jobs.selection import Existing, FilePair, is_url, screen
 
 LOST = (

@@ -22,7 +22,8 @@ from sr_tile.errors import ImageReadError, OutOfMemoryError, SrTileError
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, WriteOptions, format_of, holds_sixteen_bits
 from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.images.rows import CroppingSink, Sink
-from sr_tile.jobs.resumable import GIANT_PIXELS, FileFingerprint, strips_name
+from sr_tile.jobs.durable_file import GIANT_PIXELS
+from sr_tile.jobs.job_folder import FileFingerprint, strips_name
 from sr_tile.jobs.strip_store import StripFile, StripStore, whole_strips
 from sr_tile.pipeline.image_job import ImageJob
 from sr_tile.pipeline.plan_image import tile_grid_for

@@ -53,10 +53,6 @@ class SegmentStore:
             found.append((path, Fraction(int(match[2]), int(match[3]))))
         return found
 
-    def remove(self) -> None:
-        """The film is whole."""
-        shutil.rmtree(self.folder, ignore_errors=True)
-
 
 def _checksum(path: Path) -> int:
     checksum = 0

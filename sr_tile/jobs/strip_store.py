@@ -6,7 +6,6 @@ or changed since is known and done again. Strips take as much room as the result
 """
 
 import os
-import shutil
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -66,10 +65,6 @@ class StripStore:
     def clean(self) -> None:
         """Remove what a process that died left half written."""
         remove_abandoned_parts(self.folder)
-
-    def remove(self) -> None:
-        """Remove all strips; harmless where there are none."""
-        shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def is_whole(strip: Path) -> bool:

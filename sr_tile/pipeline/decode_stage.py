@@ -66,6 +66,8 @@ class DecodeStage:
             self._admit(image, whole_bytes_of(source))
             (self._pass_rows if image.is_only_reduced else self._read_row_blocks)(image, source)
         image.row_blocks.close()
+        if not len(image.grid):  # its sink has all of it
+            image.rows.close()
 
     def _continued(self, image: ImageState, source: Source) -> Source:
         """The source with a margin that shows the network what lies beyond the borders, where that was said.
@@ -108,6 +110,8 @@ class DecodeStage:
         result = result_of(own, scale, self._context.size, image.job.name)
         if image.job.strip and not image.is_only_reduced:
             image.grid = replace(image.grid, strip=image.job.strip(image.grid))
+            above = image.grid.y.inner(image.grid.rows.start)[0] if len(image.grid) else info.height
+            self._context.on_progress(image.job, above * info.width)
         if image.job.on_grid:
             image.job.on_grid(image.grid)
         image.parts = parts_of(info.channels, spec.channels, self._context.alpha)

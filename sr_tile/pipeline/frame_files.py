@@ -38,6 +38,7 @@ class FrameFile:
         reader: of the source.
         open_writer: makes the target of the first picture that is read and the first that is written.
         on_done: called when the target is whole, before anyone hears of it.
+        keep: what becomes of the job of a picture, where pictures that are finished are kept.
     """
 
     def __init__(
@@ -46,8 +47,9 @@ class FrameFile:
         reader: FrameReader,
         open_writer: Callable[[ImageInfo, ImageInfo], FrameWriter],
         on_done: Callable[[], None] = lambda: None,
+        keep: Callable[[ImageJob, Frame], ImageJob] = lambda job, _: job,
     ) -> None:
-        self.name = name
+        self.name, self._keep = name, keep
         self._reader, self._open_writer, self._on_done = reader, open_writer, on_done
         self._writer: FrameWriter | None = None
         self._frames: dict[ImageJob, Frame] = {}  # those under way
@@ -102,7 +104,7 @@ class FrameFile:
                 self._writer = self._writer or self._open_writer(read[0], info)
             return self._writer.open_frame(frame, info)
 
-        return ImageJob(f"{self.name}: {frame.name}", open_source, open_sink)
+        return self._keep(ImageJob(f"{self.name}: {frame.name}", open_source, open_sink), frame)
 
     def take(self, outcome: Outcome) -> bool:
         """Note what became of a picture; whether all are done."""

@@ -71,11 +71,11 @@ class TileBlender:
     def __init__(self, grid: TileGrid, scale: int, channels: int, parts: int = 1) -> None:
         self._grid, self._scale, self._parts = grid, scale, parts
         self._x_weights = [axis_weights(grid.x, i, scale) for i in range(len(grid.x.starts))]
-        first, end = zip(*(grid.y.support(i) for i in grid.rows), strict=True)
-        height = max(e - f for f, e in zip(first, end, strict=True)) * scale
+        supports = [grid.y.support(i) for i in grid.rows]
+        height = max((end - first for first, end in supports), default=0) * scale
         self._rows = np.zeros((channels, height, grid.x.length * scale), np.float32)
         self._row = grid.rows.start  # the row of tiles under way
-        self._top = first[0] * scale  # the output row that self._rows begins with
+        self._top = supports[0][0] * scale if supports else 0  # the output row that self._rows begins with
         self._added = 0
 
     @property

@@ -25,7 +25,7 @@ from sr_tile.distributed.ray_data import RayConfig, run_ray  # noqa: E402
 from sr_tile.distributed.storage import select_urls  # noqa: E402
 from sr_tile.distributed.tasks import EnhanceConfig  # noqa: E402
 from sr_tile.enhancer import Enhancer  # noqa: E402
-from sr_tile.jobs import resumable  # noqa: E402
+from sr_tile.jobs import durable_file  # noqa: E402
 from sr_tile.jobs.files import run_files  # noqa: E402
 from sr_tile.jobs.journal import NAME  # noqa: E402
 from sr_tile.jobs.resumable import ResumableJob  # noqa: E402
@@ -66,7 +66,7 @@ def photos(tmp_path):
     return tmp_path
 
 
-def run(folder, on_result=lambda result: None, giant_pixels=resumable.GIANT_PIXELS, **keywords):
+def run(folder, on_result=lambda result: None, giant_pixels=durable_file.GIANT_PIXELS, **keywords):
     config = EnhanceConfig(str(folder / "model.onnx"), device="cpu", settings=SETTINGS, giant_pixels=giant_pixels)
     results = {}
     for result in run_ray(select_urls([str(folder / "in")], str(folder / "out")).pairs, config, FLEET, **keywords):

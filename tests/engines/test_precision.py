@@ -234,7 +234,8 @@ class TestImages:
     def test_a_job_that_may_go_on_elsewhere_is_exact(self, tmp_path):
         from PIL import Image
 
-        from sr_tile.jobs.resumable import ResumableJob, describe
+        from sr_tile.jobs.job_folder import describe
+        from sr_tile.jobs.resumable import ResumableJob
         from sr_tile.jobs.selection import FilePair
 
         image = self.images()["dark"]

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from support.toys import ToyEngine, noise_image
 
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ImageReadError, JobError
-from sr_tile.images import ImageInfo
-from sr_tile.jobs import resumable
+from sr_tile.images import ImageInfo, TargetSize
+from sr_tile.jobs import durable_file
 from sr_tile.jobs.journal import NAME, Journal, read_state
 from sr_tile.jobs.resumable import ResumableJob
 from sr_tile.jobs.selection import FilePair, select_files
@@ -273,8 +274,8 @@ def test_two_processes_are_refused_and_status_sees_the_first(photos):
 
 @pytest.fixture
 def small_giants(monkeypatch):
-    monkeypatch.setattr(resumable, "GIANT_PIXELS", 10_000)
-    monkeypatch.setattr(resumable, "STRIP_PIXELS", 4_000)
+    monkeypatch.setattr(durable_file, "GIANT_PIXELS", 10_000)
+    monkeypatch.setattr(durable_file, "STRIP_PIXELS", 4_000)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -302,6 +303,81 @@ def test_a_giant_stopped_anywhere_goes_on_behind_its_last_strip(tmp_path, monkey
             "a strip came twice, or was left out"
         )
         assert not list((Path(folder) / "strips").iterdir())
+
+
+def pages(path, width=21):
+    tifffile.imwrite(path, noise_image(40, 33, seed=0), photometric="rgb")
+    for page in (noise_image(60, width, seed=1), noise_image(50, 33, 4, np.uint16), noise_image(30, 30, seed=3)):
+        tifffile.imwrite(path, page, photometric="rgb", append=True, extrasamples=[2] * (page.shape[2] == 4))
+
+
+def animation(path):
+    frames = [Image.fromarray(noise_image(40, 33, 4, seed=index)) for index in (0, 1, 1, 2, 3)]
+    options = {} if path.endswith("gif") else {"lossless": True} if path.endswith("webp") else {"quality": 90}
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=[40, 80, 120, 40, 40], **options)
+
+
+@pytest.mark.parametrize("stop_at", [0, 3, 9, 14, 18])
+@pytest.mark.parametrize(
+    ("name", "make"), [("a.tif", pages), ("a.gif", animation), ("a.png", animation), ("a.webp", animation)]
+)
+def test_pages_and_frames_stopped_anywhere_are_computed_once(tmp_path, monkeypatch, name, make, stop_at):
+    monkeypatch.chdir(tmp_path)
+    make(name)
+    enhancer().enhance_file(name, f"expected-{name}")
+    pairs = [FilePair(name, f"out-{name}")]
+    with pytest.raises(StoppedError):
+        run("job", pairs, enhancer(ShadingEngine(stop_at, "job/strips", stop_at // 7)))
+    kept = lines("job", "strip")
+    assert len(kept) >= stop_at // 7 - 1, "a picture is there before the journal says so"
+    worker = ShadingEngine()
+    assert run("job", pairs, enhancer(worker))[name].status == "done"
+    assert Path(f"out-{name}").read_bytes() == Path(f"expected-{name}").read_bytes()
+    assert len(lines("job", "strip")) == 4, "a picture was computed twice"
+    assert len(worker.shapes) < 20 or not kept
+    assert not list(Path("job/strips").iterdir())
+
+
+def test_pages_of_another_size_go_on_too(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pages("a.tif", 60)
+    size, pairs = TargetSize(width=50), [FilePair("a.tif", "out.tif")]  # the second page is only reduced
+    enhancer(size=size).enhance_file("a.tif", "expected.tif")
+    with pytest.raises(StoppedError):
+        run("job", pairs, enhancer(ShadingEngine(15, "job/strips", 1), size=size))
+    kept = len(lines("job", "strip"))
+    assert run("job", pairs, enhancer(size=size))["a.tif"].status == "done"
+    assert Path("out.tif").read_bytes() == Path("expected.tif").read_bytes()
+    assert 0 < kept < 3 == len(lines("job", "strip"))
+
+
+def test_a_picture_of_which_a_strip_was_damaged_is_computed_again(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pages("a.tif")
+    enhancer().enhance_file("a.tif", "expected.tif")
+    with pytest.raises(StoppedError):
+        run("job", [FilePair("a.tif", "out.tif")], enhancer(ShadingEngine(20, "job/strips", 2)))
+    kept = sorted(Path("job/strips").rglob("*-*"))
+    assert kept
+    for path in kept:
+        path.write_bytes(path.read_bytes()[:-20] + bytes(20))
+    assert run("job", [FilePair("a.tif", "out.tif")])["a.tif"].status == "done"
+    assert Path("out.tif").read_bytes() == Path("expected.tif").read_bytes()
+
+
+def test_a_page_that_is_broken_costs_no_other(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pages("a.tif")
+    with tifffile.TiffFile("a.tif") as file:
+        offset = file.pages[1].tags["Compression"].valueoffset
+    content = bytearray(Path("a.tif").read_bytes())
+    content[offset : offset + 2] = b"\x39\x30"  # no compression that there is
+    Path("a.tif").write_bytes(content)
+    pairs = [FilePair("a.tif", "out.tif")]
+    assert run("job", pairs)["a.tif"].status == "failed"
+    again = ShadingEngine()
+    assert "page 2" in run("job", pairs, enhancer(again), retry_failed=True)["a.tif"].error
+    assert not again.shapes
 
 
 def test_a_lost_block_is_computed_again(photos, small_giants):

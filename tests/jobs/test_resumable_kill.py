@@ -11,6 +11,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+import tifffile
 from PIL import Image
 from support.toys import conv_model, noise_image
 
@@ -20,7 +21,7 @@ from sr_tile.jobs.journal import NAME
 KILLS = 20
 # Giants and their strips are small here, so that a test has some.
 MAIN = (
-    "import sr_tile.jobs.resumable as d; d.GIANT_PIXELS, d.STRIP_PIXELS = 400_000, 80_000\n"
+    "import sr_tile.jobs.durable_file as d; d.GIANT_PIXELS, d.STRIP_PIXELS = 400_000, 80_000\n"
     "from sr_tile.cli.main import main; main()"
 )
 
@@ -113,44 +114,62 @@ def test_a_job_killed_at_20_moments_gives_the_same_bytes(tmp_path):
     assert again <= kills
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_film_killed_at_ten_moments_has_the_same_frames(tmp_path):
+def film(path):
     av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'sr-tile[video]'")
-    seed = random.randrange(2**32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
-    conv_model(tmp_path / "model.onnx", 2)
-    (tmp_path / "in").mkdir()
-    with av.open(str(tmp_path / "in" / "a.mkv"), "w") as container:
+    with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
         stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
         for index in range(120):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(noise_image(96, 128, seed=index))))
         container.mux(stream.encode(None))
-    main = "import sr_tile.jobs.resumable as d; d.SEGMENT_FRAMES = 10\nfrom sr_tile.cli.main import main; main()"
+
+
+def pages(path):
+    with tifffile.TiffWriter(path) as file:
+        for index in range(30):
+            file.write(noise_image(90 + index, 128, seed=index), photometric="rgb")
+
+
+def animation(path):
+    frames = [Image.fromarray(noise_image(96, 128, seed=index)) for index in range(30)]
+    frames[0].save(path, save_all=True, append_images=frames[1:], duration=40)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
+@pytest.mark.parametrize(
+    ("name", "make", "moments"), [("a.mkv", film, 10), ("a.tif", pages, 5), ("a.png", animation, 5)]
+)
+def test_a_file_of_several_pictures_killed_at_random_has_the_same_bytes(tmp_path, name, make, moments):
+    seed = random.randrange(2**32)
+    print(f"seed {seed}")
+    chance, suffix = random.Random(seed), Path(name).suffix
+    conv_model(tmp_path / "model.onnx", 2)
+    (tmp_path / "in").mkdir()
+    make(tmp_path / "in" / name)
+    main = "import sr_tile.jobs.durable_file as d; d.SEGMENT_FRAMES = 10\nfrom sr_tile.cli.main import main; main()"
     environment = {**os.environ, "PYTHONPATH": str(Path(sr_tile.__file__).parent.parent)}
 
     def begin(job, out):
         options = ["--job", job, "--model", "model.onnx", "--device", "cpu", "--quiet"]
-        command = [sys.executable, "-c", main, "enhance", "in/a.mkv", out, *options]
+        command = [sys.executable, "-c", main, "enhance", f"in/{name}", out, *options]
         return subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
 
-    process = begin("undisturbed", "expected.mkv")
+    process = begin("undisturbed", f"expected{suffix}")
     assert process.wait(120) == 0, process.stderr.read()
     times = [line["time"] for line in events(tmp_path / "undisturbed" / NAME)]
     kills = jobs = 0
-    while kills < 10:
+    while kills < moments:
         alive, begun, journal = True, 0, tmp_path / f"job{jobs}" / NAME
-        while alive and kills < 10:
+        while alive and kills < moments:
             alive = kill_at_random(
-                begin(f"job{jobs}", f"{jobs}.mkv"), journal, begun, (times[-1] - times[0]) / 2, chance
+                begin(f"job{jobs}", f"{jobs}{suffix}"), journal, begun, (times[-1] - times[0]) / 2, chance
             )
             begun = sum(line["event"] in ("start", "resume") for line in events(journal))
             kills += alive
-        process = begin(f"job{jobs}", f"{jobs}.mkv")
+        process = begin(f"job{jobs}", f"{jobs}{suffix}")
         assert process.wait(120) == 0, process.stderr.read()
-        assert (tmp_path / f"{jobs}.mkv").read_bytes() == (tmp_path / "expected.mkv").read_bytes()
+        assert (tmp_path / f"{jobs}{suffix}").read_bytes() == (tmp_path / f"expected{suffix}").read_bytes()
         assert not any(Path(tmp_path / f"job{jobs}" / "strips").iterdir())
         assert not list(tmp_path.glob(".*.part"))
         jobs += 1

@@ -10,7 +10,8 @@ from support.toys import ToyEngine, noise_image
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, ImageWriteError
 from sr_tile.jobs.files import run_files
-from sr_tile.jobs.resumable import ResumableJob, describe
+from sr_tile.jobs.job_folder import describe
+from sr_tile.jobs.resumable import ResumableJob
 from sr_tile.jobs.selection import FilePair
 from sr_tile.pipeline.frame_files import each_file
 from sr_tile.planner import Settings

@@ -13,7 +13,7 @@ from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
 from sr_tile.images import WriteOptions
 from sr_tile.images.frames.excerpt import Excerpt
-from sr_tile.jobs import resumable
+from sr_tile.jobs import durable_file
 from sr_tile.jobs.resumable import ResumableJob
 from sr_tile.jobs.selection import FilePair
 from sr_tile.models.spec import ModelSpec
@@ -196,7 +196,7 @@ def test_odd_times_are_refused(said):
 
 
 def test_a_job_that_was_stopped_goes_on_behind_the_last_segment(tmp_path, monkeypatch):
-    monkeypatch.setattr(resumable, "SEGMENT_FRAMES", 6)
+    monkeypatch.setattr(durable_file, "SEGMENT_FRAMES", 6)
     film(tmp_path / "a.mp4", pictures(40), sound=True)
     pair = FilePair(str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4"))
 
@@ -204,7 +204,7 @@ def test_a_job_that_was_stopped_goes_on_behind_the_last_segment(tmp_path, monkey
         engine = ToyEngine(ModelSpec("toy", 2, 1))
         with ResumableJob(tmp_path / folder, {}) as job, Enhancer(engine, max_in_flight=1, batch_size=1) as enhancer:
             kept = []
-            keep = resumable.SegmentStore.keep
+            keep = durable_file.SegmentStore.keep
 
             def stopping(store, *arguments):
                 kept.append(keep(store, *arguments))
@@ -212,13 +212,13 @@ def test_a_job_that_was_stopped_goes_on_behind_the_last_segment(tmp_path, monkey
                     raise KeyboardInterrupt
                 return kept[-1]
 
-            monkeypatch.setattr(resumable.SegmentStore, "keep", stopping)
+            monkeypatch.setattr(durable_file.SegmentStore, "keep", stopping)
             try:
                 results = [result.status for result in job.run(enhancer, [pair])]
             except KeyboardInterrupt:
                 results = ["stopped"]
             finally:
-                monkeypatch.setattr(resumable.SegmentStore, "keep", keep)
+                monkeypatch.setattr(durable_file.SegmentStore, "keep", keep)
         return results, enhancer.stats.images
 
     assert do("undisturbed") == (["done"], 40)

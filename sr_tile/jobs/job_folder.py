@@ -1,0 +1,222 @@
+"""The folder of a job: what its journal says of each image, and the strips that are kept until an image is whole."""
+
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from sr_tile.errors import ImageReadError, JobError
+from sr_tile.export.find_model import find_model
+from sr_tile.jobs.journal import NAME, Journal
+from sr_tile.jobs.report import FileResult
+from sr_tile.jobs.selection import FilePair
+from sr_tile.jobs.strip_store import whole_strips
+from sr_tile.planner import Plan
+from sr_tile.planner.costs import Costs, Point
+from sr_tile.system.hashes import sha256_of
+from sr_tile.system.part_file import remove_abandoned_parts
+from sr_tile.tiling.grid import TileGrid
+
+log = logging.getLogger("sr_tile")
+
+
+@dataclass(frozen=True)
+class FileFingerprint:
+    """What tells one input from another: bytes, time of the last change, and hash."""
+
+    size: int
+    mtime_ns: int
+    sha256: str
+
+    @classmethod
+    def of(cls, path: Path) -> "FileFingerprint":
+        """Read the whole file.
+
+        Raises:
+            ImageReadError: it cannot be read.
+        """
+        try:
+            status = path.stat()
+            digest = sha256_of(path)
+        except OSError as error:
+            raise ImageReadError(f"{path}: cannot be opened: {error.strerror}") from None
+        return cls(status.st_size, status.st_mtime_ns, digest)
+
+
+def describe(model: str | Path | None, scale: float | None, **settings: Any) -> dict[str, Any]:
+    """All on which the bytes of a result depend, beside its input: the model's hash and the settings.
+
+    Args:
+        model: as for `Enhancer`.
+        scale: as for `Enhancer`.
+        settings: whatever the user chose, as plain values.
+    """
+    return {"model": sha256_of(find_model(model, scale)), **settings}
+
+
+class JobFolder:
+    """A folder with a journal, ready to begin or to go on.
+
+    Args:
+        folder: of the job; made where it is missing.
+        settings: see `describe`; where the journal's are others, the job starts afresh and says so.
+
+    Raises:
+        JobError: another process has the folder, it cannot be written, or its journal is damaged.
+    """
+
+    def __init__(self, folder: Path | str, settings: dict[str, Any]) -> None:
+        self.folder = Path(folder)
+        self.journal = Journal(self.folder)
+        self._settings = json.loads(json.dumps(settings))
+        started = self.journal.state.started
+        self.fresh = started.get("settings") != self._settings
+        if started and self.fresh:
+            before, now = started["settings"], self._settings
+            changed = {key for key in (*before, *now) if before.get(key) != now.get(key)}
+            log.warning("job %s: other %s than before: starting afresh", self.folder, ", ".join(sorted(changed)))
+        if self.fresh:
+            shutil.rmtree(self.strips, ignore_errors=True)
+
+    @property
+    def strips(self) -> Path:
+        """Where finished strips lie."""
+        return self.folder / "strips"
+
+    @property
+    def plan(self) -> Plan | None:
+        """The tiles with which the job was begun; None for a new one."""
+        if self.fresh:
+            return None
+        values = self.journal.state.started["plan"]
+        try:
+            points = values["costs"] and tuple(Point(*point) for point in values["costs"]["points"])
+            values = {**values, "tile": tuple(values["tile"]), "sides": tuple(values["sides"])}
+            return Plan(**{**values, "costs": Costs(points) if points else None})
+        except (KeyError, TypeError, ValueError):
+            raise JobError(
+                f"{self.folder / NAME}: its plan of tiles is damaged; remove the folder to start afresh"
+            ) from None
+
+    @property
+    def device(self) -> str | None:
+        """Where the job was begun: another may round differently. None for a new one."""
+        return None if self.fresh else self.journal.state.started["device"]
+
+    def start(self, plan: Plan, device: str, total: int) -> None:
+        """Note that a process begins or goes on with `total` images."""
+        if self.fresh:
+            facts = {"settings": self._settings, "device": device, "plan": asdict(plan)}
+            self.journal.append("start", sync=True, **facts, total=total, pid=os.getpid())
+            self.fresh = False
+        else:
+            state = self.journal.state
+            done = sum(image.status == "done" for image in state.images.values())
+            for folder in {Path(image.target).parent for image in state.images.values()}:
+                remove_abandoned_parts(folder)
+            log.info("job %s: going on, %d images are done", self.folder, done)
+            self._sweep()
+            self.journal.append("resume", total=total, pid=os.getpid())
+
+    def _sweep(self) -> None:
+        """Remove the strips of finished images, where a kill came between the last line and that."""
+        kept = {folder for image in self.journal.state.images.values() for folder in image.strips}
+        for folder in self.strips.iterdir() if self.strips.is_dir() else ():
+            if folder.name not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def known(self, pair: FilePair, retry_failed: bool = False) -> FileResult | None:
+        """What the journal says of an image that need not be done: it is whole, or failed and is not to be tried again.
+
+        An input counts as unchanged where size and time are the same, or else its hash; a result that is gone, or has
+        another size, is made again, and so is one whose source is a new one.
+        """
+        image = self.journal.state.images.get(absolute(pair.target))
+        if image is None or image.status == "begun" or image.source != absolute(pair.source):
+            return None
+        try:
+            status = pair.source_path.stat()
+            same = (status.st_size, status.st_mtime_ns) == (image.size, image.mtime_ns)
+            if image.status == "done":
+                same = same or (
+                    status.st_size == image.size and FileFingerprint.of(pair.source_path).sha256 == image.sha256
+                )
+                same = same and pair.target_path.stat().st_size == image.bytes
+        except (OSError, ImageReadError):
+            same = image.status == "failed" and image.size < 0
+        if not same or (image.status == "failed" and retry_failed):
+            return None
+        return FileResult(pair.source, pair.target, image.status, image.error)
+
+    def owns(self, target: Path | str) -> bool:
+        """Whether what lies at `target` was made by this job, and may be replaced."""
+        return absolute(target) in self.journal.state.owned
+
+    def begin(self, pair: FilePair, facts: FileFingerprint) -> None:
+        """Note that an image is under way."""
+        self.journal.append(
+            "begin", sync=False, source=absolute(pair.source), target=absolute(pair.target), **asdict(facts)
+        )
+
+    def done(self, pair: FilePair, facts: FileFingerprint | None = None) -> None:
+        """Note that an image is whole, with the facts of its source where they were not known when it was begun.
+
+        What was kept of it is removed.
+        """
+        size, known, kept = (
+            pair.target_path.stat().st_size,
+            asdict(facts) if facts else {},
+            list(self.recorded(pair.target)),
+        )
+        self.journal.append("done", sync=True, target=absolute(pair.target), bytes=size, **known)
+        for name in kept:
+            shutil.rmtree(self.strips / name, ignore_errors=True)
+
+    def failed(self, pair: FilePair, error: str) -> FileResult:
+        """Note that an image has no result, and why."""
+        size = mtime_ns = -1
+        with contextlib.suppress(OSError):
+            status = pair.source_path.stat()
+            size, mtime_ns = status.st_size, status.st_mtime_ns
+        source, target = absolute(pair.source), absolute(pair.target)
+        self.journal.append("failed", source=source, target=target, error=error, size=size, mtime_ns=mtime_ns)
+        return FileResult(pair.source, pair.target, "failed", error)
+
+    def strip(self, target: Path | str, folder: Path, first: int, end: int) -> None:
+        """Note that rows `first` to before `end` of a result lie in `folder`."""
+        self.journal.append("strip", target=absolute(target), folder=folder.name, first=first, end=end)
+
+    def recorded(self, target: Path | str) -> dict[str, dict[int, int]]:
+        """The strips of an image that the journal knows: folder to first row to end."""
+        image = self.journal.state.images.get(absolute(target))
+        return image.strips if image else {}
+
+    def finished(self, target: Path | str, folder: Path) -> dict[int, int]:
+        """First row to end of those of an image's strips that are in the journal and on disk, as they were written."""
+        return whole_strips(folder, self.recorded(target).get(folder.name, {}))
+
+    def close(self) -> None:
+        """Let other processes have the folder; idempotent."""
+        self.journal.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def strips_name(target: Path | str, facts: FileFingerprint, grid: TileGrid, picture: int | None = None) -> str:
+    """The folder of a picture's strips: another for another input, for other tiles, and for each picture of a file."""
+    key = json.dumps([absolute(target), facts.sha256, asdict(grid.y), asdict(grid.x), picture])
+    return hashlib.sha256(key.encode()).hexdigest()[:24]
+
+
+def absolute(path: Path | str) -> str:
+    """A file whatever the current folder is."""
+    return os.path.abspath(path)  # noqa: PTH100  # Path.absolute keeps `..`
