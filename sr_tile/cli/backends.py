@@ -1,25 +1,26 @@
 """Who does the images of `sr-tile enhance`: this process, a server, or Ray."""
 
+import math
 import os
 import sys
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sr_tile.cli.enhance_options import EnhanceOptions
 from sr_tile.cli.figures import MOST_HEADERS, Progress
 from sr_tile.cli.options import image_sizes
+from sr_tile.errors import ArgumentError
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from sr_tile.enhancer import Enhancer
     from sr_tile.images import TargetSize
     from sr_tile.jobs.report import FileResult
     from sr_tile.jobs.resumable import ResumableJob
     from sr_tile.jobs.selection import FilePair, Selection
-    from sr_tile.pipeline.image_job import ImageJob, Stats
+    from sr_tile.pipeline.image_job import Stats
 
 
 class Figures(NamedTuple):
@@ -71,12 +72,12 @@ class LocalBackend:
         options, reason = _with_model(self._options, pairs)
         self._options = options
         files = options.files
-        common: Any = {"existing": files.existing, "options": files.write_options, "excerpt": files.excerpt}
+        common: Any = {"existing": files.existing, "options": options.write_options, "excerpt": files.excerpt}
         with ExitStack() as stack:
             job = _open_job(options, stack)
             by_path, work = _work(pairs, options, job)
             sizes = list(by_path.values())
-            progress = stack.enter_context(Progress(work, options.report.quiet))
+            progress = stack.enter_context(Progress(work, [pair.source for pair in pairs], options.report.quiet))
             self._enhancer = stack.enter_context(self._open(job, work or sum(h * w for h, w in sizes), progress))
             if reason and not options.report.quiet:
                 print(f"sr-tile: {options.model.model}: {reason}; --model names another", file=sys.stderr)
@@ -109,7 +110,7 @@ class LocalBackend:
             edges=options.compute.edges,
             decoders=workers["decode"],
             encoders=workers["encode"],
-            on_progress=lambda job, pixels: progress.add(pixels),
+            on_progress=progress.add,
             max_in_flight=1 if job and not options.backend.parallel else None,
         )
 
@@ -139,16 +140,13 @@ class ServerBackend:
         assert options.backend.server  # else this is not the backend
         wanted = {"model": options.model.model, "scale": options.model.scale, "alpha": options.compute.alpha}
         wanted |= {name: value for name, value in vars(options.size).items() if value}
-        with Progress(_work(pairs, options, None)[1], options.report.quiet) as progress:
-
-            def on_progress(job: "ImageJob", pixels: int) -> None:
-                progress.add(pixels)
-
+        work = _work(pairs, options, None)[1]
+        with Progress(work, [pair.source for pair in pairs], options.report.quiet) as progress:
             enhancer = RemoteEnhancer(
                 options.backend.server,
                 os.environ.get("SR_TILE_TOKEN"),
                 options={**wanted, **options.tiles.explicit},
-                on_progress=on_progress,
+                on_progress=progress.add,
             )
             yield from run_files(enhancer, pairs, existing=options.files.existing, options=options.files.write_options)
 
@@ -206,7 +204,44 @@ def _select_here(options: EnhanceOptions) -> "Selection":
     from sr_tile.jobs.selection import select_files
 
     files = options.files
-    return select_files(options.inputs, options.output, recursive=files.recursive, suffix=files.suffix)
+    selection = select_files(options.inputs, options.output, recursive=files.recursive, suffix=files.suffix)
+    if files.output_template is not None:
+        selection.pairs = _named(selection.pairs, options, files.output_template)
+    return selection
+
+
+def _named(pairs: "Sequence[FilePair]", options: EnhanceOptions, template: str) -> "list[FilePair]":
+    from sr_tile.jobs.result_names import by_template, check_template
+
+    check_template(template)
+    if [pair.target for pair in pairs] == [options.output]:
+        raise ArgumentError(
+            f"output {options.output} and --output-template both name the result; give a folder as output"
+        )
+    model = _with_model(options, pairs)[0].model.model or ""
+
+    def size_of(source: "Path") -> tuple[int, int]:
+        height, width = next(iter(image_sizes([source], options.files.excerpt)), (0, 0))
+        if not height:
+            return 0, 0  # reading it will say why
+        scale = 0 if options.target.is_said else _scale_of(model)
+        return options.target.of(height, width) or (height * scale, width * scale)
+
+    return by_template(pairs, template, "+".join(Path(step).stem for step in model.split(",")), size_of)
+
+
+def _scale_of(model: str) -> int:
+    """Of a model, or of those of a chain; what a file does not say is measured."""
+    from sr_tile.export.find_model import find_model, open_model
+    from sr_tile.models.listing import facts
+
+    def scale_of(step: str) -> int:
+        if said := facts(find_model(step)).scale:
+            return said
+        with closing(open_model(step, device="cpu")[0]) as engine:
+            return engine.spec.scale or 1
+
+    return math.prod(scale_of(step) for step in model.split(","))
 
 
 def _repeatable(precision: str) -> str:
@@ -249,7 +284,7 @@ def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None
         return None
     model, tiles = options.model, options.tiles
     settings: Any = {"device": model.device, "tile": tiles.tile_size, "overlap": tiles.overlap, "halo": tiles.halo}
-    settings |= {"alpha": options.compute.alpha, **asdict(options.files.write_options)}
+    settings |= {"alpha": options.compute.alpha, **asdict(options.write_options)}
     if options.target.is_said:
         settings["size"] = asdict(options.target)
     if options.compute.adjusts:

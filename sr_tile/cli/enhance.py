@@ -50,7 +50,9 @@ def enhance(
     """
     named = files.output is not None
     inputs, output = (paths, files.output) if named or not paths[1:] else (paths[:-1], paths[-1])
-    if output is None:
+    if output is None and files.output_template is not None and not Path(inputs[0]).is_dir():
+        output = str(Path(inputs[0]).parent)
+    elif output is None:
         output = _beside(inputs[0], files.name_suffix or _usual_suffix(model, size))
     elif files.name_suffix:
         raise typer.BadParameter("--suffix goes with one input alone, whose result lies beside it")

@@ -1,12 +1,13 @@
 """The options of `sr-tile enhance`, in groups of what they decide."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+import sr_tile
 from sr_tile.cli.options import ModelOptions, SizeOptions, TileOptions, check_parallel, parse_parallel
 from sr_tile.errors import ArgumentError
 
@@ -87,6 +88,13 @@ class FileOptions:
     name_suffix: Annotated[
         str | None, typer.Option("--suffix", metavar="-x2", help="What names of results beside their inputs end in.")
     ] = None
+    output_template: Annotated[
+        str | None,
+        typer.Option(metavar="{stem}-{width}{ext}", help="Names of results; {height} and {model} are known as well."),
+    ] = None
+    record_settings: Annotated[
+        bool, typer.Option("--record-settings", help="Write model, size and settings into the results' XMP history.")
+    ] = False
     background: Annotated[
         str | None, typer.Option(metavar="COLOUR", help="What alpha lies on in JPEG, such as white or #ff8800.")
     ] = None
@@ -135,7 +143,7 @@ class FileOptions:
     def write_options(self) -> "WriteOptions":
         """How results are encoded."""
         from sr_tile.images import WriteOptions
-        from sr_tile.images.strip_metadata import CHOICES
+        from sr_tile.images.metadata_choices import CHOICES
 
         if self.strip not in (None, *CHOICES):
             raise ArgumentError(f"--strip {self.strip}: choose all, or gps")
@@ -224,6 +232,23 @@ class EnhanceOptions:
         """Of the results."""
         return self.size.target(self.model.scale)
 
+    @property
+    def write_options(self) -> "WriteOptions":
+        """How results are encoded, and what is written of how they were made."""
+        options = self.files.write_options
+        return replace(options, history=self._settings()) if self.files.record_settings else options
+
+    def _settings(self) -> str:
+        """What decides about the pixels of a result, in words."""
+        size = {"scale": self.model.scale, **vars(self.size)}
+        said = {"model": self.model.model, **size, "precision": self.model.precision, **vars(self.compute)}
+        usual = {"precision": "auto", "alpha": "bicubic", "strength": 1.0, "warmup": self.compute.warmup}
+        named = {name: value for name, value in said.items() if value and value != usual.get(name)}
+        return f"sr-tile {sr_tile.__version__}: " + ", ".join(
+            name.replace("_", "-") if value is True else f"{name.replace('_', '-')} {value}"
+            for name, value in named.items()
+        )
+
     def __post_init__(self) -> None:
         if self.target.is_said and self.backend.engine == "ray" and self._is_reducing:
             raise ArgumentError(
@@ -264,6 +289,10 @@ class EnhanceOptions:
             "--edges goes without --exact-pooling": bool(self.compute.edges and self.tiles.exact_pooling),
             "--exact-pooling goes with --engine local, without --job": (
                 self.tiles.exact_pooling and (backend.engine != "local" or bool(backend.server or backend.job))
+            ),
+            "--output-template and --record-settings go with --engine local, without --server": (
+                (files.output_template is not None or files.record_settings)
+                and (backend.engine != "local" or bool(backend.server))
             ),
             "--crop goes without --job": bool(files.crop and backend.job),
             "a chain of models goes with --engine local, without --job": (

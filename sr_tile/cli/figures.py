@@ -1,10 +1,14 @@
 """What `enhance` shows: progress, and figures of the stages."""
 
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sr_tile.errors import printable
+
 if TYPE_CHECKING:
-    from sr_tile.pipeline.image_job import Stats
+    from sr_tile.pipeline.image_job import ImageJob, Stats
 
 
 def table(figures: "Stats", device: str, peak: str) -> str:
@@ -41,10 +45,16 @@ def summary(figures: "Stats", left_out: int) -> str:
 
 
 class Progress:
-    """A bar on stderr in input megapixels, where stderr is a terminal; `work` is all there is to do, where that is known."""
+    """A bar on stderr in input megapixels, with the file under way, where stderr is a terminal.
 
-    def __init__(self, work: int | None, quiet: bool) -> None:
-        self._work = work
+    Args:
+        work: all the pixels there are to do, where that is known.
+        files: all that are to be done, in their order.
+        quiet: show nothing.
+    """
+
+    def __init__(self, work: int | None, files: Sequence[str], quiet: bool) -> None:
+        self._work, self._total, self._numbers = work, len(files), {name: n for n, name in enumerate(files, 1)}
         self._shown = not quiet and sys.stderr.isatty()
 
     def __enter__(self) -> "Progress":
@@ -67,12 +77,19 @@ class Progress:
         if self._shown:
             self._bar.close()
 
-    def add(self, pixels: int) -> None:
-        """Count input pixels that were finished, or taken back."""
+    def add(self, job: "ImageJob", pixels: int) -> None:
+        """Count input pixels of a job that were finished, or taken back."""
         if self._shown:
+            source = job.name if job.name in self._numbers else job.name.rpartition(": ")[0]  # of pages and frames
+            number = f"{self._numbers[source]}/{self._total} " if self._total > 1 and source in self._numbers else ""
+            name = printable(Path(job.name).name)
+            self._bar.set_description_str(
+                f"{number}{name if len(name) <= _NAME else name[: _NAME - 3] + '...'} ", refresh=False
+            )
             self._bar.update(pixels / 1e6)
 
 
 MOST_HEADERS = 500  # files are quickly opened, but not any number of them
-_BAR = "{n:.1f} MP, {rate_fmt}, {elapsed} so far"
-_BAR_WITH_TOTAL = "{percentage:3.0f}%|{bar}| {n:.1f}/TOTAL MP, {rate_fmt}, {remaining} left"
+_NAME = 32  # letters of a file's name that are shown
+_BAR = "{desc}{n:.1f} MP, {rate_fmt}, {elapsed} so far"
+_BAR_WITH_TOTAL = "{desc}{percentage:3.0f}%|{bar}| {n:.1f}/TOTAL MP, {rate_fmt}, {remaining} left"

@@ -199,7 +199,8 @@ class WriteOptions:
     png_level: 0 to 9. tiff_compression: none, deflate or lzw, all of them lossless. bigtiff: also where it is not needed.
     animation: rows are those of several frames, one below the other, for GIF and WebP. codec: of a film, None takes the
     container's usual one. pyramid: a TIFF that holds smaller copies of itself, for viewers.
-    background: of 0 to 255, red, green and blue; what alpha lies on in formats that hold none. strip: see `strip.strip`.
+    background: of 0 to 255, red, green and blue; what alpha lies on in formats that hold none. strip: `all` or `gps`, see
+    `metadata_choices`. history: what was done to the picture, in words, for the history in its XMP.
     """
 
     format: str | None = None
@@ -213,6 +214,7 @@ class WriteOptions:
     pyramid: bool = False
     background: tuple[int, int, int] | None = None
     strip: str | None = None
+    history: str | None = None
 
     def __post_init__(self) -> None:
         if self.format is not None:

@@ -3,7 +3,6 @@
 import logging
 import threading
 import weakref
-from dataclasses import replace
 from pathlib import Path
 from typing import Protocol, Self
 
@@ -13,7 +12,7 @@ from sr_tile.errors import ArgumentError, ImageWriteError
 from sr_tile.images.deep_zoom_file import DeepZoomFile
 from sr_tile.images.encoder import Encoder
 from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions, format_of, listed, stored_dtype
-from sr_tile.images.strip_metadata import strip
+from sr_tile.images.metadata_choices import as_chosen
 from sr_tile.images.tiff_exif import append_exif
 from sr_tile.images.vips import reason_of
 from sr_tile.system.atomic_file import AtomicFile, TargetError
@@ -67,8 +66,7 @@ class ImageWriter:
         file: UnfinishedFile | None = None,
     ) -> None:
         options = options or WriteOptions()
-        if options.strip:
-            info = replace(info, metadata=strip(info.metadata, options.strip))
+        info = as_chosen(info, options)
         self.path, self.info, self._background = Path(path), info, options.background
         name = options.format or format_of(path)
         self._check_fits(name)

@@ -5,11 +5,28 @@ Names: XMP specification, parts 1 and 2; TIFF and EXIF schemas of part 2.
 
 import re
 from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from sr_tile.errors import printable
 
 _ORIENTATION = "tiff:Orientation"
 _WIDTHS, _HEIGHTS = ("tiff:ImageWidth", "exif:PixelXDimension"), ("tiff:ImageLength", "exif:PixelYDimension")
 _EXTENDED = re.compile(rb"""\s+xmpNote:HasExtendedXMP\s*=\s*("[^"]*"|'[^']*')""")
 _EXTENDED_ELEMENT = re.compile(rb"<xmpNote:HasExtendedXMP\s*>[^<]*</xmpNote:HasExtendedXMP\s*>")
+_EMPTY = (
+    b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    b"</rdf:RDF></x:xmpmeta>"
+)
+_EVENT = (
+    '<rdf:li rdf:parseType="Resource" xmlns:stEvt="http://ns.adobe.com/xap/1.0/sType/ResourceEvent#">'
+    "<stEvt:action>converted</stEvt:action><stEvt:softwareAgent>sr-tile</stEvt:softwareAgent>"
+    "<stEvt:parameters>{}</stEvt:parameters></rdf:li>"
+)
+_HISTORY = (
+    '<rdf:Description rdf:about="" xmlns:xmpMM="http://ns.adobe.com/xap/1.0/mm/"><xmpMM:History><rdf:Seq>{}</rdf:Seq>'
+    "</xmpMM:History></rdf:Description>"
+)
+_LAST_EVENT = re.compile(rb"</rdf:Seq>\s*</xmpMM:History>")
 _RDF = re.compile(rb"<rdf:RDF[^>]*>(.*)</rdf:RDF\s*>", re.DOTALL)
 
 
@@ -26,6 +43,19 @@ def for_result(xmp: bytes | None, height: int, width: int) -> bytes | None:
     return xmp
 
 
+def with_history(xmp: bytes | None, what: str) -> bytes:
+    """A packet with one more event in its history (xmpMM:History): that sr-tile did `what`, in words.
+
+    One that is damaged stays as it is.
+    """
+    packet, event = xmp or _EMPTY, _EVENT.format(escape(printable(what))).encode()
+    place = _LAST_EVENT.search(packet)
+    end = place.start() if place else packet.rfind(b"</rdf:RDF")
+    added = event if place else _HISTORY.format(event.decode()).encode()
+    joined = packet[:end] + added + packet[end:]
+    return joined if end >= 0 and _is_sound(joined) else packet
+
+
 def merge_extended(main: bytes | None, extended: bytes) -> bytes | None:
     """One packet of a JPEG's main packet and its extended one; None where they cannot be joined."""
     inner = _RDF.search(extended)
@@ -33,8 +63,12 @@ def merge_extended(main: bytes | None, extended: bytes) -> bytes | None:
     if inner is None or main is None or end < 0:
         return None
     joined = _EXTENDED_ELEMENT.sub(b"", _EXTENDED.sub(b"", main[:end])) + inner.group(1) + main[end:]
+    return joined if _is_sound(joined) else None
+
+
+def _is_sound(packet: bytes) -> bool:
     try:
-        ElementTree.fromstring(joined[joined.find(b"<") :].rstrip(b"\0 \r\n"))  # checks, resolves nothing
+        ElementTree.fromstring(packet[packet.find(b"<") :].rstrip(b"\0 \r\n"))  # checks, resolves nothing
     except (ElementTree.ParseError, ValueError):
-        return None
-    return joined
+        return False
+    return True

@@ -18,6 +18,7 @@ from sr_tile.errors import ImageWriteError
 from sr_tile.images.encoder import Encoder
 from sr_tile.images.formats import ImageInfo, Metadata, WriteOptions
 from sr_tile.images.frames.frame import Frame, FrameSink, InOrder, Picture
+from sr_tile.images.metadata_choices import as_chosen
 from sr_tile.images.png_chunks import SIGNATURE, chunk
 from sr_tile.images.result_metadata import extras_of, means_more_than_srgb
 from sr_tile.images.rows import Sink
@@ -52,7 +53,7 @@ class ApngWriter:
 
     def open_frame(self, frame: Frame, info: ImageInfo) -> Sink:
         """See `FrameWriter.open_frame`."""
-        return FrameSink(frame, info, self._order)
+        return FrameSink(frame, as_chosen(info, self._options), self._order)
 
     def skip(self, frame: Frame) -> None:
         """See `FrameWriter.skip`."""

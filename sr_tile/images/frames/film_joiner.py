@@ -6,7 +6,9 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+from sr_tile.images.formats import WriteOptions
 from sr_tile.images.frames.film_reader import FilmColour, FilmReader, load_av, name_of, open_film
+from sr_tile.images.metadata_choices import of_film
 
 log = logging.getLogger("sr_tile")
 
@@ -19,7 +21,12 @@ def ticks_of(format_name: str, time_base: Fraction) -> dict[str, str]:
 
 
 def join(
-    segments: Sequence[Path], source: FilmReader | None, colour: FilmColour, target: Path, format_name: str
+    segments: Sequence[Path],
+    source: FilmReader | None,
+    colour: FilmColour,
+    target: Path,
+    format_name: str,
+    choices: WriteOptions,
 ) -> None:
     """Segments, and what of the source is no film (sound, text, fonts, chapters, names), copied as they are.
 
@@ -29,6 +36,7 @@ def join(
         colour: of the film.
         target: the result, which may be there and is replaced.
         format_name: FFmpeg's, of the container.
+        choices: what is left out of the film's tags, or written into them.
     """
     av = load_av()
     options = {"fflags": "+bitexact"}  # no random numbers, no date
@@ -39,7 +47,9 @@ def join(
         with open_film(segments[0]) as first:
             film = out.add_stream_from_template(first.streams.video[0], opaque=True)
             colour.put_on(film.codec_context)  # not every container of segments keeps it
-        copied = _Copied(source, out) if source else None
+        copied = _Copied(source, out, choices) if source else None
+        if source is None:
+            out.metadata.update(of_film({}, choices))
         last = None
         for path in segments:
             with open_film(path) as segment:
@@ -61,16 +71,17 @@ def join(
 class _Copied:
     """Streams that are taken as they are, packet by packet beside the film."""
 
-    def __init__(self, source: FilmReader, target: Any) -> None:
+    def __init__(self, source: FilmReader, target: Any, choices: WriteOptions) -> None:
         self._source, self._target = source, target
         self._container = open_film(source.path)
-        target.metadata.update(self._container.metadata)
+        target.metadata.update(of_film(self._container.metadata, choices))
         self._streams = {}
         for stream in self._container.streams:
             if stream.type in ("audio", "subtitle", "attachment"):
                 try:
                     copy = target.add_stream_from_template(stream, opaque=True)
-                    copy.metadata.update(stream.metadata)
+                    language = {name: text for name, text in stream.metadata.items() if name == "language"}
+                    copy.metadata.update(language if choices.strip == "all" else stream.metadata)
                     self._streams[stream.index] = copy
                 except (ValueError, load_av().error.FFmpegError):
                     what = f"{stream.type} ({stream.name})"

@@ -135,7 +135,8 @@ class FilmWriter:
         """See `FrameWriter.close`."""
         try:
             self._end_segment()
-            join(self._segments.paths, self._source, self._colour, self._file.path, _FORMATS[self.path.suffix.lower()])
+            kind = _FORMATS[self.path.suffix.lower()]
+            join(self._segments.paths, self._source, self._colour, self._file.path, kind, self._options)
             self._file.commit()
         except load_av().error.FFmpegError as error:
             raise self._unwritable(error) from None

@@ -17,6 +17,7 @@ from sr_tile.errors import ImageWriteError
 from sr_tile.images.formats import ImageInfo, WriteOptions
 from sr_tile.images.frames.frame import Frame, InOrder
 from sr_tile.images.frames.frame_part_file import FramePart
+from sr_tile.images.metadata_choices import as_chosen
 from sr_tile.images.reader import ImageReader
 from sr_tile.images.rows import Sink
 from sr_tile.images.tiff_directory import Entry, Layout, entries_at, pack_entry, read_header, whole_numbers
@@ -66,7 +67,7 @@ class TiffPagesWriter:
 
     def __init__(self, path: Path, options: WriteOptions, *, overwrite: bool, big: bool) -> None:
         self.path = path
-        self._options = replace(options, format="tiff", bigtiff=big)
+        self._chosen, self._options = options, replace(options, format="tiff", bigtiff=big, strip=None, history=None)
         self._layout = Layout("<", big)
         try:
             self._file = AtomicFile(path, overwrite=overwrite, durable=True)
@@ -80,6 +81,7 @@ class TiffPagesWriter:
 
     def open_frame(self, frame: Frame, info: ImageInfo) -> Sink:
         """See `FrameWriter.open_frame`."""
+        info = as_chosen(info, self._chosen)
         try:
             file = FramePart(self._file.target, info.result, lambda page: self._order.put(frame.index, page))
         except OSError as error:

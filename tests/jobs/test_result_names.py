@@ -1,0 +1,68 @@
+"""Names by a template: against Python's own formatting of what Pillow says of the results."""
+
+import subprocess
+import sys
+
+import pytest
+from PIL import Image
+from support.toys import conv_model, noise_image
+
+from sr_tile.errors import ArgumentError
+from sr_tile.jobs.result_names import by_template, check_template
+from sr_tile.jobs.selection import FilePair
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    Image.fromarray(noise_image(20, 30)).save("in/a.png")
+    Image.fromarray(noise_image(16, 40)).save("in/b.bmp")
+    conv_model(tmp_path / "net.onnx", 2)
+    return tmp_path
+
+
+def enhance(*arguments):
+    command = [sys.executable, "-m", "sr_tile", "enhance", *arguments, "--quiet"]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("size", "wanted"), [([], (60, 40)), (["--width", "45"], (45, 30)), (["--scale", "1.5"], (45, 30))]
+)
+def test_width_and_height_are_those_of_the_result(folder, size, wanted):
+    template = "{model}_{stem}-{width}x{height}{ext}"
+    assert enhance("in/a.png", "--model", "net.onnx", "--output-template", template, *size).returncode == 0
+    (found,) = (folder / "in").glob("net_*")
+    assert found.name == f"net_a-{wanted[0]}x{wanted[1]}.png"
+    with Image.open(found) as image:
+        assert image.size == wanted
+
+
+def test_a_folder_keeps_its_places_and_suffixes(folder):
+    done = enhance("in", "out", "--model", "net.onnx", "--output-template", "big/{stem}@{width}{ext}")
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (folder / "out" / "big").iterdir()) == ["a@60.png", "b@80.png"]
+
+
+@pytest.mark.parametrize("template", ["", " ", "{stem", "{}", "{size}{ext}", "{stem:>9}", "{stem!r}", "{stem.x}", "a/"])
+def test_what_makes_no_name_is_refused_in_one_line(folder, template):
+    with pytest.raises(ArgumentError, match="--output-template"):
+        check_template(template)
+    done = enhance("in", "out", "--output-template", template)
+    assert done.returncode == 2 or done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    assert not (folder / "out").exists()
+
+
+@pytest.mark.parametrize("template", ["same{ext}", "../in/b.bmp"])
+def test_no_two_results_have_one_name_and_none_that_of_an_input(folder, template):
+    pairs = [FilePair("in/a.png", "out/a.png"), FilePair("in/c.png", "out/c.png"), FilePair("in/b.bmp", "out/b.png")]
+    with pytest.raises(ArgumentError, match="make the names differ"):
+        by_template(pairs, template, "net", lambda path: (1, 1))
+
+
+def test_a_file_as_output_contradicts_it(folder):
+    done = enhance("in/a.png", "b.png", "--output-template", "{stem}2{ext}")
+    assert done.returncode == 1
+    assert "both name the result" in done.stderr
