@@ -11,7 +11,7 @@ import numpy as np
 from sr_tile.errors import ArgumentError, ImageWriteError
 from sr_tile.images.deep_zoom_file import DeepZoomFile
 from sr_tile.images.encoder import Encoder
-from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions, format_of, listed, stored_dtype
+from sr_tile.images.formats import FORMATS, Animation, ImageInfo, WriteOptions, format_of, listed, stored_dtype
 from sr_tile.images.metadata_choices import as_chosen
 from sr_tile.images.tiff_exif import append_exif
 from sr_tile.images.vips import reason_of
@@ -69,7 +69,7 @@ class ImageWriter:
         info = as_chosen(info, options)
         self.path, self.info, self._background = Path(path), info, options.background
         name = options.format or format_of(path)
-        self._check_fits(name)
+        self._check_fits(name, options.animation)
         stored = stored_dtype(name, info.dtype)
         self.dtype = info.dtype if info.dtype == np.float32 else stored
         if name == "gif":
@@ -95,8 +95,9 @@ class ImageWriter:
         self._cleanup = weakref.finalize(self, _discard, self._encoder, self._file)
         self._lock = threading.RLock()
 
-    def _check_fits(self, name: str) -> None:
-        kind, side = FORMATS[name], max(self.info.result.height, self.info.result.width)
+    def _check_fits(self, name: str, animation: Animation | None) -> None:
+        kind, result = FORMATS[name], self.info.result
+        side = max(animation.height if animation else result.height, result.width)
         if self.info.has_alpha and not kind.alpha and not self._background:
             choice = f"choose {listed(alpha=True)}, or give --background white"
             raise ImageWriteError(f"{self.path}: {name.upper()} holds no alpha: {choice}")

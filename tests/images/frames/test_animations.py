@@ -63,6 +63,15 @@ def test_every_animation_into_every_other_keeps_frames_and_times(tmp_path, sourc
     assert names(tmp_path) == sorted({f"a.{source}", f"b.{target}"})
 
 
+@pytest.mark.parametrize(("target", "rows"), [("webp", 16_383), ("gif", 65_535)])
+def test_frames_are_not_bounded_by_the_side_of_one_picture(tmp_path, target, rows):
+    """libvips gets them one below the other, all of which together are higher than the format's pictures may be."""
+    frames = [Image.fromarray(np.full((rows // 30 + 1, 8), k * 8, np.uint8)).convert("RGB") for k in range(31)]
+    frames[0].save(tmp_path / "a.png", save_all=True, append_images=frames[1:], duration=40)
+    enhance(tmp_path / "a.png", tmp_path / f"b.{target}", scale=1, options=WriteOptions(lossless=True))
+    np.testing.assert_array_equal(shown(tmp_path / f"b.{target}")[0], shown(tmp_path / "a.png")[0])
+
+
 def test_equal_neighbours_are_computed_once_and_shown_as_long(tmp_path):
     frames = moving_frames(2)
     image = Image.new("RGB", frames[0].size)
