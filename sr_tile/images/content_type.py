@@ -35,6 +35,14 @@ READABLE_SUFFIXES = frozenset(
 )
 """What a folder scan picks up, in lower case; a single file is opened by its content, whatever its name."""
 
+FILM_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".nut")
+"""Films that are read and written."""
+
+READ_ONLY_FILM_SUFFIXES = (
+    ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp", ".vob", ".mxf", ".y4m",
+)  # fmt: skip
+"""Films that are read; their results are Matroska, which holds any sound, where nothing else is asked for."""
+
 _MARKS = {
     b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff",
     b"MM\0+": "tiff", b"GIF87a": "gif", b"GIF89a": "gif", b"qoif": "qoi", b"\xff\x4f\xff\x51": "jpeg2000",
@@ -86,7 +94,9 @@ def describe_content(head: bytes) -> str | None:
 
 
 def suffix_for_result(suffix: str) -> str:
-    """The suffix that a result keeps; `.png` where its source is of a format that is only read."""
+    """The suffix that a result keeps; `.png` or `.mkv` where its source is of a format that is only read."""
+    if suffix.lower() in READ_ONLY_FILM_SUFFIXES:
+        return ".mkv"
     return ".png" if any(suffix.lower() in suffixes for suffixes in READ_ONLY.values()) else suffix
 
 

@@ -16,12 +16,6 @@ from sr_tile.images.frames.frame import Frame, Time, merged
 
 log = logging.getLogger("sr_tile")
 
-SUFFIXES = (
-    ".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".wmv", ".flv", ".ogv", ".3gp",
-    ".vob", ".mxf", ".nut", ".y4m",
-)  # fmt: skip
-"""What a film may be called; those that say nothing by their content are asked for by name."""
-
 _BT709, _BT601, _BT2020 = 1, 5, 9  # libswscale's numbers of matrices
 _MATRICES = {1: _BT709, 4: 4, 5: _BT601, 6: _BT601, 7: 7, 9: _BT2020, 10: _BT2020}  # by ITU-T H.273
 _HD_ROWS = 720

@@ -7,13 +7,17 @@ from pathlib import Path
 
 from sr_tile.errors import ImageReadError, ImageWriteError, SrTileError, one_line
 from sr_tile.images.avif_boxes import read_avif
-from sr_tile.images.content_type import describe_content, format_by_content
+from sr_tile.images.content_type import (
+    FILM_SUFFIXES,
+    READ_ONLY_FILM_SUFFIXES,
+    describe_content,
+    format_by_content,
+)
 from sr_tile.images.decoding import kind_of_file
 from sr_tile.images.formats import ImageInfo, WriteOptions, format_of
 from sr_tile.images.frames.animation import AnimationReader, AnimationWriter
 from sr_tile.images.frames.apng import ApngWriter, AvifAnimationWriter
 from sr_tile.images.frames.excerpt import Excerpt
-from sr_tile.images.frames.film_reader import SUFFIXES as FILM_SUFFIXES
 from sr_tile.images.frames.film_reader import FilmReader
 from sr_tile.images.frames.film_writer import FilmWriter, Segments, is_film
 from sr_tile.images.frames.frame import Frame, FrameReader, FrameWriter
@@ -35,7 +39,7 @@ def _is_film(path: Path) -> bool:
     with path.open("rb") as file:
         head = file.read(64)
     return format_by_content(head) is None and (
-        describe_content(head) == "a film" or path.suffix.lower() in FILM_SUFFIXES
+        describe_content(head) == "a film" or path.suffix.lower() in (*FILM_SUFFIXES, *READ_ONLY_FILM_SUFFIXES)
     )
 
 

@@ -1,5 +1,7 @@
 """Films in and out, against PyAV used directly: times, sound, chapters, colours, and going on where it was killed."""
 
+import subprocess
+import sys
 from fractions import Fraction
 
 import numpy as np
@@ -166,6 +168,21 @@ def test_a_turned_film_comes_out_upright(tmp_path, turn):
     after = decoded(tmp_path / "b.mp4")[1]
     assert after.shape == expected.shape
     assert np.abs(after - expected).mean() < 4
+
+
+@pytest.mark.parametrize("name", ["a.AVI", "a.mp4", "a.mpg"])
+def test_a_film_without_a_name_for_its_result_gets_one_that_is_written(tmp_path, name):
+    with av.open(str(tmp_path / name), "w") as container:
+        stream = container.add_stream("mpeg4" if name != "a.mpg" else "mpeg2video", rate=25)
+        stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
+        for picture in pictures(3):
+            container.mux(stream.encode(from_array(picture).reformat(format="yuv420p")))
+        container.mux(stream.encode(None))
+    command = [sys.executable, "-m", "sr_tile", "enhance", str(tmp_path / name), "--model", "clean-x2", "--quiet"]
+    assert subprocess.run(command).returncode == 0
+    suffix = ".mp4" if name == "a.mp4" else ".mkv"
+    with av.open(str(tmp_path / f"a-clean-x2{suffix}")) as container:
+        assert sum(1 for _ in container.decode(video=0)) == 3
 
 
 def test_what_a_film_cannot_be_is_one_line(tmp_path):
