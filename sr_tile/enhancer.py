@@ -127,7 +127,7 @@ class Enhancer:
             least = size.scale or (max(zoo.DEFAULT) if size.is_said else None)
             engines = open_model(steps[-1] if steps else None, least, expected_pixels=expected_pixels, **opening)
         else:
-            engines = list(model) if isinstance(model, list | tuple) else [model]  # type: ignore[list-item]
+            engines = _open_already(model)
         self.engines: list[Engine] = engines
         try:
             planning: Any = {"images_under_way": decoders + 1, "expected_pixels": expected_pixels}
@@ -246,11 +246,11 @@ class Enhancer:
         """
         return self._enhance_all([image], ["image"])[0]
 
-    def enhance_batch(self, images: Sequence[Any]) -> list[Any]:
+    def enhance_batch(self, images: Iterable[Any]) -> list[Any]:
         """Enhance a list of images, of any sizes and kinds; their tiles share batches.
 
         Args:
-            images: as for `enhance`.
+            images: each as for `enhance`.
 
         Returns:
             One result an image, in the same order, each what `enhance` gives for that image alone; `[]` for `[]`.
@@ -258,8 +258,9 @@ class Enhancer:
         Raises:
             ArgumentError: one of them is no image; nothing was computed then.
         """
-        if isinstance(images, np.ndarray | bytes) or is_pil(images) or is_tensor(images):
+        if isinstance(images, np.ndarray | bytes | bytearray) or is_pil(images) or is_tensor(images):
             raise ArgumentError("images is one image; enhance_batch takes a list of images, enhance takes one")
+        images = list(images)
         return self._enhance_all(images, [f"images[{index}]" for index in range(len(images))])
 
     def enhance_file(
@@ -432,6 +433,19 @@ def _shared(settings: Settings, steps: int) -> Settings:
     return replace(settings, mem_limit=used + max(0, settings.mem_limit - used) // steps)
 
 
+def _open_already(model: Any) -> list[Engine]:
+    """Engines that were passed in.
+
+    Raises:
+        ArgumentError: what was passed in is none.
+    """
+    engines = list(model) if isinstance(model, list | tuple) else [model]
+    if not engines or not all(isinstance(engine, Engine) for engine in engines):
+        kinds = ", ".join(type(engine).__name__ for engine in engines) or "an empty list"
+        raise ArgumentError(f"model is {kinds}; expected a name, a path, an Engine, or a list of some")
+    return engines
+
+
 def steps_of(model: Model | Sequence[Model] | None) -> list[str | Path]:
     """The models of a chain, in their order: a list of names, or one with commas that is no file; none for engines."""
     if isinstance(model, str) and "," in model and not Path(model).exists():
@@ -463,7 +477,7 @@ def _like(image: Any, pixels_hwc: np.ndarray) -> Any:
     from PIL import Image
 
     result = Image.fromarray(pixels_hwc[..., 0] if pixels_hwc.shape[2] == 1 else pixels_hwc)
-    if isinstance(image, bytes):
+    if isinstance(image, bytes | bytearray):
         return result
     dropped = {"transparency"} if result.mode == image.mode else {"transparency", "icc_profile"}
     result.info = {key: value for key, value in image.info.items() if key not in dropped}

@@ -136,11 +136,40 @@ def test_pil_16_bit_gray_is_not_cut_to_8(identity):
         ("photo.png", "enhance_file"),
         (None, "NoneType"),
         (Image.new("F", (4, 4)), "mode F"),
+        (np.full((8, 8, 3), 254, np.float32), "values from 254 to 254.*divide by 255"),
+        (np.linspace(-1, 1, 48, dtype=np.float32).reshape(4, 4, 3), r"values from -1 to 1.*\[-1, 1\]"),
+        (np.full((4, 4), np.inf, np.float32), "to inf"),
     ],
 )
 def test_what_is_no_image_is_named(identity, image, words):
     with pytest.raises(ArgumentError, match=words):
         identity.enhance(image)
+
+
+def test_floats_a_little_beyond_white_and_nan_pass(identity):
+    image = np.linspace(-0.2, 1.3, 48, dtype=np.float32).reshape(4, 4, 3)
+    image[0, 0] = np.nan
+    result = identity.enhance(image)
+    np.testing.assert_array_equal(result, repeat(np.clip(image, 0, 1), 2))
+
+
+@pytest.mark.parametrize("kind", ["bfloat16", "float16", "int64", "bool", "complex64"])
+def test_a_tensor_of_another_number_type_is_named(identity, kind):
+    torch = pytest.importorskip("torch")
+    with pytest.raises(ArgumentError, match=kind):
+        identity.enhance(torch.zeros(3, 8, 8).to(getattr(torch, kind)))
+
+
+@pytest.mark.parametrize("model", [5, [], [None], {"a": 1}])
+def test_what_is_no_model_is_named(model):
+    with pytest.raises(ArgumentError, match="expected a name, a path"):
+        Enhancer(model)
+
+
+def test_any_iterable_is_a_batch(identity):
+    images = [noise_image(4, 5), noise_image(7, 3)]
+    for found, image in zip(identity.enhance_batch(image for image in images), images, strict=True):
+        assert np.array_equal(found, repeat(image, 2))
 
 
 def test_the_bad_item_of_a_list_is_named_and_nothing_is_computed():

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
+_BEYOND = 0.5  # of white, that floats may leave [0, 1] by
 _MODES = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "LAB": "RGB", "RGBX": "RGB", "PA": "RGBA"}
 
 
@@ -58,12 +59,12 @@ def as_array(image: Any, where: str) -> np.ndarray:
     Raises:
         ArgumentError: another type, number type or shape.
     """
-    if isinstance(image, bytes):
-        image = _from_bytes(image, where)
+    if isinstance(image, bytes | bytearray):
+        image = _from_bytes(bytes(image), where)
     if is_pil(image):
         return _from_pil(image, where)
     if is_tensor(image):
-        image = image.detach().cpu().numpy()
+        image = _from_tensor(image, where)
         image = np.moveaxis(image, 0, -1) if image.ndim == 3 else image
     if not isinstance(image, np.ndarray):
         raise ArgumentError(
@@ -83,7 +84,30 @@ def as_array(image: Any, where: str) -> np.ndarray:
         raise ArgumentError(f"{where} has shape {image.shape}; expected (H, W) or (H, W, C) with C from 1 to 4{hint}")
     if 0 in array.shape:
         raise ArgumentError(f"{where} has shape {image.shape}; expected at least one pixel")
+    if array.dtype == np.float32:
+        _check_range(array, where)
     return array
+
+
+def _check_range(array: np.ndarray, where: str) -> None:
+    """Refuse floats that are not meant to lie in [0, 1]; what resampling adds beyond, and NaN, pass.
+
+    Raises:
+        ArgumentError: they reach far beyond.
+    """
+    least, largest = np.fmin.reduce(array, axis=None), np.fmax.reduce(array, axis=None)
+    if least < -_BEYOND or largest > 1 + _BEYOND:
+        way = "divide by 255" if largest > 2 else "(image + 1) / 2 brings [-1, 1] there"
+        raise ArgumentError(
+            f"{where} is float32 with values from {least:.4g} to {largest:.4g}; expected [0, 1]: {way}, or clip"
+        )
+
+
+def _from_tensor(tensor: Any, where: str) -> np.ndarray:
+    try:
+        return np.asarray(tensor.detach().cpu().numpy())
+    except (TypeError, RuntimeError) as error:  # number types that NumPy has not got, and tensors that hold no pixels
+        raise ArgumentError(f"{where} is a tensor of {tensor.dtype}: {one_line(error)}; give .float()") from None
 
 
 def _from_pil(image: "Image.Image", where: str) -> np.ndarray:
