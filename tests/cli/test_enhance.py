@@ -328,7 +328,7 @@ def test_a_killed_run_leaves_no_output_or_a_whole_one(model, tmp_path):
     subprocess.run(command, check=True)
     whole, seconds = (tmp_path / "out.png").read_bytes(), time.monotonic() - start
     outcomes = set()
-    for moment in np.linspace(0.3, 1.05, 16):
+    for moment in np.linspace(0.3, 1.05, 8):
         (tmp_path / "out.png").unlink(missing_ok=True)
         process = subprocess.Popen(command)
         time.sleep(seconds * moment)
