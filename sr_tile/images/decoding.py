@@ -7,6 +7,7 @@ and named; everything that libvips then still warns about is damage, and refused
 import functools
 import math
 import os
+import re
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,11 +20,13 @@ from sr_tile.errors import ImageReadError
 from sr_tile.images import pillow_decoder
 from sr_tile.images.avif_boxes import AvifHeader, read_avif
 from sr_tile.images.camera_files import DEVELOPMENT, decode_heic, decode_raw
+from sr_tile.images.colour_models import from_cmyk, from_lab, from_ycbcr
 from sr_tile.images.content_type import READ_ONLY, describe_content, format_by_content, several
 from sr_tile.images.exif import exif_density, exif_orientation
 from sr_tile.images.formats import FILES, Metadata
-from sr_tile.images.jpeg_segments import read_jpeg
+from sr_tile.images.jpeg_segments import is_harmless, read_jpeg
 from sr_tile.images.png_chunks import read_png
+from sr_tile.images.png_faults import find_faults
 from sr_tile.images.tiff_exif import read_exif
 from sr_tile.images.tiff_pixels import TiffPixels, tiff_pixels
 from sr_tile.images.vips import field_of, reason_of, vips
@@ -57,10 +60,12 @@ class Decoded:
         premultiplied: colours are still multiplied by alpha.
         bits: of a channel, where libvips puts fewer than 16 into the upper ones of 16.
         narrow: luma of AVIF goes from 16 to 235 of 255 still.
-        lenient: what JPEG's library only warns about is taken.
+        lenient: what costs no pixels is taken.
         keep: must live as long as image.
         whole_bytes: about as much memory decoding takes beside the rows that are read; 0 for what streams.
-        unsupported: what libvips' reason says of the kind of file, where it is not damage.
+        whole: it was decoded as a whole, and lies in memory.
+        harmless: what may be forgiven of libvips' reason, in words; None where pixels are lost.
+        explain: what libvips' reason says of the kind of file, where it is not damage.
     """
 
     image: Any
@@ -73,7 +78,9 @@ class Decoded:
     lenient: bool = False
     keep: list[Any] = field(default_factory=list)
     whole_bytes: int = 0
-    unsupported: Callable[[str], str | None] = lambda reason: None
+    whole: bool = False
+    harmless: Callable[[str], str | None] = lambda reason: None
+    explain: Callable[[str], str | None] = lambda reason: None
 
 
 def open_image(path: Path, *, lenient: bool = False, page: int | None = None) -> Decoded:
@@ -81,7 +88,7 @@ def open_image(path: Path, *, lenient: bool = False, page: int | None = None) ->
 
     Args:
         path: of the file.
-        lenient: take what JPEG's library only warns about.
+        lenient: take what costs no pixels, see `Decoded.harmless`.
         page: of a TIFF with several, from 0; None takes a file of one only.
 
     Raises:
@@ -111,7 +118,7 @@ def _whole_bytes(decoded: Decoded, turned: bool) -> int:
     image = decoded.image
     pixels, sample = image.width * image.height, image.bands * (1 if image.format == "uchar" else 2)
     price = {"webp": 8, "avif": 16 if image.format == "uchar" else 20}.get(decoded.kind, 0)
-    if decoded.kind not in _OPENERS:
+    if decoded.whole:
         price = 2 * sample
     elif field_of(image, "interlaced") or field_of(image, "jpeg-multiscan"):
         price = 2 * image.bands if decoded.kind == "jpeg" else sample
@@ -170,13 +177,15 @@ def _open_png(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     header = read_png(path)
     if header.frames > 1:
         raise ImageReadError(several(path, header.frames))
-    image, source = _load(path, kind, access)
+    image, source = _load(path, kind, access, find_faults(path).pieces if lenient else ())
     image = image.copy()
     exif = b"Exif\0\0" + header.exif if header.exif else None
     _set(image, "orientation", exif_orientation(exif))
     metadata = _metadata(image, header.has_density, exif=exif, xmp=header.xmp, iptc=header.iptc)
     metadata = replace(metadata, cicp=header.cicp, png_colour=header.colour, text=tuple(header.text))
-    return Decoded(image, kind, metadata, keep=[source])
+    decoded = Decoded(image, kind, metadata, lenient=lenient, keep=[source])
+    decoded.harmless = lambda reason: "wrong checksums of its pixels" if find_faults(path).pieces else None
+    return decoded
 
 
 def _open_jpeg(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
@@ -193,7 +202,16 @@ def _open_jpeg(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
             notes.append("its extended XMP cannot be understood and is left out")
     comments = [comment.rstrip(b"\0").decode("utf-8", "surrogateescape") for comment in header.comments]
     metadata = replace(metadata, text=tuple(("Comment", text) for text in comments if text))
-    return Decoded(image, kind, metadata, notes, lenient=lenient, keep=[source])
+    decoded = Decoded(image, kind, metadata, notes, lenient=lenient, keep=[source])
+    decoded.harmless = lambda reason: reason if is_harmless(reason) else None
+    decoded.explain = lambda reason: _other_jpeg(reason)
+    return decoded
+
+
+def _other_jpeg(reason: str) -> str | None:
+    if unsupported := re.search(r"(Unsupported JPEG|Unsupported marker|arithmetic).*", reason):
+        return f"a variant of JPEG is not supported: convert it to PNG or a JPEG of 8 bits ({unsupported[0]})"
+    return None
 
 
 def _open_tiff(path: Path, kind: str, access: str, lenient: bool, page: int | None = None) -> Decoded:
@@ -203,42 +221,83 @@ def _open_tiff(path: Path, kind: str, access: str, lenient: bool, page: int | No
         return Decoded(image, kind, replace(_metadata(image, True), exif=read_exif(path)), keep=[source])
     if header.pictures > 1 and page is None:
         raise ImageReadError(several(path, header.pictures))
+    if what := _no_picture(header):
+        raise ImageReadError(f"{path}: {what}")
+    decoded = Decoded(None, kind, Metadata(), _forgiven(header.oddities), header.premultiplied)
+    decoded.explain = lambda reason: _unsupported(header, reason)
+    if header.by_pillow:
+        image_hwc, info = pillow_decoder.decode(path, kind, header.number)
+        xres, yres = (float(dots) / 25.4 for dots in info.get("dpi", (25.4, 25.4)))
+        decoded.image, decoded.whole = _whole_image(image_hwc).copy(xres=xres, yres=yres), True
+    else:
+        decoded.image = _tiff_image(path, access, header, decoded)
+    if header.blobs.get("icc"):
+        _set_blob(decoded.image, "icc-profile-data", header.blobs["icc"])
+    metadata = _metadata(decoded.image, header.has_density, **header.blobs)
+    decoded.metadata = replace(metadata, exif=read_exif(path, header.position))
+    if header.model:
+        decoded.image = _from_model(decoded.image, header)
+        decoded.metadata = replace(decoded.metadata, icc=None)
+        decoded.notes.append(f"{header.model} is converted to {'RGB' if header.model == 'YCbCr' else 'sRGB'}")
+    return decoded
+
+
+def _tiff_image(path: Path, access: str, header: TiffPixels, decoded: Decoded) -> Any:
+    """What libvips gives of a TIFF, its planes joined, samples of odd sizes unpacked."""
     planes = []
     try:
         for pieces in header.planes:
-            planes.append(_load(path, kind, access, pieces))
+            # of old LZW codes libtiff warns each time
+            planes.append(_load(path, "tiff", access, pieces, "error" if header.old_lzw else "warning"))
     except vips().Error as error:
         if what := _unsupported(header, reason_of(error)):
             raise ImageReadError(f"{path}: {what}") from None
         raise
-    image = planes[0][0].copy()
-    if len(planes) > 1:
+    decoded.keep = [source for _, source in planes]
+    images = [image for image, _ in planes]
+    if header.packed:
+        orientation, decoded.whole = field_of(images[0], "orientation"), True
+        pillow_decoder.check_size(path, "tiff", images[0].height, header.packed.width)
+        unpacked = [header.packed.unpack(image.numpy().reshape(image.height, -1)) for image in images]
+        image = _whole_image(np.concatenate(unpacked, 2))
+        _set(image, "orientation", orientation or 1)
+        return image.copy(xres=images[0].xres, yres=images[0].yres)
+    image = images[0].copy()
+    if len(images) > 1:
         names = {
             "uchar": ("b-w", "srgb", "cmyk"),
             "ushort": ("grey16", "rgb16", "cmyk"),
             "float": ("b-w", "scrgb", "multiband"),
         }.get(image.format, ("multiband",) * 3)
-        image = image.bandjoin([plane for plane, _ in planes[1:]]).copy(interpretation=names[header.colours // 2])
+        image = image.bandjoin(images[1:]).copy(interpretation=names[header.colours // 2])
     if header.ycbcr and header.channels == 3 and image.bands == 4:
         image = image[:3]  # libtiff makes all colours of such files opaque RGBA
-    if header.blobs.get("icc"):
-        _set_blob(image, "icc-profile-data", header.blobs["icc"])
-    metadata = replace(_metadata(image, header.has_density, **header.blobs), exif=read_exif(path, header.position))
-    notes = _forgiven(header.oddities)
-    decoded = Decoded(image, kind, metadata, notes, header.premultiplied, keep=[source for _, source in planes])
-    decoded.unsupported = lambda reason: _unsupported(header, reason)
-    return decoded
+    return image
+
+
+def _from_model(image: Any, header: TiffPixels) -> Any:
+    return from_ycbcr(image, header.luma) if header.model == "YCbCr" else from_lab(image, icc=header.model == "ICC Lab")
 
 
 def _forgiven(oddities: Sequence[str]) -> list[str]:
     return [f"taken in spite of {', '.join(oddities)}"] if oddities else []
 
 
-def _unsupported(header: TiffPixels, reason: str) -> str | None:
-    if header.bits not in (1, 2, 4, 8, 16, 32):
+def _no_picture(header: TiffPixels) -> str | None:
+    """Why values are measurements rather than colours."""
+    if header.signed or (header.bits > 16 and not header.floats) or header.bits > 32:
+        numbers = "floats" if header.floats else "signed integers" if header.signed else "integers"
         return (
-            f"TIFF of {header.bits} bits a channel is not supported, only 1 to 16, and floats of 16 and 32: convert it"
+            f"TIFF of {header.bits}-bit {numbers} is not supported, only unsigned integers of 1 to 16 bits and floats of "
+            "16 and 32: convert it to one of them"
         )
+    return None
+
+
+def _unsupported(header: TiffPixels, reason: str) -> str | None:
+    if header.bits not in (1, 2, 4, 8, 16, 32) and not header.packed:
+        how = f"{header.compression} compression, a predictor, a palette or tiles"
+        return f"TIFF of {header.bits} bits a channel with {how} is not supported: save it with 8 or 16"
     if any(words in reason for words in ("not configured", "not supported", "not implemented", "unsupported")):
         return f"TIFF with {header.compression} compression is not supported: save it without, or with LZW or deflate"
     return None
@@ -271,16 +330,19 @@ def _open_avif(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
 def _open_whole(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     decode = _WHOLE.get(kind)
     image_hwc, info = decode(path) if decode else pillow_decoder.decode(path, kind)
-    image = vips().Image.new_from_array(np.ascontiguousarray(image_hwc))
-    channels, wide = image_hwc.shape[2], image_hwc.dtype == np.uint16
-    gray, colour = ("grey16", "rgb16") if wide else ("b-w", "srgb")
-    image = image.copy(interpretation=gray if channels < 3 else colour)
+    image = _whole_image(image_hwc)
     comment = info.get("comment")
     text = comment.decode("utf-8", "surrogateescape") if isinstance(comment, bytes) else comment
     icc = info.get("icc_profile")
     blobs: dict[str, Any] = {key: info.get(key) or None for key in ("exif", "xmp")} if decode else {}
     metadata = Metadata(icc=icc or None, text=(("Comment", text),) if text else (), **blobs)
-    return Decoded(image, kind, metadata, [DEVELOPMENT] if kind == "raw" else [])
+    return Decoded(image, kind, metadata, [DEVELOPMENT] if kind == "raw" else [], whole=True)
+
+
+def _whole_image(image_hwc: np.ndarray) -> Any:
+    image = vips().Image.new_from_array(np.ascontiguousarray(image_hwc))
+    gray, colour = ("grey16", "rgb16") if image_hwc.dtype == np.uint16 else ("b-w", "srgb")
+    return image.copy(interpretation=gray if image_hwc.shape[2] < 3 else colour)
 
 
 _WHOLE = {"heic": decode_heic, "raw": decode_raw}
@@ -328,7 +390,4 @@ def _set_blob(image: Any, name: str, value: bytes) -> None:
 
 
 def _to_rgb_or_gray(image: Any) -> Any:
-    if image.interpretation != "cmyk":
-        return image
-    depth = 16 if image.format == "ushort" else 8
-    return image.icc_transform("srgb", embedded=True, input_profile="cmyk", depth=depth)
+    return from_cmyk(image) if image.interpretation == "cmyk" else image

@@ -18,17 +18,19 @@ _NAMES = {
     "jpeg2000": ("JPEG2000",),
     "gif": ("GIF",),
     "qoi": ("QOI",),
+    "tiff": ("TIFF",),
 }
 _SIXTEEN = {"I;16", "I;16L", "I;16B", "I;16N"}
 _PLAIN = {"L", "LA", "RGB", "RGBA"}
 
 
-def decode(path: Path, kind: str) -> tuple[np.ndarray, dict[str, Any]]:
+def decode(path: Path, kind: str, frame: int | None = None) -> tuple[np.ndarray, dict[str, Any]]:
     """Pixels and Pillow's fields of an image.
 
     Args:
         path: of the file.
-        kind: bmp, pnm, tga, jpeg2000, gif or qoi.
+        kind: one of `_NAMES`.
+        frame: of several, from 0; None takes a file of one.
 
     Returns:
         image_hwc: uint8 or uint16, (height, width, channels); and `info` of Pillow.
@@ -44,7 +46,9 @@ def decode(path: Path, kind: str) -> tuple[np.ndarray, dict[str, Any]]:
             with Image.open(path, formats=_NAMES[kind]) as image:
                 check_size(path, kind, image.height, image.width)
                 frames = getattr(image, "n_frames", 1)
-                if frames > 1:
+                if frame is not None:
+                    image.seek(frame)
+                elif frames > 1:
                     raise ImageReadError(several(path, frames))
                 return _pixels(path, image), {str(name): value for name, value in image.info.items()}
     except ImageReadError:

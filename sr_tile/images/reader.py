@@ -13,9 +13,9 @@ import numpy as np
 
 from sr_tile.errors import ArgumentError, ImageReadError, SrTileError, one_line
 from sr_tile.images.decoding import Decoded, open_image
+from sr_tile.images.file_faults import true_reason
 from sr_tile.images.float_range import FloatRange, measure
 from sr_tile.images.formats import ImageInfo
-from sr_tile.images.jpeg_segments import is_harmless
 from sr_tile.images.vips import attempt, reason_of, vips
 
 log = logging.getLogger("sr_tile")
@@ -71,7 +71,7 @@ class ImageReader:
         except OSError as error:
             raise ImageReadError(f"{self._name}: cannot be opened: {reason_of(error)}") from None
         except vips().Error as error:
-            raise ImageReadError(f"{self._name}: not an image, or a damaged one: {reason_of(error)}") from None
+            raise ImageReadError(f"{self._name}: a damaged file: {true_reason(self.path, reason_of(error))}") from None
         except DAMAGE as error:
             raise ImageReadError(
                 f"{self._name}: damaged: {type(error).__name__} in its header: {one_line(error)}"
@@ -128,9 +128,10 @@ class ImageReader:
             pixels = attempt(lambda: self._rows(count), lambda: self._start_again(count, lenient=decoded.lenient))
         except vips().Error as error:
             reason = reason_of(error)
-            if decoded.kind != "jpeg" or decoded.lenient or not is_harmless(reason):
+            harmless = None if decoded.lenient else decoded.harmless(reason)
+            if harmless is None:
                 raise self._damaged(decoded, reason) from None
-            log.warning("%s: taken in spite of: %s", self._name, reason)
+            log.warning("%s: taken in spite of: %s", self._name, harmless)
             try:
                 pixels = self._start_again(count, lenient=True)
             except vips().Error as further:
@@ -151,9 +152,9 @@ class ImageReader:
         return self._rows(count)
 
     def _damaged(self, decoded: Decoded, reason: str) -> ImageReadError:
-        unsupported = decoded.unsupported(reason)
-        where = f"truncated or damaged near row {self._next_row} of {self.info.height}: {reason}"
-        return ImageReadError(f"{self._name}: {unsupported or where}")
+        known = decoded.explain(reason)
+        where = f"truncated or damaged near row {self._next_row} of {self.info.height}"
+        return ImageReadError(f"{self._name}: {known or f'{where}: {true_reason(self.path, reason)}'}")
 
     def close(self) -> None:
         """Let go of the file; idempotent."""

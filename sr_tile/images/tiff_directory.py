@@ -58,9 +58,13 @@ class Entry:
 
 @dataclass
 class Page:
-    """A directory: its first entry of each tag, whether all stand in the order that TIFF asks for, and the next is there."""
+    """A directory: its first entry of each tag, whether all stand in the order that TIFF asks for, and the next is there.
+
+    number: its place in the chain, from 0.
+    """
 
     position: int
+    number: int = 0
     entries: dict[int, Entry] = field(default_factory=dict)
     sorted: bool = True
     chained: bool = True
@@ -114,7 +118,7 @@ def pages(file: BinaryIO, layout: Layout, position: int) -> Iterator[Page]:
             raw = entries_at(file, position, layout)
         except ODD:
             return
-        page = Page(position)
+        page = Page(position, len(seen) - 1)
         last = -1
         for item in layout.entry.iter_unpack(raw):
             entry = Entry(*item)

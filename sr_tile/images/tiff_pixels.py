@@ -9,6 +9,7 @@ still warns about is damage. Reduced copies and masks are other directories, and
 import io
 import itertools
 import os
+import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,11 +27,13 @@ from sr_tile.images.tiff_directory import (
     value_bytes,
     whole_numbers,
 )
+from sr_tile.images.tiff_packed import Packed
 from sr_tile.images.virtual_file import Piece
 from sr_tile.tiling.grid import round_up
 
 _ASCII, _SHORT, _LONG, _LONG8 = 2, 3, 4, 16
 _WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _ORIENTATION = 256, 257, 258, 259, 262, 274
+_PREDICTOR, _YCBCR_COEFFICIENTS, _SUBSAMPLING = 317, 529, 530
 _SAMPLES, _ROWS, _PLANAR, _UNIT, _TILE_WIDTH, _TILE_LENGTH, _INKSET, _EXTRA, _FORMAT = (
     277,
     278,
@@ -48,9 +51,14 @@ _KEPT = {_WIDTH, _LENGTH, _COMPRESSION, _PHOTOMETRIC, 266, _ROWS, 282, 283, _PLA
 _KEPT |= {_TILE_WIDTH, _TILE_LENGTH, _INKSET, 347, *range(512, 522), *range(529, 533)}
 _NOT_NUMBERS = {282, 283, 347, 529, 532}
 _RAW_FORMATS = {50706: "DNG", 46275: "Hasselblad"}  # tags of files from cameras, whose picture is a mosaic
-_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
+_COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3, 9: 3}
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _INKS, _YCBCR = 0, 1, 2, 5, 6
-_SPLIT = (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _INKS)
+_MODELS = {6: "YCbCr", 8: "Lab", 9: "ICC Lab"}
+_FAX, _LZW, _OLD_JPEG, _JPEG = (2, 3, 4), 5, 6, 7
+_BY_PILLOW = (_OLD_JPEG, 34925)
+_OF_BYTES = (1, _LZW, 8, 32773, 32946, 50000)
+"""Compressions that know of bytes, and not of pixels."""
+_LUMA = (0.299, 0.587, 0.114)
 _BLOBS = {"icc": 34675, "xmp": 700, "iptc": 33723}
 _MAX_BLOB, _MAX_TEXT = 2**26, 2**16
 _COMPRESSIONS = {
@@ -74,11 +82,20 @@ class TiffPixels:
         premultiplied: colours were multiplied by alpha, and libvips was not told so.
         oddities: faults of the directory that cost no pixels.
         compression: by its name.
+        by_pillow: libvips' wheels do not know the compression, and Pillow's do.
+        old_lzw: compressed as LZW was before TIFF 6, of which libtiff warns in vain.
+        number: of the directory among all of the file, from 0.
         bits: of a channel.
+        signed: integers that may be negative.
+        floats: floating point numbers.
+        packed: how the bytes of a row hold samples that libvips does not know; it is told that they are pixels.
         colours: channels that are not alpha.
+        model: what three channels mean that libvips hands out as they are: "Lab", "ICC Lab", "YCbCr"; "" for all else.
+        luma: weights of red, green and blue in YCbCr.
         ycbcr: colours are stored as luma and chroma.
         has_density: pixels per inch or cm are given.
         blobs: ICC profile, XMP and IPTC, by these names in lower case.
+        outside: strips or tiles that lie beyond the end of the file.
         all_bytes: of the pixels of all pictures of the file.
     """
 
@@ -89,11 +106,20 @@ class TiffPixels:
     premultiplied: bool
     oddities: tuple[str, ...]
     compression: str
+    by_pillow: bool
+    old_lzw: bool
+    number: int
     bits: int
+    signed: bool
+    floats: bool
+    packed: Packed | None
     ycbcr: bool
+    model: str
+    luma: tuple[float, ...]
     colours: int
     has_density: bool
     blobs: dict[str, bytes]
+    outside: int
     all_bytes: int
 
 
@@ -156,12 +182,13 @@ class _Directory:
             self._oddities.append("a next directory that does not exist")
         if any(map(self._is_open, self._page.entries.values())):
             self._oddities.append("text without its zero")
-        photometric = self._number(_PHOTOMETRIC, 1)
-        split = self._number(_PLANAR, 1) == 2 and samples > 1 and photometric in _SPLIT
+        photometric = self._photometric(samples)
+        model = self._model(samples)
+        split = self._number(_PLANAR, 1) == 2 and samples > 1 and (photometric in (0, 1, _RGB, _INKS) or bool(model))
         if self._layout.big is False and self._size > 2**32 - 2**24:
             raise ValueError("no room for a directory")
         directories = [self._directory(samples, plane if split else None) for plane in range(samples if split else 1)]
-        compression = self._number(_COMPRESSION, 1)
+        compression, packed = self._number(_COMPRESSION, 1), self._packed(1 if split else samples)
         return TiffPixels(
             tuple(tuple(self._pieces(directory)) for directory in directories),
             self._page.position,
@@ -170,13 +197,69 @@ class _Directory:
             self._extra(samples)[:1] == [1],
             tuple(dict.fromkeys(self._oddities)),
             _COMPRESSIONS.get(compression, f"number {compression}"),
+            compression in _BY_PILLOW,
+            compression == _LZW and self._is_old_lzw(),
+            self._page.number,
             self._number(_BITS, 1),
+            self._number(_FORMAT, 1) == 2,
+            self._number(_FORMAT, 1) == 3,
+            packed,
             photometric == _YCBCR,
+            model,
+            self._luma(),
             _COLOURS.get(photometric, samples),
             282 in self._page.entries and self._number(_UNIT, 2) in (2, 3),
             dict(self._blobs()),
+            self._outside(),
             self._all_bytes,
         )
+
+    def _photometric(self, samples: int) -> int:
+        """What the values mean; where nothing says so, what libtiff takes them for."""
+        guess = _RGB if samples > 2 else _WHITE_IS_ZERO if self._number(_COMPRESSION, 1) in _FAX else _BLACK_IS_ZERO
+        return self._number(_PHOTOMETRIC, guess)
+
+    def _model(self, samples: int) -> str:
+        """See `TiffPixels.model`: libvips knows YCbCr as JPEG or in fewer samples, and fails at Lab."""
+        photometric, compression = self._photometric(samples), self._number(_COMPRESSION, 1)
+        if photometric == _YCBCR and (
+            compression in (_OLD_JPEG, _JPEG)
+            or self._number(_BITS, 1) != 8
+            or self._numbers(self._page.entries.get(_SUBSAMPLING)) != [1, 1]
+        ):
+            return ""
+        return _MODELS.get(photometric, "") if samples >= 3 and self._number(_BITS, 1) in (8, 16) else ""
+
+    def _luma(self) -> tuple[float, ...]:
+        entry = self._page.entries.get(_YCBCR_COEFFICIENTS)
+        try:
+            raw = value_bytes(self._file, self._layout, entry) if entry and (entry.kind, entry.count) == (5, 3) else b""
+            parts = struct.unpack(self._layout.order + "6I", raw)
+            weights = tuple(above / below for above, below in zip(parts[::2], parts[1::2], strict=True))
+        except (*ODD, ZeroDivisionError):
+            return _LUMA
+        return weights if min(weights) > 0 and abs(sum(weights) - 1) < 0.01 else _LUMA
+
+    def _packed(self, samples: int) -> Packed | None:
+        """See `TiffPixels.packed`; None for what libvips knows, and for what nobody unpacks."""
+        bits = self._numbers(self._page.entries.get(_BITS)) or [1]
+        photometric = self._photometric(samples)
+        known = bits[0] in (8, 16) or (bits[0] in (1, 2, 4) and samples == 1) or bits[0] > 16
+        if known or len(set(bits)) > 1 or photometric > _RGB or self._number(_FORMAT, 1) not in (1, 4):
+            return None
+        predicted = self._number(_PREDICTOR, 1) != 1 and self._number(_COMPRESSION, 1) not in (1, 32773)
+        if predicted or self._number(_COMPRESSION, 1) not in _OF_BYTES or _TILES[0] in self._page.entries:
+            return None
+        return Packed(self._number(_WIDTH, 1), bits[0], samples, photometric == _WHITE_IS_ZERO)
+
+    def _is_old_lzw(self) -> bool:
+        """Whether codes begin at the lowest bit, as libtiff tells: by the first code, which clears the table."""
+        offsets = self._numbers(self._page.entries.get(_STRIPS[0])) or self._numbers(self._page.entries.get(_TILES[0]))
+        try:
+            first = bytes_at(self._file, offsets[0], 2)
+        except (*ODD, IndexError):
+            return False
+        return first[0] == 0 and first[1] & 1 == 1
 
     def _bytes_of(self, page: Page) -> int:
         """Of a picture's pixels, each sample in whole bytes."""
@@ -205,7 +288,7 @@ class _Directory:
 
     def _extra(self, samples: int) -> list[int]:
         """What the samples beyond the colours are; alpha where nothing says so, as all viewers take it."""
-        beyond = samples - _COLOURS.get(self._number(_PHOTOMETRIC, 1), samples)
+        beyond = samples - _COLOURS.get(self._photometric(samples), samples)
         stored = self._numbers(self._page.entries.get(_EXTRA))
         if beyond > 0 and not stored:
             self._oddities.append("no word on its fourth channel" if samples == 4 else "no word on its last channel")
@@ -218,6 +301,13 @@ class _Directory:
         values: dict[int, tuple[int, list[int]]] = {_SAMPLES: (_SHORT, [own])}
         bits = (self._numbers(self._page.entries.get(_BITS)) or [1])[:samples]
         values[_BITS] = (_SHORT, [*bits, *[bits[-1]] * (samples - len(bits))][:own])
+        photometric = self._photometric(samples)
+        if _PHOTOMETRIC not in self._page.entries:
+            self._oddities.append("no word on what its values mean")
+        if plane is not None:
+            values[_PHOTOMETRIC] = (_SHORT, [min(photometric, _BLACK_IS_ZERO)])
+        else:
+            values[_PHOTOMETRIC] = (_SHORT, [_RGB if self._model(samples) else photometric])
         formats = (self._numbers(self._page.entries.get(_FORMAT)) or [1])[:samples]
         if formats[0] not in (1, 4):
             values[_FORMAT] = (_SHORT, [formats[0]] * own)
@@ -238,8 +328,11 @@ class _Directory:
             self._oddities.append("an unknown unit of resolution")
         rows: list[tuple[int, int, list[int] | bytes, int]] = []
         left_out = {_PLANAR, _INKSET} if plane is not None else set()
-        if plane is not None and self._number(_PHOTOMETRIC, 1) in (_RGB, _INKS):
+        if packed := self._packed(own):
+            values |= {_WIDTH: (_LONG, [packed.row_bytes]), _BITS: (_SHORT, [8]), _SAMPLES: (_SHORT, [1])}
             values[_PHOTOMETRIC] = (_SHORT, [_BLACK_IS_ZERO])
+            values.pop(_EXTRA, None)
+            left_out |= {_PLANAR, _PREDICTOR}
         left_out |= set() if known_unit else {282, 283, _UNIT}
         for tag in sorted((_KEPT - left_out) | values.keys()):
             entry = self._page.entries.get(tag)
@@ -278,6 +371,13 @@ class _Directory:
             part = slice(plane * per_plane, (plane + 1) * per_plane)
             return offsets[part], counts[part]
         return offsets, counts
+
+    def _outside(self) -> int:
+        entries = self._page.entries
+        where = _TILES if _TILES[0] in entries else _STRIPS
+        offsets, counts = (self._numbers(entries.get(tag)) for tag in where)
+        counts += [0] * (len(offsets) - len(counts))
+        return sum(offset + count > self._size for offset, count in zip(offsets, counts, strict=False))
 
     def _exact(self, tiles: bool, samples: int) -> Callable[[int], int] | None:
         """Bytes of each strip or tile of a plane that is not compressed; None where only the file can say."""

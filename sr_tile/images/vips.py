@@ -1,6 +1,7 @@
 """The little of libvips that reader and encoder share."""
 
 import functools
+import re
 import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -118,12 +119,20 @@ def _in_words(action: Callable[[], _Result]) -> _Result:
         raise vips().Error("libvips' reason cannot be read") from None
 
 
+_WHO = re.compile(r"^((VipsJpeg|tiff2vips|vipspng|heif|source input|pngload\w*|jpegload\w*|webp\w*): )+")
+_SAYS_NOTHING = re.compile(
+    r"unable to (call|fetch|open) .*|vips__\w+: .*|source_custom: .*|(libpng )?read error|\w*load\w*: load error"
+)
+_UNKNOWN_ROW = re.compile(r"\b(at )?(scanline|row|col|Strip) 4294967295,? ?")
+
+
 def reason_of(error: Exception) -> str:
-    """One line out of libvips' several, which repeat themselves."""
+    """One line out of libvips' several, which repeat themselves and name its functions; empty where they tell nothing."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    lines = [line.strip() for line in str(getattr(error, "detail", error)).splitlines()]
-    return "; ".join(dict.fromkeys(line for line in lines if line))[:300] or str(error).splitlines()[0]
+    lines = [_WHO.sub("", line.strip()) for line in str(getattr(error, "detail", error)).splitlines()]
+    lines = [_UNKNOWN_ROW.sub("", line) for line in lines if line and not _SAYS_NOTHING.fullmatch(line)]
+    return "; ".join(dict.fromkeys(lines))[:300]
 
 
 def load_png(descriptor: int) -> Any:

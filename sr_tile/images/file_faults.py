@@ -1,0 +1,34 @@
+"""Why a file cannot be decoded, in words: where libraries say nothing, or only what happened to them, the file is looked at."""
+
+from pathlib import Path
+
+from sr_tile.images.content_type import format_by_content
+from sr_tile.images.png_faults import find_faults
+from sr_tile.images.tiff_pixels import tiff_pixels
+
+NEXT = "copy it again, or save it anew in an image editor"
+
+
+def true_reason(path: Path, reason: str) -> str:
+    """What is wrong with a file and what to do.
+
+    Args:
+        path: of the file.
+        reason: what a library said; may be empty.
+    """
+    return f"{_fault(path, reason) or reason or 'its pixels cannot be decoded'}: {NEXT}"
+
+
+def _fault(path: Path, reason: str) -> str | None:
+    with path.open("rb") as file:
+        kind = format_by_content(file.read(64))
+    if kind == "png":
+        return find_faults(path).fault
+    if kind == "tiff":
+        header = tiff_pixels(path)
+        if header is None:
+            return "its directory is damaged"
+        if header.outside:
+            return f"{header.outside} of its strips or tiles lie beyond its end"
+        return reason or f"its {header.compression} codes are damaged"
+    return None
