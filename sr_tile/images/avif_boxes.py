@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sr_tile.images.av1_header import is_full_range
+
 _MAX_META = 2**24
-_ODD = (struct.error, ValueError, IndexError, OSError)
+_ODD = (struct.error, ValueError, LookupError, OSError)
 
 
 @dataclass(frozen=True)
@@ -20,25 +22,28 @@ class AvifHeader:
     Attributes:
         cicp: colour primaries, transfer and matrix coefficients by the numbers of ITU-T H.273, and 1 for full range.
         monochrome: it is coded as luma alone.
+        full_range: luma goes from 0 to 255, by the codec's own header; None where it does not say.
         sequence: the file holds a film.
     """
 
     cicp: tuple[int, int, int, int] | None = None
     monochrome: bool = False
+    full_range: bool | None = None
     sequence: bool = False
 
     @property
     def needs_range(self) -> bool:
         """Whether libheif hands the luma out as it is coded, from 16 to 235 of 255."""
-        return self.monochrome and self.cicp is not None and not self.cicp[3]
+        full = self.cicp[3] if self.cicp else self.full_range
+        return self.monochrome and full is not None and not full
 
 
 def read_avif(path: Path) -> AvifHeader:
     """The header; an empty one where it cannot be understood."""
+    sequence = False
     try:
         with path.open("rb") as file:
-            head = file.read(32)
-            sequence = head[8:12] == b"avis"
+            sequence = file.read(32)[8:12] == b"avis"
             size = path.stat().st_size
             position = 0
             while position + 8 <= size:
@@ -54,7 +59,7 @@ def read_avif(path: Path) -> AvifHeader:
                 position += max(length, 8)
     except _ODD:
         pass
-    return AvifHeader()
+    return AvifHeader(sequence=sequence)
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -79,16 +84,16 @@ def _of_meta(meta: bytes, sequence: bool) -> AvifHeader:
     properties = dict(_boxes(found[b"iprp"]))
     own = [list(_boxes(properties[b"ipco"]))[number - 1] for number in _associated(properties[b"ipma"], item) if number]
     cicp = None
-    codec = monochrome = None
+    codec = monochrome = full_range = None
     for kind, body in own:
         if kind == b"colr" and body[:4] == b"nclx":
             primaries, transfer, matrix, flags = struct.unpack_from(">HHHB", body, 4)
             cicp = (primaries, transfer, matrix, flags >> 7)
         elif kind == b"av1C":
-            codec = bool(body[2] & 0x10)
+            codec, full_range = bool(body[2] & 0x10), is_full_range(body[4:])
         elif kind == b"pixi":
             monochrome = body[4] == 1
-    return AvifHeader(cicp, bool(monochrome if codec is None else codec), sequence)
+    return AvifHeader(cicp, bool(monochrome if codec is None else codec), full_range, sequence)
 
 
 def _associated(ipma: bytes, item: int) -> list[int]:

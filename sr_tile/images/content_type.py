@@ -10,6 +10,13 @@ READ_ONLY = {
     "tga": (".tga",),
     "jpeg2000": (".jp2", ".j2k", ".jpf", ".jpx", ".j2c"),
     "qoi": (".qoi",),
+    "ico": (".ico", ".cur"),
+    "icns": (".icns",),
+    "pcx": (".pcx",),
+    "sgi": (".sgi",),
+    "sun": (".ras", ".sun"),
+    "dds": (".dds",),
+    "psd": (".psd",),
     "heic": (".heic", ".heif", ".hif"),
     "raw": (
         ".dng",
@@ -46,20 +53,25 @@ READ_ONLY_FILM_SUFFIXES = (
 _MARKS = {
     b"\x89PNG\r\n\x1a\n": "png", b"\xff\xd8\xff": "jpeg", b"II*\0": "tiff", b"MM\0*": "tiff", b"II+\0": "tiff",
     b"MM\0+": "tiff", b"GIF87a": "gif", b"GIF89a": "gif", b"qoif": "qoi", b"\xff\x4f\xff\x51": "jpeg2000",
-    b"\0\0\0\x0cjP  \r\n\x87\n": "jpeg2000",
+    b"\0\0\0\x0cjP  \r\n\x87\n": "jpeg2000", b"\x01\xda": "sgi", b"\x59\xa6\x6a\x95": "sun", b"DDS ": "dds",
+    b"8BPS": "psd", b"icns": "icns",
 }  # fmt: skip
 _HEIC = (b"heic", b"heix", b"heim", b"heis")
 _RAW = (b"FUJIFILMCCD-RAW", b"IIRO", b"IIRS", b"MMOR", b"IIU\0")  # of Fujifilm, Olympus, Panasonic; others are TIFFs
 _OTHERS = {
-    b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"%PDF": "PDF", b"8BPS": "PSD", b"v/1\x01": "OpenEXR",
-    b"DDS ": "DDS", b"\0\0\1\0": "ICO", b"\0\0\2\0": "CUR", b"#?RADIANCE": "Radiance HDR", b"#?RGBE": "Radiance HDR",
+    b"\xff\x0a": "JPEG XL", b"\0\0\0\x0cJXL ": "JPEG XL", b"%PDF": "PDF", b"v/1\x01": "OpenEXR",
+    b"#?RADIANCE": "Radiance HDR", b"#?RGBE": "Radiance HDR",
     b"SIMPLE  =": "FITS", b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "EPS", b"<svg": "SVG", b"\x8aMNG": "MNG",
-    b"\x8bJNG": "JNG", b"\x0a\x05\x01": "PCX", b"\x01\xda": "SGI", b"\xd7\xcd\xc6\x9a": "WMF",
-    b"PK\x03\x04": "a ZIP archive", b"gimp xcf": "XCF", b"PF\n": "PFM", b"Pf\n": "PFM", b"P7\n": "PAM", b"BLP1": "BLP",
-    b"BLP2": "BLP", b"FORM": "IFF", b"\x1aE\xdf\xa3": "a film",
-    b"\x49\x49\xbc": "JPEG XR", b"farbfeld": "farbfeld",
-    b"BPG\xfb": "BPG", b"icns": "ICNS",
+    b"\x8bJNG": "JNG", b"\xd7\xcd\xc6\x9a": "WMF", b"\1\0\0\0": "EMF",
+    b"PK\x03\x04": "a ZIP archive", b"\x1f\x8b": "a gzip archive", b"gimp xcf": "XCF", b"PF\n": "PFM", b"Pf\n": "PFM",
+    b"P7\n": "PAM", b"BLP1": "BLP", b"BLP2": "BLP", b"FORM": "IFF", b"\x1aE\xdf\xa3": "a film",
+    b"\x49\x49\xbc": "JPEG XR", b"farbfeld": "farbfeld", b"BPG\xfb": "BPG", b"/* XPM": "XPM", b"#define": "XBM",
+    b"Image type": "IM", b"DanM": "MSP", b"LinS": "MSP", b"\x80\xe8\0\0": "PIXAR", b"\xb1\x68\xde\x3a": "DCX",
+    b"n\xc3\xafE": "NIE", b"n\xc3\xafA": "NIE", b"\x5c\1\0\0": "NIfTI", b"\0\0\1\x5c": "NIfTI",
+    b"\xd0\xcf\x11\xe0": "an OLE document",
 }  # fmt: skip
+_AT = {(4, b"\x11\xaf"): "FLI", (4, b"\x12\xaf"): "FLC", (20, b"GIMP"): "a GIMP brush", (128, b"DICM"): "DICOM"}
+"""By their place, what is not marked by its first bytes."""
 
 
 def format_by_content(head: bytes) -> str | None:
@@ -77,6 +89,10 @@ def format_by_content(head: bytes) -> str | None:
         return "webp" if head[8:12] == b"WEBP" else None
     if head[:2] == b"BM" and len(head) >= 14:
         return "bmp"
+    if head[:2] == b"\0\0" and head[2:4] in (b"\1\0", b"\2\0") and head[4:6] != b"\0\0" and head[9:10] == b"\0":
+        return "ico"  # a TGA may begin with the same four bytes
+    if head[:1] == b"\x0a" and head[1:2] in b"\0\2\3\5" and head[2:3] == b"\1" and head[3:4] in b"\1\2\4\x08":
+        return "pcx"
     if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
         return "pnm"
     return next((name for mark, name in _MARKS.items() if head.startswith(mark)), None)
@@ -90,7 +106,10 @@ def describe_content(head: bytes) -> str | None:
         return "a film" if head[8:12] == b"AVI " else "sound"
     if head.lstrip()[:5] in (b"<?xml", b"<!DOC", b"<html"):
         return "SVG" if b"<svg" in head else "a text in XML or HTML"
-    return next((name for mark, name in _OTHERS.items() if head.startswith(mark)), None)
+    if b"IHDR" in head[8:24]:
+        return "a PNG whose first bytes are damaged (by a transfer as text?)"
+    marked = (name for (start, mark), name in _AT.items() if head[start:].startswith(mark))
+    return next(marked, None) or next((name for mark, name in _OTHERS.items() if head.startswith(mark)), None)
 
 
 def suffix_for_result(suffix: str) -> str:

@@ -7,7 +7,6 @@ and named; everything that libvips then still warns about is damage, and refused
 import functools
 import math
 import os
-import re
 import stat
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -139,13 +138,11 @@ def kind_of_file(path: Path) -> str:
     if status.st_size == 0:
         raise ImageReadError(f"{path}: the file is empty (0 bytes)")
     with path.open("rb") as file:
-        head = file.read(64)
-    kind = format_by_content(head)
-    if kind is None and path.suffix.lower() in READ_ONLY["tga"]:  # nothing in such a file says what it is
-        kind = "tga"
-    if (
-        kind == "tiff" and path.suffix.lower() in READ_ONLY["raw"]
-    ):  # most raw files are TIFFs, of a mosaic and a preview
+        head = file.read(132)
+    kind, suffix = format_by_content(head[:64]), path.suffix.lower()
+    if kind is None:  # nothing in such a file says what it is
+        kind = "tga" if suffix == ".tga" else "bmp" if suffix == ".dib" else None
+    if kind == "tiff" and suffix in READ_ONLY["raw"]:  # most raw files are TIFFs, of a mosaic and a preview
         kind = "raw"
     if kind is None:
         convert = f"convert it to {', '.join(name.upper() for name in FILES)}"
@@ -204,14 +201,14 @@ def _open_jpeg(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     metadata = replace(metadata, text=tuple(("Comment", text) for text in comments if text))
     decoded = Decoded(image, kind, metadata, notes, lenient=lenient, keep=[source])
     decoded.harmless = lambda reason: reason if is_harmless(reason) else None
-    decoded.explain = lambda reason: _other_jpeg(reason)
+    decoded.explain = lambda reason: _other_jpeg(header.bits, reason)
     return decoded
 
 
-def _other_jpeg(reason: str) -> str | None:
-    if unsupported := re.search(r"(Unsupported JPEG|Unsupported marker|arithmetic).*", reason):
-        return f"a variant of JPEG is not supported: convert it to PNG or a JPEG of 8 bits ({unsupported[0]})"
-    return None
+def _other_jpeg(bits: int, reason: str) -> str | None:
+    if bits != 8:
+        return f"JPEG of {bits} bits a channel is not supported: convert it to a 16-bit PNG or TIFF"
+    return f"this variant of JPEG is not supported ({reason}): convert it to PNG" if "nsupported" in reason else None
 
 
 def _open_tiff(path: Path, kind: str, access: str, lenient: bool, page: int | None = None) -> Decoded:
@@ -336,7 +333,8 @@ def _open_whole(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     icc = info.get("icc_profile")
     blobs: dict[str, Any] = {key: info.get(key) or None for key in ("exif", "xmp")} if decode else {}
     metadata = Metadata(icc=icc or None, text=(("Comment", text),) if text else (), **blobs)
-    return Decoded(image, kind, metadata, [DEVELOPMENT] if kind == "raw" else [], whole=True)
+    notes = [_LEFT_OUT[kind]] if kind == "raw" or info.get("parts", 1) > 1 else []
+    return Decoded(image, kind, metadata, notes, whole=True)
 
 
 def _whole_image(image_hwc: np.ndarray) -> Any:
@@ -345,6 +343,13 @@ def _whole_image(image_hwc: np.ndarray) -> Any:
     return image.copy(interpretation=gray if image_hwc.shape[2] < 3 else colour)
 
 
+_LARGEST = "the largest of its pictures is taken"
+_LEFT_OUT = {
+    "raw": DEVELOPMENT,
+    "ico": _LARGEST,
+    "icns": _LARGEST,
+    "psd": "the flattened picture is taken, without layers",
+}
 _WHOLE = {"heic": decode_heic, "raw": decode_raw}
 _OPENERS: dict[str, Callable[[Path, str, str, bool], Decoded]] = {
     "png": _open_png, "jpeg": _open_jpeg, "tiff": _open_tiff, "webp": _open_webp, "avif": _open_avif,

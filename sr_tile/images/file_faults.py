@@ -1,12 +1,11 @@
-"""Why a file cannot be decoded, in words: where libraries say nothing, or only what happened to them, the file is looked at."""
+"""Why a file cannot be decoded, in words: where libraries say nothing, the file is looked at."""
 
 from pathlib import Path
 
 from sr_tile.images.content_type import format_by_content
+from sr_tile.images.pillow_decoder import NEXT
 from sr_tile.images.png_faults import find_faults
 from sr_tile.images.tiff_pixels import tiff_pixels
-
-NEXT = "copy it again, or save it anew in an image editor"
 
 
 def true_reason(path: Path, reason: str) -> str:
@@ -21,7 +20,10 @@ def true_reason(path: Path, reason: str) -> str:
 
 def _fault(path: Path, reason: str) -> str | None:
     with path.open("rb") as file:
-        kind = format_by_content(file.read(64))
+        head = file.read(64)
+    kind, size = format_by_content(head), path.stat().st_size
+    if kind == "webp" and size < (whole := 8 + int.from_bytes(head[4:8], "little")):
+        return f"it ends after {size} of {whole} bytes"
     if kind == "png":
         return find_faults(path).fault
     if kind == "tiff":

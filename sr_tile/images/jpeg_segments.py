@@ -37,6 +37,7 @@ class JpegHeader:
         xmp: the main packet; libvips may hand out a part of the others in its place.
         extended_xmp: the packets that were too large for one segment, joined.
         has_density: pixels per inch or cm are given by JFIF.
+        bits: of a channel.
         gain_map: a second picture makes this one brighter on displays that can do more than SDR.
     """
 
@@ -46,6 +47,7 @@ class JpegHeader:
     xmp: bytes | None = None
     extended_xmp: bytes | None = None
     has_density: bool = False
+    bits: int = 8
     gain_map: bool = False
 
 
@@ -62,6 +64,8 @@ def read_jpeg(path: Path) -> JpegHeader:
     totals: dict[bytes, int] = {}
     with path.open("rb") as file:
         for marker, start, body in _segments(file, found, edits):
+            if marker in _FRAMES and body:
+                found.bits = body[0]
             if marker == _COM:
                 found.comments.append(body)
             elif marker == _APP0 and body.startswith(b"JFIF\0") and len(body) >= 12:
@@ -95,14 +99,8 @@ def _segments(
     frame = 0
     while True:
         position = file.tell()
-        skipped = 0
-        byte = file.read(1)
-        while byte and byte != b"\xff":
-            skipped += 1
-            byte = file.read(1)
-        while byte == b"\xff":
-            byte = file.read(1)
-        if not byte or byte == b"\0" or byte[0] == _EOI:
+        skipped, byte = _to_marker(file)
+        if not byte or byte[0] == _EOI:
             return
         if skipped:
             found.oddities.append(f"{skipped} bytes between two segments")
@@ -125,6 +123,23 @@ def _segments(
                 edits.append((start + len(body) - 3, 3, b"\0\x3f\0"))
             return
         yield marker, start, body
+
+
+def _to_marker(file: BinaryIO) -> tuple[int, bytes]:
+    """(bytes in front of the next marker that belong to nothing, the marker); as libjpeg skips them."""
+    skipped = 0
+    byte = file.read(1)
+    while byte:
+        while byte and byte != b"\xff":
+            skipped += 1
+            byte = file.read(1)
+        while byte == b"\xff":
+            byte = file.read(1)
+        if byte != b"\0":
+            break
+        skipped += 2  # a 255 among pixels
+        byte = file.read(1)
+    return skipped, byte
 
 
 def _edited(size: int, edits: list[tuple[int, int, bytes]]) -> Iterator[Piece]:

@@ -91,7 +91,8 @@ def _take(found: PngHeader, kind: bytes, body: bytes) -> None:
     elif kind == b"eXIf":
         found.exif = body
     elif kind == b"acTL":
-        found.frames = struct.unpack(">I", body[:4])[0]
+        frames = struct.unpack(">I", body[:4])[0]
+        found.frames = frames if frames < 2**31 else 0  # more are a fault, for which browsers show a still picture
     elif kind == b"pHYs":
         found.has_density = len(body) == 9 and body[8] == 1
     elif kind in _TEXT:

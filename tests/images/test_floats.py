@@ -230,5 +230,5 @@ def test_a_job_gives_the_same_file(run, tmp_path):
 
 def test_what_is_no_float_of_16_or_32_bits_is_named(tmp_path):
     tifffile.imwrite(tmp_path / "in.tif", np.zeros((8, 8), np.float64))
-    with pytest.raises(ImageReadError, match="64 bits a channel is not supported"):
+    with pytest.raises(ImageReadError, match="64-bit floats is not supported"):
         ImageReader(tmp_path / "in.tif")

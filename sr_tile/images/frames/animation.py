@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from sr_tile.errors import ImageReadError, ImageWriteError, one_line
+from sr_tile.errors import ImageReadError, ImageWriteError
 from sr_tile.images.formats import Animation, ImageInfo, Metadata, WriteOptions
 from sr_tile.images.frames.frame import Frame, FrameSink, InOrder, Picture, Time, Timing, merged
+from sr_tile.images.pillow_decoder import what_is_wrong
 from sr_tile.images.png_chunks import read_png
 from sr_tile.images.rows import Sink
 from sr_tile.images.writer import ImageWriter
@@ -36,6 +37,7 @@ class AnimationReader:
 
     def __init__(self, path: Path, kind: str, wanted: Sequence[int] | None = None) -> None:
         self._path, self._kind = path, kind
+        self._canvas: tuple[int, ...] | None = None
         self._image = self._open()
         # The default image of an APNG that is no frame of it is not shown.
         self._first = int(bool(self._image.info.get("default_image")))
@@ -52,7 +54,7 @@ class AnimationReader:
                 image.n_frames  # noqa: B018  # counted by looking through the file
                 return image
         except Exception as error:  # Pillow's plugins raise whatever a damaged file leads them to
-            raise ImageReadError(f"{self._path}: damaged: {one_line(error)}") from None
+            raise ImageReadError(f"{self._path}: {what_is_wrong(error, self._path, self._kind)}") from None
 
     @property
     def timing(self) -> Timing:
@@ -97,12 +99,19 @@ class AnimationReader:
         for index in self._wanted:
             try:
                 image.seek(index + self._first)
-                pixels_hwc = np.array(image.convert("RGBA"))
+                pixels_hwc = self._on_canvas(np.array(image.convert("RGBA")))
             except Exception as error:  # as above
-                raise ImageReadError(f"{self._path}: damaged at frame {index + 1}: {one_line(error)}") from None
+                wrong = what_is_wrong(error, self._path, self._kind)
+                raise ImageReadError(f"{self._path}: damaged at frame {index + 1}: {wrong}") from None
             duration = Fraction(image.info.get("duration") or 0).limit_denominator(1000) / 1000
             yield pixels_hwc, Time(start, duration)
             start += duration
+
+    def _on_canvas(self, pixels_hwc: np.ndarray) -> np.ndarray:
+        """Cut to the size of the first frame, as browsers do with frames of a GIF that reach beyond it."""
+        self._canvas = self._canvas or pixels_hwc.shape[:2]
+        height, width = self._canvas
+        return pixels_hwc[:height, :width]
 
     def close(self) -> None:
         """See `FrameReader.close`."""
