@@ -49,12 +49,6 @@ def decode(path: Path, kind: str, frame: int | None = None) -> tuple[np.ndarray,
     """
     from PIL import Image
 
-    if kind == "bmp" and (variant := bmp_variants.read_header(path)) and not _opens(path):
-        check_size(path, kind, variant.height, variant.width)
-        try:
-            return bmp_variants.decode(path, variant), {}
-        except ValueError as error:
-            raise ImageReadError(f"{path}: {error}: copy it again") from None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own limit, which is smaller than ours
@@ -70,7 +64,17 @@ def decode(path: Path, kind: str, frame: int | None = None) -> tuple[np.ndarray,
     except ImageReadError:
         raise
     except Exception as error:  # Pillow's plugins raise whatever a damaged file leads them to
+        if kind == "bmp" and (variant := bmp_variants.read_header(path)):
+            return _bmp(path, variant), {}
         raise ImageReadError(f"{path}: {what_is_wrong(error, path, kind)}") from None
+
+
+def _bmp(path: Path, variant: bmp_variants.BmpVariant) -> np.ndarray:
+    check_size(path, "bmp", variant.height, variant.width)
+    try:
+        return bmp_variants.decode(path, variant)
+    except ValueError as error:
+        raise ImageReadError(f"{path}: {error}: {NEXT}") from None
 
 
 _EARLY = ("truncated", "not enough", "expected to read", "overrun", "too short", "unexpected end", "eof")
@@ -94,17 +98,6 @@ def what_is_wrong(error: Exception, path: Path, kind: str) -> str:
         return f"its pixels end early: {NEXT}"
     detail = "" if "broken data stream" in text or "tile cannot" in text else f" ({text})"
     return f"its pixels are damaged{detail}: {NEXT}"
-
-
-def _opens(path: Path) -> bool:
-    """Whether Pillow knows this kind of BMP."""
-    from PIL import Image
-
-    try:
-        with Image.open(path, formats=_NAMES["bmp"]):
-            return True
-    except Exception:  # whatever a damaged file leads it to
-        return False
 
 
 def check_size(path: Path, kind: str, height: int, width: int) -> None:

@@ -83,7 +83,7 @@ def test_odd_depths_that_end_early_are_an_error(tmp_path, share):
     (directory,) = struct.unpack_from("<I", data, 4)
     moved = 8 + int((directory - 8) * share) // 2 * 2
     (tmp_path / "a.tif").write_bytes(data[:4] + struct.pack("<I", moved) + data[8:moved] + data[directory:])
-    with pytest.raises(ImageReadError, match="beyond its end|damaged"):
+    with pytest.raises(ImageReadError, match=r"beyond its end|damaged"):
         read(tmp_path / "a.tif")
 
 
