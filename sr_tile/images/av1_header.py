@@ -22,21 +22,23 @@ class _Bits:
         return (self._number >> self._left) & ((1 << count) - 1)
 
 
-def is_full_range(config: bytes) -> bool | None:
+def is_full_range(units: bytes) -> bool | None:
     """Whether luma goes from 0 to 255 rather than from 16 to 235.
 
     Args:
-        config: OBUs as in a box `av1C`, behind its first four bytes.
+        units: the beginning of a stream, or OBUs as in a box `av1C` behind its first four bytes.
 
     Returns:
         None where they do not say.
     """
-    if len(config) < 3 or (config[0] >> 3) & 15 != _SEQUENCE_HEADER or not config[0] & 2 or config[1] > 127:
-        return None
-    try:
-        return _colour_range(_Bits(config[2 : 2 + config[1]]))
-    except ValueError:
-        return None
+    while len(units) >= 2 and units[0] & 6 == 2 and units[1] < 128:  # a header of one byte, then a size of one byte
+        if units[0] >> 3 & 15 == _SEQUENCE_HEADER:
+            try:
+                return _colour_range(_Bits(units[2 : 2 + units[1]]))
+            except ValueError:
+                return None
+        units = units[2 + units[1] :]
+    return None
 
 
 def _colour_range(bits: _Bits) -> bool:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from sr_tile.images.av1_header import is_full_range
 
@@ -55,7 +56,7 @@ def read_avif(path: Path) -> AvifHeader:
                     start = 16
                 length = length or size - position
                 if kind == b"meta":
-                    return _of_meta(file.read(min(length - start, _MAX_META)), sequence)
+                    return _of_meta(file.read(min(length - start, _MAX_META)), sequence, file)
                 position += max(length, 8)
     except _ODD:
         pass
@@ -77,7 +78,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         position += length
 
 
-def _of_meta(meta: bytes, sequence: bool) -> AvifHeader:
+def _of_meta(meta: bytes, sequence: bool, file: BinaryIO) -> AvifHeader:
     found = dict(_boxes(meta[4:]))  # behind version and flags
     primary = found[b"pitm"]
     item = struct.unpack_from(">H" if primary[0] == 0 else ">I", primary, 4)[0]
@@ -93,7 +94,31 @@ def _of_meta(meta: bytes, sequence: bool) -> AvifHeader:
             codec, full_range = bool(body[2] & 0x10), is_full_range(body[4:])
         elif kind == b"pixi":
             monochrome = body[4] == 1
+    if full_range is None and b"iloc" in found:
+        file.seek(_place(found[b"iloc"], item))
+        full_range = is_full_range(file.read(256))
     return AvifHeader(cicp, bool(monochrome if codec is None else codec), full_range, sequence)
+
+
+def _place(iloc: bytes, item: int) -> int:
+    """Where the first bytes of an item lie in the file."""
+    version, sizes = iloc[0], struct.unpack_from(">H", iloc, 4)[0]
+    offset_size, length_size, base_size, index_size = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
+    wide, position = version == 2, 6
+    number = ">I" if wide else ">H"
+    (count,) = struct.unpack_from(number, iloc, position)
+    position += struct.calcsize(number)
+    for _ in range(count):
+        (found,) = struct.unpack_from(number, iloc, position)
+        position += struct.calcsize(number) + (2 if version else 0) + 2
+        base = int.from_bytes(iloc[position : position + base_size])
+        (parts,) = struct.unpack_from(">H", iloc, position + base_size)
+        position += base_size + 2
+        index = index_size if version else 0
+        if found == item:
+            return base + int.from_bytes(iloc[position + index : position + index + offset_size])
+        position += parts * (index + offset_size + length_size)
+    raise ValueError("the item lies nowhere")
 
 
 def _associated(ipma: bytes, item: int) -> list[int]:

@@ -15,6 +15,8 @@ from support.tiff_files import ASCII, SHORT, gray_and_alpha, tiff
 
 from sr_tile.errors import ImageReadError
 from sr_tile.images import ImageReader
+from sr_tile.images.avif_boxes import read_avif
+from sr_tile.images.png_chunks import chunk
 
 PIXELS = noise(40, 56, 3)
 TIFFS = {
@@ -224,6 +226,8 @@ JPEGS = {
     "bytes before the frame": lambda: before(jpeg(), b"\xff\xc0", b"\1\2\3\4"),
     "bytes before the Huffman tables": lambda: before(jpeg(), b"\xff\xc4", bytes(20)),
     "bytes before the scan": lambda: before(jpeg(), b"\xff\xda", b"\0\0"),
+    "255 and 0 before the tables": lambda: before(jpeg(), b"\xff\xdb", b"\xff\0\0\2"),
+    "255 and 0 twice before the scan": lambda: before(jpeg(), b"\xff\xda", b"\xff\0\7\7\xff\0"),
     "a later JFIF": lambda: jpeg().replace(b"JFIF\0\1", b"JFIF\0\2", 1),
     "bytes before the second scan": lambda: (
         before(jpeg(progressive=True)[700:], b"\xff\xda", b"\0\0") and _second_scan()
@@ -282,6 +286,28 @@ def test_gray_avif_covers_the_whole_range(tmp_path, subsampling, levels):
     np.testing.assert_allclose(pixels_hwc, np.repeat(ramp[..., None], 3, axis=2), atol=2)
 
 
+@pytest.mark.parametrize("levels", ["full", "limited"])
+def test_gray_avif_that_says_its_range_in_its_codec_only(tmp_path, levels):
+    """libheif gives luma as it is coded; without a `colr` box only the AV1 header knows from where to where that goes."""
+    ramp = np.tile(np.arange(256, dtype=np.uint8), (64, 1))
+    Image.fromarray(ramp).save(tmp_path / "a.avif", subsampling="4:0:0", range=levels, quality=100)
+    data = (tmp_path / "a.avif").read_bytes()
+    assert data.count(b"colrnclx") == 1
+    (tmp_path / "a.avif").write_bytes(data.replace(b"colrnclx", b"skipnclx"))
+    assert read_avif(tmp_path / "a.avif").cicp is None
+    pixels_hwc, _ = read(tmp_path / "a.avif")
+    np.testing.assert_allclose(pixels_hwc, np.repeat(ramp[..., None], 3, axis=2), atol=2)
+
+
+@pytest.mark.parametrize("count", [2**31, 2**31 + 1, 2**32 - 1])
+def test_an_impossible_number_of_frames_is_one_picture(tmp_path, count):
+    Image.fromarray(PIXELS).save(tmp_path / "a.png")
+    data = (tmp_path / "a.png").read_bytes()
+    animated = chunk(b"acTL", struct.pack(">II", count, 0))
+    (tmp_path / "a.png").write_bytes(data[:33] + animated + data[33:])
+    np.testing.assert_array_equal(read(tmp_path / "a.png")[0], PIXELS)
+
+
 @pytest.mark.parametrize("kind", ["png", "gif", "webp", "avif"])
 def test_animations_are_no_single_picture(tmp_path, kind):
     frames = [Image.fromarray(np.roll(PIXELS, 5 * k, 1)) for k in range(3)]
@@ -294,20 +320,52 @@ WHOLE = {
     "bmp": ("BMP", ["1", "L", "P", "RGB"]), "ppm": ("PPM", ["RGB"]), "pgm": ("PPM", ["L", "I;16"]),
     "pbm": ("PPM", ["1"]), "tga": ("TGA", ["L", "LA", "P", "RGB", "RGBA"]), "gif": ("GIF", ["L", "P"]),
     "jp2": ("JPEG2000", ["L", "LA", "RGB", "RGBA", "I;16"]), "qoi": ("QOI", ["RGB", "RGBA"]),
+    "ico": ("ICO", ["RGB", "RGBA"]), "pcx": ("PCX", ["1", "L", "P", "RGB"]), "sgi": ("SGI", ["L", "RGB", "RGBA"]),
+    "dds": ("DDS", ["L", "LA", "RGB", "RGBA"]), "icns": ("ICNS", ["RGBA"]),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize(("suffix", "mode"), [(suffix, mode) for suffix, (_, modes) in WHOLE.items() for mode in modes])
 def test_formats_that_are_only_read(tmp_path, suffix, mode):
     photo = Image.fromarray(photograph(4)).convert("RGBA" if mode in ("RGBA", "LA") else "RGB")
+    photo = photo.resize({"ico": (128, 128), "icns": (1024, 1024)}.get(suffix, photo.size))
     image = photo.quantize(32) if mode == "P" else photo.convert("L" if mode == "I;16" else mode)
     if mode == "I;16":
         image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
-    image.save(tmp_path / f"a.{suffix}", WHOLE[suffix][0])
+    image.save(tmp_path / f"a.{suffix}", WHOLE[suffix][0], **({"sizes": [(128, 128)]} if suffix == "ico" else {}))
     expected = np.atleast_3d(np.asarray({"1": image.convert("L"), "P": image.convert("RGB")}.get(mode, image)))
     pixels_hwc, info = read(tmp_path / f"a.{suffix}")
     assert info.dtype == (np.uint16 if mode == "I;16" else np.uint8)
     np.testing.assert_array_equal(pixels_hwc, expected)
+
+
+def test_of_several_sizes_the_largest_is_taken_with_a_line(tmp_path, caplog):
+    image = Image.fromarray(photograph(4)).resize((96, 96))
+    image.save(tmp_path / "a.ico", sizes=[(16, 16), (96, 96), (32, 32)])
+    np.testing.assert_array_equal(read(tmp_path / "a.ico")[0], np.asarray(image))
+    assert warnings_of(caplog) == [f"{tmp_path / 'a.ico'}: the largest of its pictures is taken"]
+
+
+def test_a_photoshop_file_is_read_as_it_is_flattened(tmp_path):
+    pixels_hwc = noise(9, 13, 3)
+    planes = b"".join(np.ascontiguousarray(pixels_hwc[..., k]).tobytes() for k in range(3))
+    head = b"8BPS" + struct.pack(">H6xHIIHH", 1, 3, 9, 13, 8, 3) + bytes(12)
+    (tmp_path / "a.psd").write_bytes(head + b"\0\0" + planes)
+    np.testing.assert_array_equal(read(tmp_path / "a.psd")[0], pixels_hwc)
+
+
+def test_a_sun_raster_is_read(tmp_path):
+    pixels_hwc = noise(8, 12, 3)
+    head = struct.pack(">8I", 0x59A66A95, 12, 8, 24, pixels_hwc.size, 1, 0, 0)
+    (tmp_path / "a.ras").write_bytes(head + pixels_hwc[..., ::-1].tobytes())
+    np.testing.assert_array_equal(read(tmp_path / "a.ras")[0], pixels_hwc)
+
+
+def test_a_tga_that_begins_like_a_cursor_is_a_tga(tmp_path):
+    pixels_hwc = noise(9, 13, 3)
+    Image.fromarray(pixels_hwc).save(tmp_path / "a.tga")
+    assert (tmp_path / "a.tga").read_bytes()[:4] == b"\0\0\2\0"
+    np.testing.assert_array_equal(read(tmp_path / "a.tga")[0], pixels_hwc)
 
 
 UNSUPPORTED = {

@@ -1,5 +1,7 @@
 """Animations in and out, against Pillow; and which file holds several pictures."""
 
+import struct
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -175,3 +177,45 @@ def test_whatever_is_damaged_in_a_file_is_an_error_of_that_file(tmp_path, kind):
                 frame.open_source().read_rows(1000)
         except ImageReadError:
             continue
+
+
+def gif(screen, frames):
+    """A GIF whose frames lie at (x, y) and may reach beyond the screen; its codes clear the table before each pixel."""
+    height, width = screen
+    palette = bytes(np.random.default_rng(0).integers(0, 256, 3 * 128).astype(np.uint8))
+    out = b"GIF89a" + struct.pack("<HHBBB", width, height, 0xF6, 0, 0) + palette
+    for (x, y), index_hw in frames:
+        codes = np.array([code for value in index_hw.reshape(-1) for code in (128, value)] + [129])
+        bits = ((codes[:, None] >> np.arange(8)) & 1).astype(np.uint8)
+        raw = np.packbits(bits.reshape(-1), bitorder="little").tobytes()
+        blocks = b"".join(bytes([len(raw[k : k + 255])]) + raw[k : k + 255] for k in range(0, len(raw), 255))
+        out += b"\x21\xf9\4\4\x0a\0\0\0" + b"," + struct.pack("<HHHHB", x, y, *index_hw.shape[::-1], 0)
+        out += b"\7" + blocks + b"\0"
+    return out + b";", np.frombuffer(palette, np.uint8).reshape(-1, 3)
+
+
+@pytest.mark.parametrize("place", [(0, 0), (10, 5)])
+@pytest.mark.parametrize("target", ["b.gif", "b.png", "b.webp"])
+def test_what_frames_show_beyond_the_screen_is_cut_as_browsers_do(tmp_path, place, target):
+    index = np.random.default_rng(1).integers(0, 128, (40, 50))
+    data, palette = gif((20, 30), [((0, 0), index[20:, :30]), (place, index), ((0, 0), index[20:, 20:])])
+    (tmp_path / "a.gif").write_bytes(data)
+    enhance(tmp_path / "a.gif", tmp_path / target, scale=1, options=WriteOptions(lossless=target == "b.webp"))
+    x, y = place
+    second = index[20:, :30].copy()
+    second[y:, x:] = index[: 20 - y, : 30 - x]
+    expected = [palette[each] for each in (index[20:, :30], second, index[20:, 20:])]
+    frames = [frame[..., :3] for frame in shown(tmp_path / target)[0]]
+    assert len(frames) == 3
+    for frame, wanted in zip(frames, expected, strict=True):
+        np.testing.assert_array_equal(frame, wanted)
+
+
+def test_a_film_of_avif_without_a_still_picture_is_read(tmp_path):
+    frames = moving_frames()
+    save(tmp_path / "a.avif", frames)
+    data = (tmp_path / "a.avif").read_bytes()
+    assert data.count(b"pitm") == 1
+    (tmp_path / "a.avif").write_bytes(data.replace(b"pitm", b"skip"))
+    enhance(tmp_path / "a.avif", tmp_path / "b.png", scale=1)
+    assert len(shown(tmp_path / "b.png")[0]) == len(frames)
