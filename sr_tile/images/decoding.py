@@ -367,11 +367,13 @@ def _check(path: Path, decoded: Decoded, page: int | None) -> None:
         raise ImageReadError(several(path, pages))
     if image.format not in ("uchar", "ushort", "float"):
         raise ImageReadError(
-            f"{path}: {image.format} pixels, only integers of 8 and 16 bits and floats of 16 and 32 are supported"
+            f"{path}: {image.format} pixels, only integers of 8 and 16 bits and floats of 16 and 32 are supported: convert"
         )
     if image.bands not in _CHANNELS.get(image.interpretation, ()):
         what = f"{image.bands} channels of {image.interpretation}"
-        raise ImageReadError(f"{path}: {what}, only gray, RGB (each with or without alpha) and CMYK are supported")
+        raise ImageReadError(
+            f"{path}: {what}, only gray, RGB (each with or without alpha) and CMYK are supported: save it as one of these"
+        )
 
 
 def _metadata(image: Any, has_density: bool, **blobs: bytes | None) -> Metadata:

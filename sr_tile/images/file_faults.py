@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from sr_tile.images.content_type import format_by_content
+from sr_tile.images.jpeg_segments import has_end
 from sr_tile.images.pillow_decoder import NEXT
 from sr_tile.images.png_faults import find_faults
 from sr_tile.images.tiff_pixels import tiff_pixels
@@ -21,6 +22,8 @@ def true_reason(path: Path, reason: str) -> str:
 def _fault(path: Path, reason: str) -> str | None:
     with path.open("rb") as file:
         head = file.read(64)
+        if format_by_content(head) == "jpeg" and not has_end(file):
+            return "it ends early, before its end marker"
     kind, size = format_by_content(head), path.stat().st_size
     if kind == "webp" and size < (whole := 8 + int.from_bytes(head[4:8], "little")):
         return f"it ends after {size} of {whole} bytes"

@@ -96,8 +96,8 @@ class Metadata:
     exif is as it was read: the writer sets its orientation to 1 and its size to that of the output, and leaves out the
     thumbnail. From and to a TIFF it is what describes the picture, and not what describes the pixels of that file.
     xres and yres are pixels per millimetre; None: unknown. cicp: colour primaries, transfer and matrix by the numbers of
-    ITU-T H.273, and 1 for full range. png_colour: chunks gAMA, cHRM and sRGB as they are. text: (keyword, text) of PNG, and
-    comments under "Comment".
+    ITU-T H.273, and 1 for full range. png_colour: chunks gAMA, cHRM, sRGB, mDCV, cLLI as they are. text: (keyword, text) of
+    PNG, and comments under "Comment".
     """
 
     icc: bytes | None = None

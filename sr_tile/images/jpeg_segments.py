@@ -19,6 +19,7 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _SEQUENTIAL = (0xC0, 0xC1)
 _MAX_XMP = 2**26
+_TAIL = 2**16
 _HARMLESS = re.compile(
     r"(VipsJpeg: )?(Corrupt JPEG data: ([1-9]|[1-5]\d|6[0-4]) extraneous bytes before marker 0x(c4|d9|da|dd|fe|e[0-9a-f])"
     r"|Inconsistent progression sequence for component .*|Unknown Adobe color transform code .*"
@@ -38,6 +39,7 @@ class JpegHeader:
         extended_xmp: the packets that were too large for one segment, joined.
         has_density: pixels per inch or cm are given by JFIF.
         bits: of a channel.
+        one_scan: all pixels lie in the first scan.
         gain_map: a second picture makes this one brighter on displays that can do more than SDR.
     """
 
@@ -48,12 +50,19 @@ class JpegHeader:
     extended_xmp: bytes | None = None
     has_density: bool = False
     bits: int = 8
+    one_scan: bool = False
     gain_map: bool = False
 
 
 def is_harmless(reason: str) -> bool:
     """Whether what libjpeg says in each of its lines costs no pixels."""
     return bool(reason) and all(_HARMLESS.fullmatch(line.strip()) for line in reason.split(";"))
+
+
+def has_end(file: BinaryIO) -> bool:
+    """Whether a marker of the end lies in the last bytes, before whatever a program put behind it."""
+    file.seek(max(0, file.seek(0, 2) - _TAIL))
+    return b"\xff\xd9" in file.read(_TAIL)
 
 
 def read_jpeg(path: Path) -> JpegHeader:
@@ -82,6 +91,10 @@ def read_jpeg(path: Path) -> JpegHeader:
             if marker in (_APP1, _APP2) and (b"hdrgm:Version" in body or b"urn:iso:std:iso:ts:21496:-1" in body[:40]):
                 found.gain_map = True
         size = path.stat().st_size
+        if found.one_scan and not has_end(file):
+            # Where pixels lack as well, libjpeg tells of those; of missing scans it would not.
+            found.oddities.append("no end marker")
+            edits.append((size, 0, b"\xff\xd9"))
     for guid, total in totals.items():
         joined = b"".join(part for _, part in sorted(parts[guid].items()))
         if len(joined) == total <= _MAX_XMP:
@@ -96,7 +109,7 @@ def _segments(
 ) -> Iterator[tuple[int, int, bytes]]:
     """(marker, position of its body, body) of each segment, and the edits that markers need."""
     file.seek(2)
-    frame = 0
+    frame = components = 0
     while True:
         position = file.tell()
         skipped, byte = _to_marker(file)
@@ -116,8 +129,9 @@ def _segments(
         if len(body) < length - 2:
             return
         if marker in _FRAMES:
-            frame = marker
+            frame, components = marker, body[5] if len(body) > 5 else 0
         if marker == _SOS:
+            found.one_scan = frame in _SEQUENTIAL and body[:1] == bytes([components])
             if frame in _SEQUENTIAL and len(body) >= 4 and body[-3:] != b"\0\x3f\0":
                 found.oddities.append("a scan header of a progressive JPEG")
                 edits.append((start + len(body) - 3, 3, b"\0\x3f\0"))

@@ -14,7 +14,8 @@ from pathlib import Path
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = "XML:com.adobe.xmp"
-_COLOUR = (b"gAMA", b"cHRM", b"sRGB")
+_COLOUR = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"mDCV": 24, b"cLLI": 8}
+"""Chunks of colour and brightness, by their bytes; of cICP more is asked."""
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
 _KEPT = (*_COLOUR, *_TEXT, b"cICP", b"eXIf", b"acTL", b"pHYs")
 _MAX_CHUNK = 2**25
@@ -31,7 +32,7 @@ class PngHeader:
         xmp: as iTXt, or of a raw profile.
         iptc: of a raw profile.
         cicp: the four numbers.
-        colour: chunks gAMA, cHRM and sRGB as they are.
+        colour: chunks gAMA, cHRM, sRGB, mDCV and cLLI as they are.
         text: (keyword, text), in their order.
         frames: of an animation; 0 where there is none.
         has_density: pixels per metre are given.
@@ -84,7 +85,7 @@ def read_png(path: Path) -> PngHeader:
 
 
 def _take(found: PngHeader, kind: bytes, body: bytes) -> None:
-    if kind in _COLOUR and len(body) == {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1}[kind]:
+    if len(body) == _COLOUR.get(kind):
         found.colour = (*found.colour, (kind, body))
     elif kind == b"cICP" and len(body) == 4:
         found.cicp = (body[0], body[1], body[2], body[3])

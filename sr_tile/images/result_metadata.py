@@ -147,8 +147,9 @@ def _png(info: ImageInfo, xmp: bytes | None, icc: bytes | None) -> bytes:
     metadata, chunks = info.metadata, []
     if metadata.cicp and means_more_than_srgb(metadata.cicp):
         chunks.append(chunk(b"cICP", bytes([*metadata.cicp[:2], 0, 1])))
-    if icc is None:  # which would win over them
-        chunks += [chunk(kind, body) for kind, body in metadata.png_colour]
+    hdr = (b"mDCV", b"cLLI")
+    # A profile would win over the others.
+    chunks += [chunk(kind, body) for kind, body in metadata.png_colour if icc is None or kind in hdr]
     chunks += [text_chunk(keyword, text) for keyword, text in metadata.text]
     if metadata.iptc:
         digits = metadata.iptc.hex()

@@ -260,6 +260,31 @@ def test_bytes_behind_the_last_pixel_do_not_matter(tmp_path, junk):
         np.testing.assert_array_equal(read(tmp_path / "a.jpg")[0], np.asarray(image))
 
 
+@pytest.mark.parametrize("mode", ["L", "RGB"])
+def test_a_jpeg_that_lacks_its_end_marker_only_is_whole(tmp_path, mode, caplog):
+    out = io.BytesIO()
+    Image.fromarray(photograph()).convert(mode).save(out, "JPEG")
+    (tmp_path / "a.jpg").write_bytes(out.getvalue()[:-2])
+    np.testing.assert_array_equal(read(tmp_path / "a.jpg")[0], np.atleast_3d(np.asarray(Image.open(out))))
+    assert warnings_of(caplog) == [f"{tmp_path / 'a.jpg'}: taken in spite of no end marker"]
+
+
+@pytest.mark.parametrize("behind", [0, 1, 2, 30])
+def test_a_jpeg_that_lacks_pixels_and_its_end_is_an_error(tmp_path, behind):
+    (tmp_path / "a.jpg").write_bytes(jpeg()[: -4 - behind])
+    with pytest.raises(ImageReadError, match="ends early, before its end marker"):
+        read(tmp_path / "a.jpg")
+
+
+def test_a_progressive_jpeg_that_ends_between_two_scans_lacks_pixels(tmp_path):
+    data = jpeg(progressive=True)
+    scans = [at for at in range(len(data) - 1) if data[at : at + 2] == b"\xff\xda"]
+    tables = data.rindex(b"\xff\xc4", 0, scans[-1])
+    (tmp_path / "a.jpg").write_bytes(data[:tables])
+    with pytest.raises(ImageReadError, match="ends early"):
+        read(tmp_path / "a.jpg")
+
+
 @pytest.mark.parametrize("share", [0.3, 0.7])
 @pytest.mark.parametrize("name", ["Se of 0", "a byte before the tables", "everything at once"])
 def test_an_odd_jpeg_that_lacks_pixels_is_an_error(tmp_path, name, share):

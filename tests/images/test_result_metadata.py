@@ -1,9 +1,11 @@
 """What a file says beside its pixels and what libvips does not write is kept, or said to be lost; Pillow reads it back."""
 
+import functools
 import hashlib
 import io
 import struct
 from fractions import Fraction
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -75,6 +77,42 @@ def test_xmp_describes_the_result(tmp_path, target):
         "tiff:ImageWidth='300' tiff:ImageLength = \"200\"",
     )
     assert xmp_of(tmp_path / f"a{SUFFIXES[target]}") == expected
+
+
+TIFF_SPACE = "http://ns.adobe.com/tiff/1.0/"
+OTHER_WORDS = {
+    "another prefix": ('xmlns:ns1="{}" ns1:Orientation="6" ns1:ImageWidth="7"', ""),
+    "another prefix, elements": ('xmlns:t="{}"', "<t:Orientation> 6 </t:Orientation><t:ImageWidth>7</t:ImageWidth>"),
+    "two prefixes": ("xmlns:t=\"{0}\" xmlns:u='{0}' u:ImageWidth='7'", "<t:Orientation>6</t:Orientation>"),
+    "no prefix": ("", '<Orientation xmlns="{0}">6</Orientation><ImageWidth xmlns="{0}">7</ImageWidth>'),
+    "a prefix with dots": ('xmlns:a.b-c="{}" a.b-c:Orientation="6" a.b-c:ImageWidth="7"', ""),
+    "spaces": ('xmlns:tiff = "{}" tiff:Orientation\n=\n"6" tiff:ImageWidth ="7"', ""),
+}  # fmt: skip
+
+
+def values(xmp, space, name):
+    """Of a property, by Python's parser, which knows all about names and codes."""
+    root = ElementTree.fromstring(xmp.rstrip(b"\0"))
+    inside = [each.text.strip() for each in root.iter(f"{{{space}}}{name}")]
+    return inside + [each.attrib[f"{{{space}}}{name}"] for each in root.iter() if f"{{{space}}}{name}" in each.attrib]
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+@pytest.mark.parametrize("name", list(OTHER_WORDS))
+def test_xmp_describes_the_result_in_whatever_words(tmp_path, name, codec):
+    attributes, inner = (words.format(TIFF_SPACE) for words in OTHER_WORDS[name])
+    bare = f'<r:RDF xmlns:r="{RDF}"><r:Description {attributes}>{inner}<x xmlns="y">Grüße</x></r:Description></r:RDF>'
+    write(tmp_path / "a.jpg", photograph(), metadata=Metadata(xmp=bare.encode(codec)))
+    xmp = xmp_of(tmp_path / "a.jpg")
+    assert values(xmp, TIFF_SPACE, "Orientation") == ["1"]
+    assert values(xmp, TIFF_SPACE, "ImageWidth") == ["300"]
+    assert values(xmp, "y", "x") == ["Grüße"]
+
+
+def test_properties_of_other_spaces_stay_as_they_are(tmp_path):
+    xmp = f'<r:RDF xmlns:r="{RDF}"><r:Description xmlns:tiff="http://example.org/" tiff:Orientation="6"/></r:RDF>'.encode()
+    write(tmp_path / "a.jpg", photograph(), metadata=Metadata(xmp=xmp))
+    assert xmp_of(tmp_path / "a.jpg") == xmp
 
 
 def test_xmp_in_a_png_is_utf8_as_its_specification_wants(tmp_path):
@@ -231,6 +269,19 @@ def test_gamma_is_kept_or_said(tmp_path, target, caplog):
         assert len(said(caplog)) == 1
 
 
+@pytest.mark.parametrize("profile", [False, True])
+def test_the_display_of_hdr_is_kept_in_a_png(tmp_path, profile):
+    """Mastering display and light levels, beside a profile too."""
+    icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes() if profile else None
+    colour = ((b"mDCV", bytes(range(24))), (b"cLLI", bytes(range(8))))
+    write(tmp_path / "a.png", photograph(), metadata=Metadata(icc, cicp=PQ, png_colour=colour))
+    kinds = [kind for kind, _ in chunks(tmp_path / "a.png")]
+    for each in colour:
+        assert each in chunks(tmp_path / "a.png")
+        assert kinds.index(each[0]) < kinds.index(b"IDAT")
+    assert read(tmp_path / "a.png")[1].metadata.png_colour == colour
+
+
 def test_a_profile_wins_over_gamma(tmp_path, caplog):
     icc = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     write(tmp_path / "a.png", photograph(), metadata=Metadata(icc, png_colour=((b"gAMA", struct.pack(">I", 100_000)),)))
@@ -240,6 +291,7 @@ def test_a_profile_wins_over_gamma(tmp_path, caplog):
     assert said(caplog) == []
 
 
+@functools.cache  # a profile holds the second it was made in
 def gray_profile():
     icc = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     icc[16:20] = b"GRAY"

@@ -13,6 +13,7 @@ from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
 from sr_tile.images import WriteOptions
 from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.frames.open_frames import open_frames
+from sr_tile.images.png_chunks import chunk, read_png
 from sr_tile.models.spec import ModelSpec
 
 DELAYS = [100, 200, 300, 40]
@@ -177,6 +178,18 @@ def test_whatever_is_damaged_in_a_file_is_an_error_of_that_file(tmp_path, kind):
                 frame.open_source().read_rows(1000)
         except ImageReadError:
             continue
+
+
+def test_colours_of_an_animation_keep_their_meaning(tmp_path):
+    save(tmp_path / "a.png", moving_frames())
+    data = (tmp_path / "a.png").read_bytes()
+    said = {b"cICP": bytes([9, 16, 0, 1]), b"gAMA": struct.pack(">I", 100_000), b"cLLI": bytes(8)}
+    (tmp_path / "a.png").write_bytes(data[:33] + b"".join(chunk(*each) for each in said.items()) + data[33:])
+    enhance(tmp_path / "a.png", tmp_path / "b.png")
+    header = read_png(tmp_path / "b.png")
+    assert header.frames == 4
+    assert header.cicp == (9, 16, 0, 1)
+    assert dict(header.colour) == {b"gAMA": said[b"gAMA"], b"cLLI": said[b"cLLI"]}
 
 
 def gif(screen, frames):
