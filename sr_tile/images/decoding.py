@@ -188,7 +188,9 @@ def _open_png(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
 def _open_jpeg(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     header = read_jpeg(path)
     image, source = _load(path, kind, access, header.pieces, "error" if lenient else "warning")
-    metadata = _metadata(image, header.has_density, xmp=header.xmp)
+    metadata = _metadata(image, False, xmp=header.xmp)
+    if not metadata.xres and header.density:  # libvips takes the 72 that libexif makes up for an EXIF without
+        metadata = replace(metadata, xres=header.density[0], yres=header.density[1])
     notes = _forgiven(header.oddities)
     if header.gain_map:
         notes.append("its gain map is left out; the picture for SDR displays is taken")
@@ -282,6 +284,8 @@ def _forgiven(oddities: Sequence[str]) -> list[str]:
 
 def _no_picture(header: TiffPixels) -> str | None:
     """Why values are measurements rather than colours."""
+    if header.compression.startswith("SGILog"):
+        return f"TIFF of SGI's LogLuv ({header.compression}) is not supported: convert it to a TIFF of floats"
     if header.signed or (header.bits > 16 and not header.floats) or header.bits > 32:
         numbers = "floats" if header.floats else "signed integers" if header.signed else "integers"
         return (

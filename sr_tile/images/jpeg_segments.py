@@ -37,7 +37,7 @@ class JpegHeader:
         comments: of COM segments.
         xmp: the main packet; libvips may hand out a part of the others in its place.
         extended_xmp: the packets that were too large for one segment, joined.
-        has_density: pixels per inch or cm are given by JFIF.
+        density: pixels per millimetre, across and down, by JFIF; EXIF may say others.
         bits: of a channel.
         one_scan: all pixels lie in the first scan.
         gain_map: a second picture makes this one brighter on displays that can do more than SDR.
@@ -48,7 +48,7 @@ class JpegHeader:
     comments: list[bytes] = field(default_factory=list)
     xmp: bytes | None = None
     extended_xmp: bytes | None = None
-    has_density: bool = False
+    density: tuple[float, float] | None = None
     bits: int = 8
     one_scan: bool = False
     gain_map: bool = False
@@ -78,7 +78,7 @@ def read_jpeg(path: Path) -> JpegHeader:
             if marker == _COM:
                 found.comments.append(body)
             elif marker == _APP0 and body.startswith(b"JFIF\0") and len(body) >= 12:
-                found.has_density = body[7] in (1, 2)
+                found.density = _jfif_density(body)
                 if body[5] != 1:
                     found.oddities.append("an unknown version of JFIF")
                     edits.append((start + 5, 1, b"\1"))
@@ -137,6 +137,12 @@ def _segments(
                 edits.append((start + len(body) - 3, 3, b"\0\x3f\0"))
             return
         yield marker, start, body
+
+
+def _jfif_density(body: bytes) -> tuple[float, float] | None:
+    unit, across, down = struct.unpack_from(">BHH", body, 7)
+    per_unit = {1: 25.4, 2: 10.0}.get(unit)
+    return (across / per_unit, down / per_unit) if per_unit and across and down else None
 
 
 def _to_marker(file: BinaryIO) -> tuple[int, bytes]:

@@ -122,6 +122,14 @@ def test_measurements_are_named_by_their_numbers(tmp_path, kind, bits):
     assert f"{bits}-bit {words} is not supported" in refusal(tmp_path / "a.tif")
 
 
+@pytest.mark.parametrize("code", [34676, 34677])
+def test_logarithms_of_light_are_named(tmp_path, code):
+    (tmp_path / "a.tif").write_bytes(
+        tiff(noise(8, 8, 3, np.uint16), change={259: code, 262: 32845}, extra=[(339, 3, 1, 2)])
+    )
+    assert "SGI's LogLuv" in refusal(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("bits", [12, 16])
 def test_a_jpeg_of_more_bits_is_named_and_not_called_damaged(tmp_path, bits):
     out = io.BytesIO()

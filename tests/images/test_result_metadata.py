@@ -430,3 +430,21 @@ def test_damaged_text_of_a_png_is_left_out(tmp_path):
     (tmp_path / "a.png").write_bytes(data[:33] + b"".join(odd) + data[33:])
     header = read_png(tmp_path / "a.png")
     assert (header.text, header.colour) == ([("good", "yes")], ())
+
+
+@pytest.mark.parametrize(("unit", "per_mm"), [(1, 1 / 25.4), (2, 0.1)])
+@pytest.mark.parametrize("exif", [None, "of a camera", "with a density"])
+def test_the_density_of_a_jpeg_is_that_of_exif_or_else_of_jfif(tmp_path, unit, per_mm, exif):
+    """libexif makes up 72 dpi for an EXIF without, which libvips takes."""
+    block = Image.Exif()
+    block[0x010F] = "Maker"
+    if exif == "with a density":
+        block[0x011A], block[0x011B], block[0x0128] = 240.0, 240.0, 2
+    Image.fromarray(photograph()).save(tmp_path / "a.jpg", dpi=(300, 150), **({"exif": block} if exif else {}))
+    data = bytearray((tmp_path / "a.jpg").read_bytes())
+    at = data.index(b"JFIF") + 7
+    data[at : at + 5] = struct.pack(">BHH", unit, 300, 150)
+    (tmp_path / "a.jpg").write_bytes(data)
+    metadata = read(tmp_path / "a.jpg")[1].metadata
+    expected = (240 / 25.4, 240 / 25.4) if exif == "with a density" else (300 * per_mm, 150 * per_mm)
+    assert (metadata.xres, metadata.yres) == pytest.approx(expected)

@@ -91,8 +91,8 @@ class AnimationReader:
         if self._kind == "png":
             header = read_png(self._path)
             exif = b"Exif\0\0" + header.exif if header.exif else None
-            colour = {"cicp": header.cicp, "png_colour": header.colour}
-            return Metadata(icc=info.get("icc_profile"), exif=exif, xmp=header.xmp, text=tuple(header.text), **colour)
+            metadata = Metadata(icc=info.get("icc_profile"), exif=exif, xmp=header.xmp, text=tuple(header.text))
+            return replace(metadata, cicp=header.cicp, png_colour=header.colour)
         return Metadata(icc=info.get("icc_profile"), exif=info.get("exif") or None, xmp=info.get("xmp"))
 
     def _read(self, image: Any) -> Iterator[tuple[np.ndarray, Time]]:
