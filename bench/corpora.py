@@ -206,6 +206,7 @@ def same_but_for_chroma(ours: np.ndarray, theirs: np.ndarray) -> bool:
 def verdict(source: Path, folder: Path, enhancer: Any) -> tuple[str, str]:
     """(what became of a file, details)."""
     from sr_tile.errors import SrTileError
+    from sr_tile.images.content_type import READ_ONLY
 
     expected, kind = by_pillow(source)
     pages = kind.startswith("TIFF") or source.suffix.lower() in (".tif", ".tiff")
@@ -229,6 +230,8 @@ def verdict(source: Path, folder: Path, enhancer: Any) -> tuple[str, str]:
     result, _ = by_pillow(folder / target)
     if not result:
         return "wrong", f"[{kind}] the result cannot be read"
+    if source.suffix.lower() in READ_ONLY["raw"] or b"clap" in source.read_bytes()[:4096]:
+        return "done, no reference", f"[{kind}] developed or cropped, which the others do not do"
     reasons = [compared(result, expected, kind)] if expected else []
     # OpenCV knows no profiles of CMYK, and reads masks of BMP that it does not know as others
     if reasons != [None] and not kind.endswith("CMYK") and (kind or source.suffix != ".bmp"):

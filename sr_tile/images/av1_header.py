@@ -1,14 +1,21 @@
-"""The range of luma in the sequence header of an AV1 stream, which an AVIF without a `colr` box says nowhere else.
+"""The range of luma in the sequence header of an AV1 stream: an AVIF without a `colr` box says it nowhere else.
 
 Layout: AV1 Bitstream & Decoding Process Specification, sections 5.3 and 5.5.
 """
 
 _SEQUENCE_HEADER = 1
+_RGB = 0x010D00  # BT.709, sRGB, identity
 
 
 class _Bits:
     def __init__(self, data: bytes) -> None:
-        self._number, self._left = int.from_bytes(data), 8 * len(data)
+        self._number, self._all = int.from_bytes(data), 8 * len(data)
+        self._left = self._all
+
+    @property
+    def position(self) -> int:
+        """Bits that were read."""
+        return self._all - self._left
 
     def read(self, count: int) -> int:
         """The next bits.
@@ -22,26 +29,33 @@ class _Bits:
         return (self._number >> self._left) & ((1 << count) - 1)
 
 
-def is_full_range(units: bytes) -> bool | None:
-    """Whether luma goes from 0 to 255 rather than from 16 to 235.
+def find_range(units: bytes) -> tuple[int, bool] | None:
+    """Whether luma goes from 0 to 255 rather than from 16 to 235, and which bit says so.
 
     Args:
         units: the beginning of a stream, or OBUs as in a box `av1C` behind its first four bytes.
 
     Returns:
-        None where they do not say.
+        The number of the bit, from the highest of the first byte on, and its value; None where they do not say.
     """
-    while len(units) >= 2 and units[0] & 6 == 2 and units[1] < 128:  # a header of one byte, then a size of one byte
-        if units[0] >> 3 & 15 == _SEQUENCE_HEADER:
+    start = 0
+    while (
+        start + 2 <= len(units) and units[start] & 6 == 2 and units[start + 1] < 128
+    ):  # header and size of a byte each
+        body, size = start + 2, units[start + 1]
+        if units[start] >> 3 & 15 == _SEQUENCE_HEADER:
+            bits = _Bits(units[body : body + size])
             try:
-                return _colour_range(_Bits(units[2 : 2 + units[1]]))
+                value = _colour_range(bits)
             except ValueError:
                 return None
-        units = units[2 + units[1] :]
+            return None if value is None else (8 * body + bits.position - 1, value)
+        start = body + size
     return None
 
 
-def _colour_range(bits: _Bits) -> bool:
+def _colour_range(bits: _Bits) -> bool | None:
+    """None for RGB as it is, which has no such bit."""
     profile, _, reduced = bits.read(3), bits.read(1), bits.read(1)
     if reduced:
         bits.read(5)
@@ -60,8 +74,8 @@ def _colour_range(bits: _Bits) -> bool:
         bits.read(1)
     monochrome = profile != 1 and bits.read(1)
     description = bits.read(24) if bits.read(1) else None
-    if description == 0x010D00 and not monochrome:  # sRGB as it is
-        return True
+    if description == _RGB and not monochrome:
+        return None
     return bool(bits.read(1))
 
 

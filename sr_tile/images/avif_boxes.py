@@ -6,11 +6,12 @@ Layout: ISO/IEC 14496-12 (boxes), 23008-12 (items and their properties), the AV1
 import os
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
-from sr_tile.images.av1_header import is_full_range
+from sr_tile.images.av1_header import find_range
+from sr_tile.images.virtual_file import Piece
 
 _MAX_META = 2**24
 _ODD = (struct.error, ValueError, LookupError, OSError)
@@ -24,12 +25,16 @@ class AvifHeader:
         cicp: colour primaries, transfer and matrix coefficients by the numbers of ITU-T H.273, and 1 for full range.
         monochrome: it is coded as luma alone.
         full_range: luma goes from 0 to 255, by the codec's own header; None where it does not say.
+        range_at: the bit of the file that says it, from the highest of the first byte on; 0 where it was not looked for.
+        range_byte: the byte that this bit belongs to.
         sequence: the file holds a film.
     """
 
     cicp: tuple[int, int, int, int] | None = None
     monochrome: bool = False
     full_range: bool | None = None
+    range_at: int = 0
+    range_byte: int = 0
     sequence: bool = False
 
     @property
@@ -37,6 +42,20 @@ class AvifHeader:
         """Whether libheif hands the luma out as it is coded, from 16 to 235 of 255."""
         full = self.cicp[3] if self.cicp else self.full_range
         return self.monochrome and full is not None and not full
+
+    def pieces(self, size: int) -> list[Piece]:
+        """Of a file whose codec says the range that the box around it says, which holds; empty where it does already.
+
+        libheif believes the codec.
+        """
+        if self.cicp is None or self.full_range in (None, bool(self.cicp[3])) or not self.range_at:
+            return []
+        position, bit = divmod(self.range_at, 8)
+        return [
+            Piece(0, position),
+            Piece(data=bytes([self.range_byte ^ 128 >> bit])),
+            Piece(position + 1, size - position - 1),
+        ]
 
 
 def read_avif(path: Path) -> AvifHeader:
@@ -85,19 +104,25 @@ def _of_meta(meta: bytes, sequence: bool, file: BinaryIO) -> AvifHeader:
     properties = dict(_boxes(found[b"iprp"]))
     own = [list(_boxes(properties[b"ipco"]))[number - 1] for number in _associated(properties[b"ipma"], item) if number]
     cicp = None
-    codec = monochrome = full_range = None
+    codec = monochrome = None
     for kind, body in own:
         if kind == b"colr" and body[:4] == b"nclx":
             primaries, transfer, matrix, flags = struct.unpack_from(">HHHB", body, 4)
             cicp = (primaries, transfer, matrix, flags >> 7)
         elif kind == b"av1C":
-            codec, full_range = bool(body[2] & 0x10), is_full_range(body[4:])
+            codec = bool(body[2] & 0x10)
         elif kind == b"pixi":
             monochrome = body[4] == 1
-    if full_range is None and b"iloc" in found:
-        file.seek(_place(found[b"iloc"], item))
-        full_range = is_full_range(file.read(256))
-    return AvifHeader(cicp, bool(monochrome if codec is None else codec), full_range, sequence)
+    header = AvifHeader(cicp, bool(monochrome if codec is None else codec), sequence=sequence)
+    if b"iloc" not in found:
+        return header
+    place = _place(found[b"iloc"], item)
+    file.seek(place)
+    start = file.read(256)
+    if (said := find_range(start)) is None:
+        return header
+    at, full = said
+    return replace(header, full_range=full, range_at=8 * place + at, range_byte=start[at // 8])
 
 
 def _place(iloc: bytes, item: int) -> int:

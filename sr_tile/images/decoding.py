@@ -313,11 +313,12 @@ def _open_avif(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     header: AvifHeader = read_avif(path)
     if header.sequence:
         raise ImageReadError(several(path))
-    image, source = _load(path, kind, access)
+    pieces = header.pieces(path.stat().st_size)
+    image, source = _load(path, kind, access, pieces)
     notes = []
     pages, primary = field_of(image, "n-pages") or 1, field_of(image, "heif-primary") or 0
     if pages > 1:
-        image, source = _load(path, kind, access, page=primary)
+        image, source = _load(path, kind, access, pieces, page=primary)
         image = image.copy()
         _set(image, "n-pages", 1)
         notes.append(f"holds {pages} pictures; the primary one is taken, as browsers do")
