@@ -227,7 +227,9 @@ def verdict(source: Path, folder: Path, enhancer: Any) -> tuple[str, str]:
             return ("refused, good reason" if named else "refused though opened by Pillow"), f"[{kind}] {reason}"
         except Exception:
             return "traceback", traceback.format_exc()
-    result, _ = by_pillow(folder / target)
+    result, readable = by_pillow(folder / target)
+    if readable and not result:
+        return "done, no reference", f"[{kind}] floats"
     if not result:
         return "wrong", f"[{kind}] the result cannot be read"
     if source.suffix.lower() in READ_ONLY["raw"] or b"clap" in source.read_bytes()[:4096]:
