@@ -5,37 +5,31 @@ and named; everything that libvips then still warns about is damage, and refused
 """
 
 import functools
-import math
-import os
 import stat
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from sr_tile.errors import ImageReadError
 from sr_tile.images import pillow_decoder
 from sr_tile.images.avif_boxes import AvifHeader, read_avif
 from sr_tile.images.camera_files import DEVELOPMENT, decode_heic, decode_raw
-from sr_tile.images.colour_models import from_cmyk, from_lab, from_ycbcr
+from sr_tile.images.colour_models import from_cmyk
 from sr_tile.images.content_type import READ_ONLY, describe_content, format_by_content, several
-from sr_tile.images.exif import exif_density, exif_orientation
+from sr_tile.images.decoded import Decoded, forgiven, load, metadata_of, set_field, whole_image
+from sr_tile.images.exif import exif_orientation
 from sr_tile.images.formats import FILES, Metadata
 from sr_tile.images.jpeg_segments import is_harmless, read_jpeg
 from sr_tile.images.png_chunks import read_png
 from sr_tile.images.png_faults import find_faults
-from sr_tile.images.tiff_exif import read_exif
-from sr_tile.images.tiff_pixels import TiffPixels, tiff_pixels
-from sr_tile.images.vips import field_of, reason_of, vips
-from sr_tile.images.virtual_file import Piece, VirtualFile
+from sr_tile.images.tiff_decoding import open_tiff
+from sr_tile.images.vips import field_of
 from sr_tile.images.xmp import merge_extended
 
 MAX_PIXELS = 2**34
 """More pixels than this are taken for a damaged header (or an attack), and refused before anything is decoded."""
 
-_LOADERS = {"png": "pngload", "jpeg": "jpegload", "tiff": "tiffload", "webp": "webpload", "avif": "heifload"}
 _CHANNELS = {
     "b-w": (1, 2),
     "grey16": (1, 2),
@@ -45,41 +39,6 @@ _CHANNELS = {
     "scrgb": (3, 4),
     "cmyk": (4,),
 }
-
-
-@dataclass
-class Decoded:
-    """An open image: only its header was read.
-
-    Attributes:
-        image: of libvips, turned upright, gray or RGB, with alpha or without.
-        kind: png, jpeg, tiff, webp, avif, or one of those that are only read.
-        metadata: beside its pixels.
-        notes: what was forgiven, converted or left out, for one warning.
-        premultiplied: colours are still multiplied by alpha.
-        bits: of a channel, where libvips puts fewer than 16 into the upper ones of 16.
-        narrow: luma of AVIF goes from 16 to 235 of 255 still.
-        lenient: what costs no pixels is taken.
-        keep: must live as long as image.
-        whole_bytes: about as much memory decoding takes beside the rows that are read; 0 for what streams.
-        whole: it was decoded as a whole, and lies in memory.
-        harmless: what may be forgiven of libvips' reason, in words; None where pixels are lost.
-        explain: what libvips' reason says of the kind of file, where it is not damage.
-    """
-
-    image: Any
-    kind: str
-    metadata: Metadata
-    notes: list[str] = field(default_factory=list)
-    premultiplied: bool = False
-    bits: int = 16
-    narrow: bool = False
-    lenient: bool = False
-    keep: list[Any] = field(default_factory=list)
-    whole_bytes: int = 0
-    whole: bool = False
-    harmless: Callable[[str], str | None] = lambda reason: None
-    explain: Callable[[str], str | None] = lambda reason: None
 
 
 def open_image(path: Path, *, lenient: bool = False, page: int | None = None) -> Decoded:
@@ -98,7 +57,7 @@ def open_image(path: Path, *, lenient: bool = False, page: int | None = None) ->
     kind = kind_of_file(path)
     opener = _OPENERS.get(kind, _open_whole)
     if kind == "tiff":
-        opener = functools.partial(_open_tiff, page=page)
+        opener = functools.partial(open_tiff, page=page)
     decoded = opener(path, kind, "sequential", lenient)
     _check(path, decoded, page)
     turned = kind in _OPENERS and field_of(decoded.image, "orientation") in range(3, 9)
@@ -153,32 +112,15 @@ def kind_of_file(path: Path) -> str:
     return kind
 
 
-def _load(
-    path: Path, kind: str, access: str, pieces: Sequence[Piece] = (), fail_on: str = "warning", **options: Any
-) -> Any:
-    """(image, what must live as long): libvips fills what is truncated or damaged with gray unless told to fail."""
-    if pieces:
-        source = VirtualFile(path, pieces).source()
-    else:
-        # A descriptor, not a name: libvips reads options out of names such as "a[1].png".
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
-        try:
-            source = vips().Source.new_from_descriptor(descriptor)
-        finally:
-            os.close(descriptor)
-    loader = getattr(vips().Image, f"{_LOADERS[kind]}_source")
-    return loader(source, access=access, fail_on=fail_on, **options), source
-
-
 def _open_png(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     header = read_png(path)
     if header.frames > 1:
         raise ImageReadError(several(path, header.frames))
-    image, source = _load(path, kind, access, find_faults(path).pieces if lenient else ())
+    image, source = load(path, kind, access, find_faults(path).pieces if lenient else ())
     image = image.copy()
     exif = b"Exif\0\0" + header.exif if header.exif else None
-    _set(image, "orientation", exif_orientation(exif))
-    metadata = _metadata(image, header.has_density, exif=exif, xmp=header.xmp, iptc=header.iptc)
+    set_field(image, "orientation", exif_orientation(exif))
+    metadata = metadata_of(image, header.has_density, exif=exif, xmp=header.xmp, iptc=header.iptc)
     metadata = replace(metadata, cicp=header.cicp, png_colour=header.colour, text=tuple(header.text))
     decoded = Decoded(image, kind, metadata, lenient=lenient, keep=[source])
     decoded.harmless = lambda reason: "wrong checksums of its pixels" if find_faults(path).pieces else None
@@ -187,11 +129,11 @@ def _open_png(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
 
 def _open_jpeg(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     header = read_jpeg(path)
-    image, source = _load(path, kind, access, header.pieces, "error" if lenient else "warning")
-    metadata = _metadata(image, False, xmp=header.xmp)
+    image, source = load(path, kind, access, header.pieces, "error" if lenient else "warning")
+    metadata = metadata_of(image, False, xmp=header.xmp)
     if not metadata.xres and header.density:  # libvips takes the 72 that libexif makes up for an EXIF without
         metadata = replace(metadata, xres=header.density[0], yres=header.density[1])
-    notes = _forgiven(header.oddities)
+    notes = forgiven(header.oddities)
     if header.gain_map:
         notes.append("its gain map is left out; the picture for SDR displays is taken")
     if header.extended_xmp:
@@ -213,100 +155,9 @@ def _other_jpeg(bits: int, reason: str) -> str | None:
     return f"this variant of JPEG is not supported ({reason}): convert it to PNG" if "nsupported" in reason else None
 
 
-def _open_tiff(path: Path, kind: str, access: str, lenient: bool, page: int | None = None) -> Decoded:
-    header = tiff_pixels(path, page or 0)
-    if header is None:  # libvips may say what is wrong
-        image, source = _load(path, kind, access, page=page or 0)
-        return Decoded(image, kind, replace(_metadata(image, True), exif=read_exif(path)), keep=[source])
-    if header.pictures > 1 and page is None:
-        raise ImageReadError(several(path, header.pictures))
-    if what := _no_picture(header):
-        raise ImageReadError(f"{path}: {what}")
-    decoded = Decoded(None, kind, Metadata(), _forgiven(header.oddities), header.premultiplied)
-    decoded.explain = lambda reason: _unsupported(header, reason)
-    if header.by_pillow:
-        image_hwc, info = pillow_decoder.decode(path, kind, header.number)
-        xres, yres = (float(dots) / 25.4 for dots in info.get("dpi", (25.4, 25.4)))
-        decoded.image, decoded.whole = _whole_image(image_hwc).copy(xres=xres, yres=yres), True
-    else:
-        decoded.image = _tiff_image(path, access, header, decoded)
-    if header.blobs.get("icc"):
-        _set_blob(decoded.image, "icc-profile-data", header.blobs["icc"])
-    metadata = _metadata(decoded.image, header.has_density, **header.blobs)
-    decoded.metadata = replace(metadata, exif=read_exif(path, header.position))
-    if header.model:
-        decoded.image = _from_model(decoded.image, header)
-        decoded.metadata = replace(decoded.metadata, icc=None)
-        decoded.notes.append(f"{header.model} is converted to {'RGB' if header.model == 'YCbCr' else 'sRGB'}")
-    return decoded
-
-
-def _tiff_image(path: Path, access: str, header: TiffPixels, decoded: Decoded) -> Any:
-    """What libvips gives of a TIFF, its planes joined, samples of odd sizes unpacked."""
-    planes = []
-    try:
-        for pieces in header.planes:
-            # of old LZW codes libtiff warns each time
-            planes.append(_load(path, "tiff", access, pieces, "error" if header.old_lzw else "warning"))
-    except vips().Error as error:
-        if what := _unsupported(header, reason_of(error)):
-            raise ImageReadError(f"{path}: {what}") from None
-        raise
-    decoded.keep = [source for _, source in planes]
-    images = [image for image, _ in planes]
-    if header.packed:
-        orientation, decoded.whole = field_of(images[0], "orientation"), True
-        pillow_decoder.check_size(path, "tiff", images[0].height, header.packed.width)
-        unpacked = [header.packed.unpack(image.numpy().reshape(image.height, -1)) for image in images]
-        image = _whole_image(np.concatenate(unpacked, 2))
-        _set(image, "orientation", orientation or 1)
-        return image.copy(xres=images[0].xres, yres=images[0].yres)
-    image = images[0].copy()
-    if len(images) > 1:
-        names = {
-            "uchar": ("b-w", "srgb", "cmyk"),
-            "ushort": ("grey16", "rgb16", "cmyk"),
-            "float": ("b-w", "scrgb", "multiband"),
-        }.get(image.format, ("multiband",) * 3)
-        image = image.bandjoin(images[1:]).copy(interpretation=names[header.colours // 2])
-    if header.ycbcr and header.channels == 3 and image.bands == 4:
-        image = image[:3]  # libtiff makes all colours of such files opaque RGBA
-    return image
-
-
-def _from_model(image: Any, header: TiffPixels) -> Any:
-    return from_ycbcr(image, header.luma) if header.model == "YCbCr" else from_lab(image, icc=header.model == "ICC Lab")
-
-
-def _forgiven(oddities: Sequence[str]) -> list[str]:
-    return [f"taken in spite of {', '.join(oddities)}"] if oddities else []
-
-
-def _no_picture(header: TiffPixels) -> str | None:
-    """Why values are measurements rather than colours."""
-    if header.compression.startswith("SGILog"):
-        return f"TIFF of SGI's LogLuv ({header.compression}) is not supported: convert it to a TIFF of floats"
-    if header.signed or (header.bits > 16 and not header.floats) or header.bits > 32:
-        numbers = "floats" if header.floats else "signed integers" if header.signed else "integers"
-        return (
-            f"TIFF of {header.bits}-bit {numbers} is not supported, only unsigned integers of 1 to 16 bits and floats of "
-            "16 and 32: convert it to one of them"
-        )
-    return None
-
-
-def _unsupported(header: TiffPixels, reason: str) -> str | None:
-    if header.bits not in (1, 2, 4, 8, 16, 32) and not header.packed:
-        how = f"{header.compression} compression, a predictor, a palette or tiles"
-        return f"TIFF of {header.bits} bits a channel with {how} is not supported: save it with 8 or 16"
-    if any(words in reason for words in ("not configured", "not supported", "not implemented", "unsupported")):
-        return f"TIFF with {header.compression} compression is not supported: save it without, or with LZW or deflate"
-    return None
-
-
 def _open_webp(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
-    image, source = _load(path, kind, access)
-    return Decoded(image, kind, _metadata(image, False), keep=[source])
+    image, source = load(path, kind, access)
+    return Decoded(image, kind, metadata_of(image, False), keep=[source])
 
 
 def _open_avif(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
@@ -314,15 +165,15 @@ def _open_avif(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     if header.sequence:
         raise ImageReadError(several(path))
     pieces = header.pieces(path.stat().st_size)
-    image, source = _load(path, kind, access, pieces)
+    image, source = load(path, kind, access, pieces)
     notes = []
     pages, primary = field_of(image, "n-pages") or 1, field_of(image, "heif-primary") or 0
     if pages > 1:
-        image, source = _load(path, kind, access, pieces, page=primary)
+        image, source = load(path, kind, access, pieces, page=primary)
         image = image.copy()
-        _set(image, "n-pages", 1)
+        set_field(image, "n-pages", 1)
         notes.append(f"holds {pages} pictures; the primary one is taken, as browsers do")
-    metadata = replace(_metadata(image, False), cicp=header.cicp)
+    metadata = replace(metadata_of(image, False), cicp=header.cicp)
     bits = field_of(image, "heif-bitdepth") or field_of(image, "bits-per-sample") or 16
     return Decoded(
         image, kind, metadata, notes, bits=bits if 8 < bits < 16 else 16, narrow=header.needs_range, keep=[source]
@@ -332,7 +183,7 @@ def _open_avif(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
 def _open_whole(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     decode = _WHOLE.get(kind)
     image_hwc, info = decode(path) if decode else pillow_decoder.decode(path, kind)
-    image = _whole_image(image_hwc)
+    image = whole_image(image_hwc)
     comment = info.get("comment")
     text = comment.decode("utf-8", "surrogateescape") if isinstance(comment, bytes) else comment
     icc = info.get("icc_profile")
@@ -340,12 +191,6 @@ def _open_whole(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     metadata = Metadata(icc=icc or None, text=(("Comment", text),) if text else (), **blobs)
     notes = [_LEFT_OUT[kind]] if kind == "raw" or info.get("parts", 1) > 1 else []
     return Decoded(image, kind, metadata, notes, whole=True)
-
-
-def _whole_image(image_hwc: np.ndarray) -> Any:
-    image = vips().Image.new_from_array(np.ascontiguousarray(image_hwc))
-    gray, colour = ("grey16", "rgb16") if image_hwc.dtype == np.uint16 else ("b-w", "srgb")
-    return image.copy(interpretation=gray if image_hwc.shape[2] < 3 else colour)
 
 
 _LARGEST = "the largest of its pictures is taken"
@@ -357,7 +202,7 @@ _LEFT_OUT = {
 }
 _WHOLE = {"heic": decode_heic, "raw": decode_raw}
 _OPENERS: dict[str, Callable[[Path, str, str, bool], Decoded]] = {
-    "png": _open_png, "jpeg": _open_jpeg, "tiff": _open_tiff, "webp": _open_webp, "avif": _open_avif,
+    "png": _open_png, "jpeg": _open_jpeg, "tiff": open_tiff, "webp": _open_webp, "avif": _open_avif,
 }  # fmt: skip
 
 
@@ -379,26 +224,6 @@ def _check(path: Path, decoded: Decoded, page: int | None) -> None:
         raise ImageReadError(
             f"{path}: {what}, only gray, RGB (each with or without alpha) and CMYK are supported: save it as one of these"
         )
-
-
-def _metadata(image: Any, has_density: bool, **blobs: bytes | None) -> Metadata:
-    """What libvips says, but for the blobs that were read better elsewhere."""
-    found = {key: field_of(image, f"{key}-data") for key in ("exif", "xmp", "iptc")} | blobs
-    icc = found.pop("icc", None) or field_of(image, "icc-profile-data")
-    xres, yres = (image.xres, image.yres) if has_density else (None, None)
-    if not has_density:  # WebP and AVIF have none but that of EXIF, and some JPEGs as well
-        xres, yres = exif_density(found["exif"])
-    known = bool(xres and yres and math.isfinite(xres) and math.isfinite(yres))
-    icc = None if image.interpretation == "cmyk" else icc
-    return Metadata(icc, **found, xres=xres if known else None, yres=yres if known else None)
-
-
-def _set(image: Any, name: str, value: int) -> None:
-    image.set_type(vips().GValue.gint_type, name, value)
-
-
-def _set_blob(image: Any, name: str, value: bytes) -> None:
-    image.set_type(vips().GValue.blob_type, name, value)
 
 
 def _to_rgb_or_gray(image: Any) -> Any:

@@ -12,7 +12,8 @@ from typing import Any, Self
 import numpy as np
 
 from sr_tile.errors import ArgumentError, ImageReadError, SrTileError, one_line
-from sr_tile.images.decoding import Decoded, open_image
+from sr_tile.images.decoded import Decoded
+from sr_tile.images.decoding import open_image
 from sr_tile.images.file_faults import true_reason
 from sr_tile.images.float_range import FloatRange, measure
 from sr_tile.images.formats import ImageInfo
