@@ -97,7 +97,9 @@ def test_of_films_too(tmp_path, what, kept):
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "avif"])
-@pytest.mark.parametrize("before", [None, XMP, with_history(XMP, "scanned"), b"<x:xmpmeta broken"])
+@pytest.mark.parametrize(
+    "before", [None, XMP, with_history(XMP, "scanned"), XMP.decode().encode("utf-16"), b"<x:xmpmeta broken"]
+)
 def test_what_was_done_stands_in_the_history(tmp_path, suffix, before):
     info = ImageInfo(40, 50, 3, np.uint8, Metadata(xmp=before))
     options = WriteOptions(history="model <a&b>, scale 2")
