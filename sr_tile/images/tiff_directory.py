@@ -5,6 +5,7 @@ Layout: TIFF 6.0, section 2; the BigTIFF design of libtiff.
 
 import contextlib
 import io
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -94,11 +95,10 @@ def bytes_at(file: BinaryIO, position: int, size: int) -> bytes:
     Raises:
         ValueError: the file ends before.
     """
-    file.seek(position)
-    part = file.read(size)
-    if len(part) < size:
+    if position + size > file.seek(0, os.SEEK_END):  # asked first, as a damaged size may be more than memory holds
         raise ValueError(f"the file ends before byte {position + size}")
-    return part
+    file.seek(position)
+    return file.read(size)
 
 
 def entries_at(file: BinaryIO, position: int, layout: Layout) -> bytes:

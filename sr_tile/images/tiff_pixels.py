@@ -49,6 +49,7 @@ _STRIPS, _TILES = (273, 279), (324, 325)  # where they lie, and how many bytes e
 # With fill order, options of the fax codes, predictor, palette, inks, JPEG tables old and new, and YCbCr.
 _KEPT = {_WIDTH, _LENGTH, _COMPRESSION, _PHOTOMETRIC, 266, _ROWS, 282, 283, _PLANAR, 292, 293, _UNIT, 317, 320}
 _KEPT |= {_TILE_WIDTH, _TILE_LENGTH, _INKSET, 347, *range(512, 522), *range(529, 533)}
+_NEEDED = {_WIDTH, _LENGTH, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _PREDICTOR, _FORMAT}
 _NOT_NUMBERS = {282, 283, 347, 529, 532}
 _RAW_FORMATS = {50706: "DNG", 46275: "Hasselblad"}  # tags of files from cameras, whose picture is a mosaic
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3, 9: 3}
@@ -176,6 +177,9 @@ class _Directory:
         samples = self._number(_SAMPLES, 1)
         if not 1 <= samples <= 64:
             raise ValueError(f"{samples} samples a pixel")
+        for tag in _NEEDED & self._page.entries.keys():
+            if not self._numbers(self._page.entries[tag]):
+                raise ValueError(f"tag {tag} cannot be read")
         if not self._page.sorted:
             self._oddities.append("tags out of order or twice")
         if not self._page.chained:

@@ -7,6 +7,7 @@ import zlib
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from support.image_files import noise, photograph, read
 from support.tiff_files import tiff
@@ -111,6 +112,24 @@ def test_damaged_fax_codes_are_named(tmp_path, code):
 def test_a_tiff_without_a_directory_is_named(tmp_path, directory):
     (tmp_path / "a.tif").write_bytes(b"II*\0" + directory + bytes(100))
     assert "directory is damaged" in refusal(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("tag", [256, 258, 270, 273, 279, 700])
+def test_counts_beyond_all_memory_are_damage(tmp_path, tag):
+    tifffile.imwrite(tmp_path / "a.tif", PIXELS, bigtiff=True, photometric="rgb", description="x", metadata=None)
+    data = bytearray((tmp_path / "a.tif").read_bytes())
+    (position,) = struct.unpack_from("<Q", data, 8)
+    (count,) = struct.unpack_from("<Q", data, position)
+    found = [
+        at for at in range(position + 8, position + 8 + 20 * count, 20) if struct.unpack_from("<H", data, at)[0] == tag
+    ]
+    for at in found:
+        struct.pack_into("<Q", data, at + 4, 2**60)
+    (tmp_path / "a.tif").write_bytes(data)
+    if tag in (270, 279, 700):  # says nothing of the pixels, or what can be counted
+        np.testing.assert_array_equal(read(tmp_path / "a.tif")[0], PIXELS)
+    else:
+        refusal(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize(("kind", "bits"), [(2, 8), (2, 16), (2, 32), (1, 24), (1, 32), (1, 64), (3, 64)])
