@@ -13,6 +13,7 @@ import weakref
 from pathlib import Path
 
 from sr_tile.serving.http.http_errors import HttpError, http_error_of
+from sr_tile.system import stopping
 from sr_tile.system.file_lock import try_lock
 
 PREFIX = "sr-tile-requests-"
@@ -26,7 +27,9 @@ class RequestFolders:
 
     def __init__(self) -> None:
         remove_abandoned(Path(tempfile.gettempdir()))
-        self.root = Path(tempfile.mkdtemp(prefix=PREFIX))
+        with stopping.making() as unfinished:
+            self.root = Path(tempfile.mkdtemp(prefix=PREFIX))
+            unfinished.add(self.root)
         self._locks = [_locked(self.root)]
         self._cleanup = weakref.finalize(self, _discard, self.root, self._locks)  # at exit, too
 
@@ -124,3 +127,4 @@ def _discard(root: Path, locks: list[int]) -> None:
     for lock in locks:
         os.close(lock)
     shutil.rmtree(root, ignore_errors=True)
+    stopping.keep(root)

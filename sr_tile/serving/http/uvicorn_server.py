@@ -1,10 +1,13 @@
 """uvicorn, made patient with work and impatient with idle clients."""
 
+import contextlib
 import logging
+import signal
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from types import FrameType
 from typing import Any
 
@@ -38,6 +41,21 @@ class Server(uvicorn.Server):
             name, port = sockets[0].getsockname()[:2]
             place = f"[{name}]" if ":" in name else name
             self._address = f"{scheme}://{place}:{port}/"
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """SIGHUP as well, which uvicorn leaves alone; whoever started the server to ignore it (nohup) has it ignored."""
+        number = getattr(signal, "SIGHUP", None)
+        with super().capture_signals():
+            if number is None or threading.current_thread() is not threading.main_thread():
+                yield
+                return
+            before = signal.getsignal(number)
+            signal.signal(number, signal.SIG_IGN if before is signal.SIG_IGN else self.handle_exit)
+            try:
+                yield
+            finally:
+                signal.signal(number, before)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """At a signal."""

@@ -256,12 +256,14 @@ def test_a_model_that_cannot_be_served_is_all_that_is_said(tmp_path, name):
 
 
 @pytest.mark.slow
-def test_the_end_waits_for_what_is_under_way(model, reference):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_the_end_waits_for_what_is_under_way(model, reference, number, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     process, port = start(model, "--tile-size", 64, "--overlap", 16)
     content = encoded("png", 200, 200)
     with connect(port, upload("/v1/enhance", len(content)) + content[:1000]) as connection:
         assert until(lambda: "in_flight 1" in httpx.get(f"http://127.0.0.1:{port}/metrics").text)
-        process.send_signal(signal.SIGTERM)
+        process.send_signal(number)
         assert until(lambda: httpx.get(f"http://127.0.0.1:{port}/readyz").status_code == 503)
         refused = httpx.post(f"http://127.0.0.1:{port}/v1/enhance", content=content)
         assert (refused.status_code, refused.json()["error"]["code"]) == (503, "stopping")
@@ -272,7 +274,21 @@ def test_the_end_waits_for_what_is_under_way(model, reference):
         assert answer.status == 200
         assert answer.read() == reference(content)
     assert process.wait(30) == 0
-    assert "Traceback" not in process.stderr.read()
+    assert process.stderr.read() == ""
+    assert list(tmp_path.glob("sr-tile-requests-*")) == []
+
+
+def test_a_signal_that_comes_before_the_server_listens_for_it_leaves_no_spool(tmp_path):
+    code = (
+        "import os, signal, time\nfrom sr_tile.system import stopping\nstopping.install()\n"
+        "from sr_tile.serving.http.request_folders import RequestFolders\n"
+        "folders = RequestFolders()\n(folders.new() / 'upload').write_text('x')\n"
+        "os.kill(os.getpid(), signal.SIGTERM)\ntime.sleep(30)"
+    )
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (143, "sr-tile: stopped by SIGTERM\n")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
