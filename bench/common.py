@@ -1,6 +1,8 @@
 """What the benchmarks share: photographs of any size, tiny models, the machine's description."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 
 from sr_tile.images import ImageInfo, ImageWriter
 
@@ -98,6 +101,48 @@ def enhance_command(*arguments: str | Path) -> CommandRun:
         seconds = time.perf_counter() - start
         content = json.loads(stats.read_text())
     return CommandRun(seconds, content["peak_ram_bytes"], content)
+
+
+class ServerProcess:
+    """`sr-tile serve` on a free port, with a home, a log and a spool of its own in `place`."""
+
+    def __init__(self, place: Path, *options: str | Path) -> None:
+        self._log, self._spool = place / "log", place / "spool"
+        self._spool.mkdir(parents=True, exist_ok=True)
+        environment = {
+            **os.environ,
+            "HOME": str(place),
+            "XDG_CACHE_HOME": str(place / "cache"),
+            "TMPDIR": str(self._spool),
+        }
+        command = [sys.executable, "-m", "sr_tile", "serve", "-q", "--port", "0", *map(str, options)]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(command, cwd=place, env=environment, stdout=log, stderr=log)
+
+    def port(self, seconds: float = 60.0) -> int:
+        """The port, once it serves; 0 where the process ended before."""
+        end = time.monotonic() + seconds
+        while self.process.poll() is None and time.monotonic() < end:
+            if found := re.search(r"serving on http://.*:(\d+)/", self.said()):
+                return int(found[1])
+            time.sleep(0.02)
+        return 0
+
+    def said(self) -> str:
+        """All that it has printed."""
+        return self._log.read_text(errors="replace")
+
+    def memory(self) -> int:
+        """Bytes that it holds; 0 once it has ended."""
+        return psutil.Process(self.process.pid).memory_info().rss if self.process.poll() is None else 0
+
+    def spooled(self) -> list[Path]:
+        """Files and folders of requests in its spool."""
+        return [path for path in self._spool.glob("*/*") if path.name != "lock"]
+
+    def left(self) -> list[Path]:
+        """All that stands where its spool does, once it has ended."""
+        return list(self._spool.iterdir())
 
 
 def markdown(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

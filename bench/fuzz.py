@@ -1,101 +1,51 @@
-"""Damaged files, hostile models, and states of disk and folder, against the command line; seeded, for as long as one likes.
+"""Damaged files, hostile models, and states of disk and folder, against command line and server; seeded, for any time.
 
-    python bench/fuzz.py [--minutes 10] [--seed 0] [--kinds images,models,journals,places] [--keep DIR]
+    python bench/fuzz.py [--minutes 10 | --rounds N] [--seed 0] [--kinds images,server,models,journals,places] [--keep DIR]
 
 One round after the other, each a process of `sr-tile` on inputs made from the seed and the round's number; a round is the
-same again with `--seed S --first ROUND --minutes 0`. Counted, and printed with the round that shows it:
+same again with `--seed S --first ROUND --rounds 1`. Rounds of `server` upload to one server, several at a time. Counted, and
+printed with the round that shows it:
 
 - aborts: the process died of a signal (an allocator's or GLib's abort, a segmentation fault);
 - hangs: it did not end in `--timeout` seconds;
 - tracebacks: a traceback, or the last net's "did not expect this";
 - escapes: a control character on the terminal, from a file's name or a model's metadata;
 - left: files that are neither input nor result;
-- unaccounted: inputs of which the report does not say what became of them, or says something that the disk does not show.
+- unaccounted: inputs of which the report does not say what became of them, or says something that the disk does not show;
+  uploads without an answer, or answered 200 with what is no picture;
+- grown: the server took more memory at its end than after its first fifth, by more than `MOST_GROWTH`.
 
 Exit code 1 where any of them is not 0.
 """
 
 import argparse
+import http.client
+import io
 import json
 import os
 import random
 import re
 import shutil
+import signal
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import numpy as np
-from onnx import TensorProto, helper
-
-from sr_tile.images.vips import vips
+from common import ServerProcess
+from mutants import SUFFIXES, model, mutate, seeds
+from PIL import Image
 
 MUTANTS = 200  # images a round
-SUFFIXES = ("png", "jpg", "tif", "webp", "avif")
-FAULTS = ("aborts", "hangs", "tracebacks", "escapes", "left", "unaccounted")
+AT_ONCE = 8  # uploads
+MOST_GROWTH = 64  # MiB
+FAULTS = ("aborts", "hangs", "tracebacks", "escapes", "left", "unaccounted", "grown")
 _ESCAPES = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def seeds() -> dict[str, list[bytes]]:
-    """Small sound files of each format, with what decoders have branches for: depths, alpha, interlacing, EXIF, tiles."""
-    pixels = np.random.default_rng(0).integers(0, 255, (40, 52, 4), dtype=np.uint8)
-    found: dict[str, list[bytes]] = {suffix: [] for suffix in SUFFIXES}
-    options = {
-        "png": [{}, {"interlace": True}, {"palette": True}, {"bitdepth": 4}],
-        "jpg": [{}, {"interlace": True}, {"restart_interval": 2}, {"subsample_mode": "off"}],
-        "tif": [{}, {"tile": True, "compression": "deflate"}, {"compression": "lzw"}, {"compression": "jpeg"}],
-        "webp": [{}, {"lossless": True}],
-        "avif": [{"effort": 0}, {"effort": 0, "lossless": True}],
-    }
-    for suffix in SUFFIXES:
-        for channels in (1, 3) if suffix == "jpg" else (1, 3, 4):
-            space = "b-w" if channels == 1 else "srgb"
-            image = vips().Image.new_from_array(pixels[..., :channels].squeeze()).copy(interpretation=space)
-            for option in options[suffix]:
-                for turned in (False, True):
-                    if turned:
-                        image = image.copy()
-                        image.set_type(vips().GValue.gint_type, "orientation", 6)
-                    try:
-                        found[suffix].append(image.write_to_buffer(f".{suffix}", **option))
-                    except vips().Error:  # such as a palette of gray
-                        continue
-    return found
-
-
-def mutate(content: bytes, dice: random.Random) -> bytes:
-    """The content with one to eight faults, mostly one: bytes changed, cut, doubled, put in, or set to extremes."""
-    data = bytearray(content)
-    for _ in range(dice.choice([1, 1, 1, 2, 3, 8])):
-        near = 64 if dice.random() < 0.4 else len(data)  # headers are short, and where most branches are
-        at = dice.randrange(max(1, min(near, len(data))))
-        kind = dice.randrange(6)
-        if kind == 0 and data:
-            data[at % len(data)] ^= 1 << dice.randrange(8)
-        elif kind == 1:
-            data[at : at + 4] = dice.choice([b"\xff" * 4, b"\0" * 4, b"\x7f\xff\xff\xff", b"\0\0\0\1"])
-        elif kind == 2:
-            del data[at : at + dice.choice([1, 2, 4, 100])]
-        elif kind == 3:
-            data[at:at] = dice.randbytes(dice.choice([1, 2, 16, 33]))
-        elif kind == 4:
-            data[at:at] = data[at : at + dice.choice([4, 16, 200])]
-        elif dice.random() < 0.3:
-            del data[dice.randrange(len(data) + 1) :]
-    return bytes(data)
-
-
-def model(metadata: str | None = None) -> bytes:
-    """The smallest model: its output is its input."""
-    faces = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, "h", "w"]) for name in ("x", "y")]
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "identity", faces[:1], faces[1:])
-    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    helper.set_model_props(made, {"sr_tile": '{"scale": 1, "multiple": 1}' if metadata is None else metadata})
-    return made.SerializeToString()
 
 
 class Fuzzer:
@@ -112,8 +62,11 @@ class Fuzzer:
         self.counts: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self._seeds = seeds()
+        self._server: ServerProcess | None = None
+        self._port, self._log_seen, self._memory = 0, 0, [0]
         self._kinds: dict[str, Callable[[Path, random.Random], None]] = {
             "images": self._images,
+            "server": self._uploads,
             "models": self._models,
             "journals": self._journals,
             "places": self._places,
@@ -185,6 +138,78 @@ class Fuzzer:
             place, "enhance", "in", "out", "--model", "m.onnx", "--device", "cpu", "-q", "--report", "report.json"
         )
         self._check_folder(place, "out", names)
+
+    def _uploads(self, place: Path, dice: random.Random) -> None:
+        """Mutants to one server, several at a time; it goes on over all rounds."""
+        if self._server is None or self._server.process.poll() is not None:
+            (place / "m.onnx").write_bytes(model())
+            home = self.folder / f"server-{place.name}"
+            self._server = ServerProcess(home, "--model", place / "m.onnx", "--device", "cpu")
+            self._port, self._log_seen, self._memory = self._server.port(), 0, []
+        mutants = [mutate(dice.choice(self._seeds[dice.choice(SUFFIXES)]), dice) for _ in range(MUTANTS)]
+        self.counts["mutants through the server"] += MUTANTS
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            for index, answer in enumerate(pool.map(self._upload, mutants)):
+                self.counts[f"uploads {answer}"] += 1
+                if not answer.startswith(("answered 200", "answered 4")):
+                    kind = {"answered 500": "tracebacks", "timed out": "hangs"}.get(answer, "unaccounted")
+                    self._fault(kind, f"{answer}, mutant {index}")
+        if self._server.process.poll() is not None:
+            self._fault("aborts", f"exit {self._server.process.returncode}: {self._server.said()}")
+        self._read_log(self._server)
+        end = time.monotonic() + 10.0  # a folder goes after its answer
+        while (left := self._server.spooled()) and time.monotonic() < end:
+            time.sleep(0.05)
+        for path in left:
+            self._fault("left", str(path))
+        self._memory.append(self._server.memory() >> 20)
+
+    def _upload(self, content: bytes) -> str:
+        """What became of one upload."""
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=self.timeout)
+        try:
+            connection.request("POST", "/v1/enhance", content)
+            response = connection.getresponse()
+            body = response.read()
+            if response.status == 200:
+                Image.open(io.BytesIO(body)).load()
+            return f"answered {response.status}"
+        except TimeoutError:
+            return "timed out"
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            return f"{type(error).__name__} {error}"
+        finally:
+            connection.close()
+
+    def _read_log(self, server: ServerProcess) -> None:
+        said = server.said()
+        new, self._log_seen = said[self._log_seen :], len(said)
+        if "Traceback" in new or "did not expect this" in new:
+            self._fault("tracebacks", new)
+        if _ESCAPES.search(new):
+            self._fault("escapes", new)
+
+    def end(self) -> None:
+        """Stop the server; what it leaves, and how its memory went."""
+        server, self._what = self._server, "end (server)"
+        if server is None or server.process.poll() is not None:
+            return
+        server.process.send_signal(signal.SIGTERM)
+        try:
+            code = server.process.wait(self.timeout)
+        except subprocess.TimeoutExpired:
+            self._fault("hangs", "after SIGTERM")
+            server.process.kill()
+            return
+        self._read_log(server)
+        if code or server.left():
+            self._fault("left", f"exit {code}, {server.left()}")
+        settled = self._memory[len(self._memory) // 5 :]
+        quarter = max(1, len(settled) // 4)
+        before, after = statistics.median(settled[:quarter]), statistics.median(settled[-quarter:])
+        self.counts.update({"MiB of the server after a fifth": int(before), "MiB of the server at its end": int(after)})
+        if after > before + MOST_GROWTH:
+            self._fault("grown", f"MiB after each round: {self._memory}")
 
     def _models(self, place: Path, dice: random.Random) -> None:
         values = ["[" * 100_000, "1e999", "10000000000", "-1", "{}", '"\\ud800"', '"\\u001b]0;x\\u0007"', "null", "true",
@@ -261,9 +286,10 @@ def main() -> None:
     """Rounds until the time is over; then the counts."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, help="so many in place of minutes")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="round to begin with")
-    parser.add_argument("--kinds", default="images,models,journals,places")
+    parser.add_argument("--kinds", default="images,server,models,journals,places")
     parser.add_argument("--timeout", type=float, default=300.0, help="seconds of one command")
     parser.add_argument("--keep", type=Path, help="folder for the rounds that showed something")
     arguments = parser.parse_args()
@@ -271,9 +297,11 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     fuzzer = Fuzzer(folder, arguments.seed, arguments.timeout)
     start, number = time.monotonic(), arguments.first
-    while number == arguments.first or time.monotonic() - start < 60 * arguments.minutes:
+    last = arguments.first + arguments.rounds if arguments.rounds else None
+    while number == arguments.first or (number < last if last else time.monotonic() - start < 60 * arguments.minutes):
         fuzzer.round(number, arguments.kinds.split(","))
         number += 1
+    fuzzer.end()
     if not arguments.keep and not fuzzer.faults:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"rounds {arguments.first} to {number - 1} of seed {arguments.seed}, {time.monotonic() - start:.0f} s")
