@@ -20,7 +20,6 @@ Exit code 1 where any of them is not 0.
 
 import argparse
 import http.client
-import io
 import json
 import os
 import random
@@ -38,8 +37,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from common import ServerProcess
+from hostile_models import Case, cases
 from mutants import SUFFIXES, model, mutate, seeds
-from PIL import Image
+
+from sr_tile.images.vips import vips
 
 MUTANTS = 200  # images a round
 AT_ONCE = 8  # uploads
@@ -62,6 +63,7 @@ class Fuzzer:
         self.counts: Counter[str] = Counter()
         self.faults: Counter[str] = Counter()
         self._seeds = seeds()
+        self._cases: dict[str, Case] = {}
         self._server: ServerProcess | None = None
         self._port, self._log_seen, self._memory = 0, 0, [0]
         self._kinds: dict[str, Callable[[Path, random.Random], None]] = {
@@ -74,7 +76,7 @@ class Fuzzer:
 
     def round(self, number: int, kinds: list[str]) -> None:
         """One round: its kind follows from its number."""
-        kind = kinds[number % len(kinds)]
+        kind, self._number, self._turn = kinds[number % len(kinds)], number, number // len(kinds)
         dice = random.Random(f"{self.seed}-{number}")
         place = self.folder / f"round-{number}"
         place.mkdir()
@@ -172,11 +174,11 @@ class Fuzzer:
             response = connection.getresponse()
             body = response.read()
             if response.status == 200:
-                Image.open(io.BytesIO(body)).load()
+                vips().Image.new_from_buffer(body, "", fail_on="error").avg()
             return f"answered {response.status}"
         except TimeoutError:
             return "timed out"
-        except (OSError, http.client.HTTPException, ValueError) as error:
+        except (OSError, http.client.HTTPException, vips().Error) as error:
             return f"{type(error).__name__} {error}"
         finally:
             connection.close()
@@ -212,17 +214,27 @@ class Fuzzer:
             self._fault("grown", f"MiB after each round: {self._memory}")
 
     def _models(self, place: Path, dice: random.Random) -> None:
-        values = ["[" * 100_000, "1e999", "10000000000", "-1", "{}", '"\\ud800"', '"\\u001b]0;x\\u0007"', "null", "true",
-                  "[1, 2]", "0.5", '"12"', "NaN", '{"a": {"b": 1}}', "1e-320", "9" * 5000]  # fmt: skip
-        keys = ["scale", "multiple", "halo", "tile", "channels", "name", "value_range", "receptive_field", "seam", "pooling",
-                "licence", "architecture"]  # fmt: skip
+        """Three of the cases, which all have their turn; what varies inside of one differs each time."""
+        self._cases = self._cases or cases()
+        names = list(self._cases)
+        (place / "good.png").write_bytes(self._seeds["png"][0])
         for index in range(3):
-            facts = ['"scale": 1', *(f'"{dice.choice(keys)}": {dice.choice(values)}' for _ in range(2))]
-            content = model("{" + ", ".join(facts) + "}")
-            (place / f"m{index}.onnx").write_bytes(mutate(content, dice) if dice.random() < 0.4 else content)
+            what = names[(3 * self._turn + index) % len(names)]
+            files = self._cases[what](dice)
+            for suffix, content in files.items():
+                (place / f"m{index}.{suffix}").write_bytes(content)
+            path, device = f"m{index}.{next(iter(files))}", ("--device", "cpu", "--model")
+            command = ["enhance", "good.png", f"{index}.png", *device, path]
+            if path.endswith("onnx"):
+                command = dice.choice([command, ["plan", "--size", "64x48", *device, path], ["inspect", path]])
+            elif dice.random() < 0.5:
+                command = ["export-onnx", path, f"out{index}.onnx"]
             self.counts["hostile models"] += 1
-            command = dice.choice([("plan", "--size", "64x48", "--device", "cpu", "--model"), ("inspect",)])
-            self._run(place, *command, f"m{index}.onnx")
+            self._what = f"round {self._number} (models: {what})"
+            said = self._run(place, *command)
+            self.counts["hostile models refused"] += "error:" in said
+        for path in [*place.glob(".*.part"), *place.glob("*.sr-tile-tmp")]:
+            self._fault("left", path.name)
 
     def _journals(self, place: Path, dice: random.Random) -> None:
         (place / "in").mkdir()

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import io
 import logging
+import math
 import re
 import sys
 import time
@@ -283,6 +284,12 @@ class OnnxEngine(BaseEngine):
             )
         if (height is None) != (width is None):
             raise ModelLoadError(f"{where}: its input {shown} fixes one side only; fix both or neither")
+        needed = 4 * math.prod((batch or 1, channels or 1, height or 64, width or 64))
+        if needed > memory.free_ram():
+            raise ModelLoadError(
+                f"{where}: its input {shown} is fixed, and {memory.format_size(needed)} for one call have no room in "
+                "memory; export it with height and width left open"
+            )
         fixed_tile = (height, width) if height and width else None
         self._channels = channels  # None where the graph takes any
         spec = replace(spec, channels=channels or spec.channels, fixed_batch=batch, fixed_tile=fixed_tile)

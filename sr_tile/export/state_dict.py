@@ -49,7 +49,7 @@ def load_state(path: Path) -> dict[str, Array]:
     else:
         kinds = ", ".join((*PICKLES, ".safetensors"))
         raise ModelLoadError(f"checkpoint {path}: {path.suffix or 'no suffix'} is not supported; use one of {kinds}")
-    return _as_arrays(path, _unwrap(content))
+    return _as_arrays(path, _unwrap(path, content))
 
 
 def readings(state: dict[str, Array]) -> Iterator[dict[str, Array]]:
@@ -127,9 +127,13 @@ def _numpy_scalars() -> list[Any]:
     return [*names, np.dtype, *dict.fromkeys(kinds)]
 
 
-def _unwrap(content: object) -> object:
+def _unwrap(path: Path, content: object) -> object:
     """The innermost state dict, under one of the usual keys, or under the only key there is."""
+    seen: set[int] = set()
     while isinstance(content, Mapping):
+        if id(content) in seen:
+            raise ModelLoadError(f"checkpoint {path}: refused: it holds itself under one of its keys")
+        seen.add(id(content))
         inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping) and content[key]]
         if not inner and len(content) == 1:
             inner = [value for value in content.values() if isinstance(value, Mapping)]
@@ -155,11 +159,7 @@ def _as_arrays(path: Path, content: object) -> dict[str, Array]:
                 f"checkpoint {path}: entry {str(name)[:80]!r} is {type(value).__name__}, not a weight; "
                 f"expected a state dict, alone or under {', '.join(WRAPPERS)}"
             )
-        if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise ModelLoadError(f"checkpoint {path}: weight {name} claims {value.numel()} values it does not hold")
-        array = value.detach().to(torch.float32).numpy()
-        if not np.isfinite(array).all():
-            raise ModelLoadError(f"checkpoint {path}: weight {name} contains values that are no numbers")
+        array = _as_array(path, name, value)
         while (shell := next((shell for shell in SHELLS if name.startswith(shell)), "")) and name != shell:
             name = name.removeprefix(shell)
         result[name] = array
@@ -168,3 +168,24 @@ def _as_arrays(path: Path, content: object) -> dict[str, Array]:
     if ignored:
         log.info("checkpoint %s: no weights, so left out: %s", path, ", ".join(ignored))
     return result
+
+
+def _as_array(path: Path, name: str, value: Any) -> Array:
+    import torch
+
+    where = f"checkpoint {path}: weight {name}"
+    if value.is_nested or value.is_quantized or value.is_meta or value.dtype.is_complex:
+        kinds = {"nested": value.is_nested, "quantized": value.is_quantized, "on the device meta": value.is_meta}
+        kind = next((kind for kind, holds in kinds.items() if holds), str(value.dtype))
+        raise ModelLoadError(f"{where} is {kind}, not plain real numbers; save it as float32")
+    if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        raise ModelLoadError(f"{where} claims {value.numel()} values it does not hold")
+    try:
+        array = value.detach().resolve_neg().to(torch.float32).numpy()
+    except (RuntimeError, TypeError) as error:  # number types that Torch stores and does not convert
+        raise ModelLoadError(
+            f"{where} is {value.dtype}, which Torch does not turn into float32 ({first_line(error)})"
+        ) from None
+    if not np.isfinite(array).all():
+        raise ModelLoadError(f"{where} contains values that are no numbers")
+    return array

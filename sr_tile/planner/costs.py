@@ -32,7 +32,8 @@ class Costs:
     Both follow the pixels of a call, rows times height times width: at equal pixels, many small tiles cost the same as a
     few large ones to within the noise of measuring, and so do tiles of any form. A call of n pixels takes
     `a + n * (b + c * log2(n))` seconds: `a` is what starting it costs, `b` the arithmetic, and `c` what a cache that
-    no longer holds the network's planes costs (or what a fuller device wins) with each doubling.
+    no longer holds the network's planes costs (or what a fuller device wins) with each doubling. Calls smaller or larger
+    than all that were measured pay for a pixel what the smallest or largest did: `c` carried on may fall below nothing.
 
     Attributes:
         points: what was measured, at least one.
@@ -84,7 +85,8 @@ class Costs:
     def seconds(self, pixels: int) -> float:
         """Of one call."""
         a, b, c = self._terms
-        return float(a + pixels * (b + c * np.log2(pixels)))
+        least = min(point.pixels for point in self.points)
+        return float(a + pixels * (b + c * np.log2(min(max(pixels, least), self.largest))))
 
     def seconds_of(self, grid: TileGrid, batch: int) -> float:
         """Of all calls of one image, in batches of `batch` tiles; what is computed twice is counted twice."""

@@ -107,6 +107,50 @@ def test_what_is_no_state_dict(tmp_path, content, reason):
         load_state(tmp_path / "w.pth")
 
 
+KINDS = {
+    "quantised": (
+        lambda: torch.quantize_per_tensor(torch.ones(2, 2), 0.1, 0, torch.qint8),
+        "quantized|Torch checkpoint",
+    ),
+    "nested": (lambda: torch.nested.nested_tensor([torch.ones(2), torch.ones(3)]), "nested|Torch checkpoint"),
+    "without data": (lambda: torch.ones(2, 2, device="meta"), "meta"),
+    "packed": (lambda: torch.ones(2, 2, dtype=torch.uint8).view(torch.float4_e2m1fn_x2), "float4"),
+    "complex": (lambda: torch.ones(2, 2, dtype=torch.complex64), "complex64"),
+    "conjugated": (lambda: torch.ones(2, 2, dtype=torch.complex64).conj(), "complex64"),
+    "sparse": (lambda: torch.ones(2, 2).to_sparse(), "does not hold"),
+    "compressed": (lambda: torch.ones(2, 2).to_sparse_csr(), "does not hold"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.filterwarnings("ignore")
+def test_what_no_float_can_hold_is_refused_in_one_line(tmp_path, kind):
+    make, reason = KINDS[kind]
+    torch.save({"a": torch.ones(3), "b": make()}, tmp_path / "w.pth")
+    with pytest.raises(ModelLoadError, match=reason) as caught:
+        load_state(tmp_path / "w.pth")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_kind_of_plain_number_is_read_as_float32(tmp_path):
+    names = ("bool", "uint8", "int8", "int64", "float16", "bfloat16", "float64", "float8_e4m3fn", "float8_e5m2fnuz")
+    state = {name: torch.tensor([1.0, 0.0]).to(getattr(torch, name)) for name in names}
+    torch.save({**state, "negated": torch._neg_view(torch.tensor([-1.0, 0.0]))}, tmp_path / "w.pth")
+    loaded = load_state(tmp_path / "w.pth")
+    assert loaded.keys() == {*names, "negated"}
+    for value in loaded.values():
+        assert value.dtype == np.float32
+        assert value.tolist() == [1.0, 0.0]
+
+
+def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
+    content = {"a": torch.ones(3)}
+    content["params"] = content
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ModelLoadError, match="holds itself"):
+        load_state(tmp_path / "w.pth")
+
+
 def test_suffix(tmp_path):
     (tmp_path / "w.bin").write_bytes(b"x")
     with pytest.raises(ModelLoadError, match="not supported"):

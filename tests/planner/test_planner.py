@@ -11,6 +11,7 @@ from support.toys import ToyEngine
 from sr_tile.errors import ArgumentError, GeometryError, OutOfMemoryError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner import Plan, Settings, choose_tile_and_batch, make_plan, strip_bytes
+from sr_tile.planner.choose_tile_and_batch import MAX_EXTRAPOLATION
 from sr_tile.planner.costs import Costs, Point
 from sr_tile.planner.measure_calls import measure, remembered
 from sr_tile.planner.plan import TIE_TOLERANCE
@@ -209,9 +210,16 @@ def test_the_formula_is_found_again(formula):
 def test_whatever_was_measured_more_pixels_never_take_less_time(seconds):
     shapes = [*SHAPES, (1, 512, 512), (1, 1024, 1024), (4, 1024, 1024)]
     costs = Costs([Point(*shape, time, 1.0) for shape, time in zip(shapes, seconds, strict=False)])
-    times = [costs.seconds(pixels) for pixels in range(128**2, costs.largest + 1, 9973)]
+    # Tiles of small pictures lie below what was measured, and large ones beyond it.
+    times = [costs.seconds(pixels) for pixels in range(1, MAX_EXTRAPOLATION * costs.largest + 1, 9973)]
     assert times[0] > 0
     assert times == sorted(times)
+
+
+def test_a_price_that_falls_with_size_is_not_carried_on_to_less_than_nothing():
+    most = 4 * 1024 * 1024
+    costs = costs_of(lambda n: 1e-9 * n * (1 - math.log2(n) / (math.log2(most) + 1.6)))
+    assert costs.seconds(MAX_EXTRAPOLATION * most) > costs.seconds(most) > 0
 
 
 def test_the_time_of_an_image_is_that_of_its_calls():
