@@ -32,13 +32,15 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from common import ServerProcess
 from hostile_models import Case, cases
 from mutants import SUFFIXES, model, mutate, seeds
+from odd_places import GOOD, ODD, environment, limits, obeying, odd_place
 
 from sr_tile.images.vips import vips
 
@@ -90,19 +92,30 @@ class Fuzzer:
         self.faults[kind] += 1
         print(f"{self._what}: {kind}: {detail[-600:]!a}", flush=True)
 
-    def _run(self, place: Path, *arguments: str) -> str:
-        """One command; what it printed, after the checks that hold for every command."""
-        environment = {**os.environ, "HOME": str(place), "XDG_CACHE_HOME": str(place / "cache")}
+    def _run(self, place: Path, *arguments: str, before: Sequence[str] = (), **changed: Any) -> str:
+        """One command; what it printed, after the checks that hold for every command.
+
+        Args:
+            place: the folder it runs in.
+            arguments: of `sr-tile`.
+            before: what stands before it.
+            changed: `environment`, and `limits`, called before it begins.
+        """
+        homes = {"HOME": str(place), "XDG_CACHE_HOME": str(place / "cache")}
+        environment = {**os.environ, **homes, **changed.get("environment", {})}
         self.counts["commands"] += 1
-        command = [sys.executable, "-m", "sr_tile", *arguments]
+        command = [*before, sys.executable, "-m", "sr_tile", *arguments]
+        options: dict[str, Any] = {"cwd": place, "env": environment, "preexec_fn": changed.get("limits")}
+        options |= {"stdin": subprocess.DEVNULL, "capture_output": True, "timeout": self.timeout, "check": False}
         try:
-            done = subprocess.run(
-                command, cwd=place, env=environment, capture_output=True, timeout=self.timeout, check=False
-            )
+            done = subprocess.run(command, **options)
         except subprocess.TimeoutExpired:
             self._fault("hangs", " ".join(arguments))
             return ""
+        except (ValueError, OSError):  # arguments that the system does not take
+            return ""
         out, err = (text.decode(errors="replace") for text in (done.stdout, done.stderr))
+        out = "" if arguments[-1] == "-" else out  # the picture
         if done.returncode < 0:
             self._fault("aborts", f"signal {-done.returncode}: {err}")
         elif "Traceback" in err or "did not expect this" in err or done.returncode not in (0, 1, 2):
@@ -262,36 +275,33 @@ class Fuzzer:
         self._run(place, "plan", "in", "--model", "m.onnx", "--device", "cpu")
 
     def _places(self, place: Path, dice: random.Random) -> None:
-        """States of the file system: what stands where an input, a result, a model or a job is to be."""
-        for index, suffix in enumerate(("png", "jpg", "webp")):
-            (place / f"good{index}.{suffix}").write_bytes(self._seeds[suffix][0])
+        """States of the file system, see `odd_places`; sound sources stay as they are."""
+        pictures = {suffix: files[0] for suffix, files in self._seeds.items()}
         (place / "m.onnx").write_bytes(model())
-        (place / "folder.png").mkdir()
-        (place / "loop").symlink_to("loop")
-        (place / "dangling.png").symlink_to("nowhere.png")
-        (place / "file").write_text("x")
-        os.mkfifo(place / "fifo.png")
-        shut = place / "shut"
-        shut.mkdir()
-        (shut / "a.png").write_bytes(self._seeds["png"][0])
-        shut.chmod(0)
-        odd = ["loop", "loop/a.png", "dangling.png", "fifo.png", "folder.png", "shut/a.png", "file/a.png", "-", "~"]
-        odd += ["", "b" * 300 + ".png", "漢" * 80 + ".png", "a\x1b]0;x\x07.png", "a\nb.png", "a\udc80.png", "[.png"]
-        odd += ["x/" * 2000 + "y.png", "good0.png/", "%s%n.png", "file://a.png"]
-        good = [f"good{index}.{suffix}" for index, suffix in enumerate(("png", "jpg", "webp"))]
-        for _ in range(4):
-            source, target = dice.choice([*odd, *good]), dice.choice([*odd, "out.png", "out/"])
-            extra = dice.choice([[], ["--overwrite"], ["--skip-existing"], ["-r"], ["--job", dice.choice(odd) or "j"],
-                                 ["--report", dice.choice(odd) or "r"], ["--model", dice.choice(odd) or "m"]])  # fmt: skip
-            given = [] if "--model" in extra else ["--model", "m.onnx"]
-            self.counts["states of the file system"] += 1
-            self._run(place, "enhance", "--device", "cpu", "-q", *given, *extra, "--", source, target)
-        shut.chmod(0o700)
-        for path in place.rglob(".*.part"):
+        with odd_place(place, pictures):
+            kinds = {path.name: path.lstat().st_mode for path in place.iterdir()}
+            for _ in range(4):
+                source, target = dice.choice([*ODD, *GOOD, *GOOD]), dice.choice([*ODD, "out.png", "out/", "out.webp"])
+                extra = dice.choice([[], ["--overwrite"], ["--skip-existing"], ["-r"], ["-r", "--job", "j"],
+                                     ["--job", dice.choice(ODD) or "j"], ["--report", dice.choice(ODD) or "r"],
+                                     ["--model", dice.choice(ODD) or "m"]])  # fmt: skip
+                given = [] if "--model" in extra else ["--model", "m.onnx"]
+                self.counts["states of the file system"] += 1
+                said = self._run(
+                    *(place, "enhance", "--device", "cpu", "-q", *given, *extra, "--", source, target),
+                    before=obeying(),
+                    environment=environment(dice),
+                    limits=limits(dice),
+                )
+                self.counts["states of the file system refused"] += "error:" in said
+                for name in GOOD:
+                    if (place / name).read_bytes() != pictures[Path(name).suffix[1:]]:
+                        self._fault("unaccounted", f"{name} was changed by {source} {target} {extra}")
+            for name, kind in kinds.items():
+                if name not in ("dangling.png", "linked.png") and (place / name).lstat().st_mode != kind:
+                    self._fault("unaccounted", f"{name} is no longer what it was")
+        for path in [*place.rglob(".*.part"), *place.rglob("*.sr-tile-tmp")]:
             self._fault("left", str(path.relative_to(place)))
-        for name in good:
-            if (place / name).read_bytes() == b"":
-                self._fault("unaccounted", f"{name} was emptied")
 
 
 def main() -> None:

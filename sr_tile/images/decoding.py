@@ -26,6 +26,7 @@ from sr_tile.images.png_faults import find_faults
 from sr_tile.images.tiff_decoding import open_tiff
 from sr_tile.images.vips import field_of
 from sr_tile.images.xmp import merge_extended
+from sr_tile.system.plain_file import open_plain
 
 MAX_PIXELS = 2**34
 """More pixels than this are taken for a damaged header (or an attack), and refused before anything is decoded."""
@@ -84,6 +85,22 @@ def _whole_bytes(decoded: Decoded, turned: bool) -> int:
     return int(price * pixels + (min(sample * pixels, 100 * 2**20) if turned else 0))
 
 
+def first_bytes(path: Path) -> bytes:
+    """Of a file, by which its format is known.
+
+    Raises:
+        ImageReadError: it is empty, or no file.
+        OSError: it cannot be opened.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise ImageReadError(f"{path}: not a file: give the path of one image")
+    with open_plain(path) as file:
+        head = file.read(132)
+    if not head:
+        raise ImageReadError(f"{path}: the file is empty (0 bytes)")
+    return head
+
+
 def kind_of_file(path: Path) -> str:
     """Name of the format of a file, by its content.
 
@@ -91,14 +108,8 @@ def kind_of_file(path: Path) -> str:
         ImageReadError: it is none that is read.
         OSError: it cannot be opened.
     """
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise ImageReadError(f"{path}: not a file: give the path of one image")
-    if status.st_size == 0:
-        raise ImageReadError(f"{path}: the file is empty (0 bytes)")
-    with path.open("rb") as file:
-        head = file.read(132)
-    kind, suffix = format_by_content(head[:64]), path.suffix.lower()
+    head, suffix = first_bytes(path), path.suffix.lower()
+    kind = format_by_content(head[:64])
     if kind is None:  # nothing in such a file says what it is
         kind = "tga" if suffix == ".tga" else "bmp" if suffix == ".dib" else None
     if kind == "tiff" and suffix in READ_ONLY["raw"]:  # most raw files are TIFFs, of a mosaic and a preview

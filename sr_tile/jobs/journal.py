@@ -29,6 +29,7 @@ from typing import Any, Self
 
 from sr_tile.errors import JobError
 from sr_tile.system.file_lock import try_lock
+from sr_tile.system.plain_file import read_plain
 
 log = logging.getLogger("sr_tile")
 
@@ -118,7 +119,7 @@ def read_state(folder: Path) -> State:
     """
     path = folder / NAME
     try:
-        content = path.read_bytes()
+        content = read_plain(path)
     except OSError as error:
         raise JobError(
             f"{folder}: holds no job ({error.strerror}); name the folder given to `sr-tile enhance --job`"
@@ -199,7 +200,7 @@ class Journal:
                 raise JobError(f"{folder}: another process works on this job; wait for it, or give another folder")
             path = folder / NAME
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | getattr(os, "O_BINARY", 0), 0o666)
-            content = path.read_bytes()
+            content = read_plain(path)
             whole = content.rfind(b"\n") + 1
             if whole < len(content):  # the last process died while writing it
                 os.ftruncate(self._file, whole)

@@ -1,11 +1,13 @@
 """Few descriptors, and names that are legal but long: the image fails in one line or is done, and nothing is left."""
 
+import os
+import re
 import subprocess
 import sys
 
 import pytest
 from support.image_files import noise, write
-from support.toys import identity_model
+from support.toys import conv_model, identity_model
 
 resource = pytest.importorskip("resource")
 
@@ -53,7 +55,6 @@ def test_a_legal_name_of_eighty_wide_characters_is_written(run, tmp_path):
 
 
 def test_what_may_not_be_read_or_written_is_named(tmp_path):
-    import os
     import shutil
 
     command = [sys.executable, "-m", "sr_tile", "enhance", "--device", "cpu", "-q"]
@@ -85,3 +86,37 @@ def test_what_may_not_be_read_or_written_is_named(tmp_path):
     assert (tmp_path / "out" / "a.png").is_file()
     for folder in ("in/sub", "shut"):
         (tmp_path / folder).chmod(0o700)
+
+
+WAITING = [
+    ("enhance", "pipe.png", "out.png", "--model", "m.onnx"),
+    ("enhance", "folder", "out", "--model", "m.onnx"),
+    ("enhance", "pipe.png", "out.png", "--server", "http://127.0.0.1:9"),
+    ("enhance", "good.png", "out.png", "--model", "m.onnx", "--job", "job"),
+    ("enhance", "good.png", "out.png", "--model", "pipe.onnx"),
+    ("enhance", "good.png", "out.png", "--model", "pipe.param"),
+    ("plan", "pipe.png", "--model", "m.onnx"),
+    ("export-onnx", "pipe.param", "out.onnx"),
+    ("export-onnx", "half.param", "out.onnx"),
+    ("export-onnx", "pipe.pth", "out.onnx"),
+    ("job", "status", "job"),
+]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("command", WAITING, ids=lambda command: " ".join(command[:2]))
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, command):
+    conv_model(tmp_path / "m.onnx", 2)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "job").mkdir()
+    write(tmp_path / "good.png", noise(20, 20, 3))
+    (tmp_path / "half.param").write_text("7767517\n2 2\nInput in 0 1 in\nConvolution c 1 1 in out 0=3 1=1 6=9\n")
+    for name in ("pipe.png", "folder/pipe.png", "pipe.onnx", "pipe.param", "pipe.pth", "half.bin", "job/journal.jsonl"):
+        os.mkfifo(tmp_path / name)
+    process = [sys.executable, "-m", "sr_tile", *command]
+    done = subprocess.run(process, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert "Traceback" not in done.stderr
+    assert "did not expect" not in done.stderr
+    if command[0] != "plan":  # which leaves out what it cannot read
+        assert done.returncode == 1
+        assert re.search(r"(pipe|half|job)\S*: |pipe\.\w+: ", done.stderr), done.stderr

@@ -88,7 +88,10 @@ def write(path, data):
         (lambda p: save_model(p, relu(), shape=("n", 3, "h")), "3 axes"),
         (lambda p: save_model(p, relu(), shape=("n", 3, 64, "w")), "fixes one side"),
         (lambda p: save_model(p, relu(), shape=(1, 3, 2**31, 2**31)), "have no room in memory"),
-        (lambda p: save_model(p, relu(), shape=(1, 3, 10**6, 10**6), metadata='{"scale": 1, "multiple": 1}'), "no room"),
+        (
+            lambda p: save_model(p, relu(), shape=(1, 3, 10**6, 10**6), metadata='{"scale": 1, "multiple": 1}'),
+            "no room",
+        ),
         (lambda p: save_model(p, relu(), shape=(10**9, 3, "h", "w")), "have no room in memory"),
         (lambda p: save_model(p, relu(), dtype=TensorProto.INT32), "tensor(int32)"),
         (lambda p: identity_model(p, 1, metadata="{broken"), "not the JSON"),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from sr_tile.errors import ModelLoadError
+from sr_tile.system.plain_file import open_plain
 
 MAGIC = "7767517"
 BINARY_MAGIC = (7767517).to_bytes(4, "little")
@@ -87,7 +88,7 @@ def read_param(path: Path) -> list[Layer]:
         ModelLoadError: it is no text of ncnn's, or its layers do not fit together.
     """
     try:
-        with path.open("rb") as file:
+        with open_plain(path) as file:
             data = file.read(LARGEST_TEXT + 1)
     except OSError as error:
         raise ModelLoadError(f"{path}: {error.strerror or error}") from None

@@ -11,6 +11,7 @@ import numpy as np
 
 from sr_tile.errors import ModelLoadError
 from sr_tile.export.ncnn.param import Layer
+from sr_tile.system.plain_file import read_plain
 
 FLOAT16 = 0x01306B47
 INT8 = 0x000D4B38
@@ -28,7 +29,7 @@ class WeightReader:
     def __init__(self, path: Path) -> None:
         self._path, self._offset = path, 0
         try:
-            self._data = path.read_bytes()
+            self._data = read_plain(path)
         except OSError as error:
             raise ModelLoadError(
                 f"{path}: {error.strerror or error}; an ncnn network is a `.param` and a `.bin` of the same name"

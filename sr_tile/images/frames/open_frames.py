@@ -13,7 +13,7 @@ from sr_tile.images.content_type import (
     describe_content,
     format_by_content,
 )
-from sr_tile.images.decoding import kind_of_file
+from sr_tile.images.decoding import first_bytes, kind_of_file
 from sr_tile.images.formats import ImageInfo, WriteOptions, format_of
 from sr_tile.images.frames.animation import AnimationReader, AnimationWriter
 from sr_tile.images.frames.apng import ApngWriter, AvifAnimationWriter
@@ -36,9 +36,8 @@ _BIG = 2**31
 
 
 def _is_film(path: Path) -> bool:
-    with path.open("rb") as file:
-        head = file.read(64)
-    return format_by_content(head) is None and (
+    head = first_bytes(path)
+    return format_by_content(head[:64]) is None and (
         describe_content(head) == "a film" or path.suffix.lower() in (*FILM_SUFFIXES, *READ_ONLY_FILM_SUFFIXES)
     )
 
