@@ -43,9 +43,9 @@ class Sink(Protocol):
         ...
 
 
-def whole_bytes_of(source: Source) -> int:
-    """Bytes that reading takes beside the rows that are asked for, 0 where the source has no `whole_bytes` that says so."""
-    return getattr(source, "whole_bytes", 0)
+def whole_bytes_of(image: Source | Sink | None) -> int:
+    """Bytes that reading or writing takes beside the rows under way, 0 where there is no `whole_bytes` that says so."""
+    return getattr(image, "whole_bytes", 0)
 
 
 class SkippingSource:

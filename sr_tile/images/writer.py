@@ -10,7 +10,7 @@ import numpy as np
 
 from sr_tile.errors import ArgumentError, ImageWriteError
 from sr_tile.images.deep_zoom_file import DeepZoomFile
-from sr_tile.images.encoder import Encoder
+from sr_tile.images.encoder import Encoder, whole_bytes
 from sr_tile.images.formats import FORMATS, Animation, ImageInfo, WriteOptions, format_of, listed, stored_dtype
 from sr_tile.images.metadata_choices import as_chosen
 from sr_tile.images.tiff_exif import append_exif
@@ -80,6 +80,7 @@ class ImageWriter:
         elif stored != info.dtype:
             log.warning("%s: the format holds 8 bits a channel; 16 are rounded. PNG and TIFF keep them", path)
         self._rows, self._done = 0, False
+        self.whole_bytes = whole_bytes(name, info.result, options)
         try:
             self._file = file or _file_for(name, self.path, overwrite)
         except OSError as error:

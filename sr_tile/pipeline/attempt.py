@@ -27,7 +27,7 @@ class Resources:
 
     Attributes:
         slots: the engines.
-        whole_images: memory for images that are decoded as a whole.
+        whole_images: memory for images that are decoded or encoded as a whole.
         decoders: images read at the same time.
         encoders: images written at the same time.
         max_in_flight: images under way at the same time; None leaves it to the queues.
@@ -60,7 +60,7 @@ class Attempt:
         on_done: Callable[[ImageState], None],
     ) -> None:
         self._context, self._resources, self._jobs, self._on_done = context, resources, jobs, on_done
-        self._in_flight = ImagesInFlight()
+        self._in_flight, self._run = ImagesInFlight(), object()
         self._slots: BoundedQueue[None] = BoundedQueue(resources.max_in_flight or 2**30)
         self._to_decode: BoundedQueue[ImageState] = BoundedQueue(1)
         self._to_tile: BoundedQueue[ImageState] = BoundedQueue(resources.decoders)
@@ -131,10 +131,11 @@ class Attempt:
             self._take_back(image)
             if image.sink:  # opened since
                 image.sink.abort()
+            self._resources.whole_images.release(image.token)
 
     def _feed(self) -> None:
         for index, job in self._jobs:
-            image = ImageState(job, index)
+            image = ImageState(job, index, self._run)
             self._in_flight.add(image)
             self._slots.put(None)
             for waiting in (self._to_decode, self._to_tile, self._to_encode):
@@ -152,6 +153,7 @@ class Attempt:
         if image.error and image.sink:
             image.sink.abort()
         self._in_flight.remove(image)
+        self._resources.whole_images.release(image.token)
         if image.error:
             self._take_back(image)
         else:

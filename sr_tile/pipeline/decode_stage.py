@@ -32,7 +32,7 @@ class DecodeStage:
         context: of the attempt.
         images: to read.
         in_flight: those under way, of which earlier ones are admitted first.
-        whole_images: memory for those that are decoded as a whole.
+        whole_images: memory for those that are decoded or encoded as a whole.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class DecodeStage:
                     self._read(image)
             finally:
                 image.is_admitted = True
-                self._whole_images.release((self, image.index))
+                self._whole_images.release(image.token, keep=0 if image.error else whole_bytes_of(image.sink))
 
     def _read(self, image: ImageState) -> None:
         image.begun = time.monotonic()
@@ -63,7 +63,7 @@ class DecodeStage:
             own = source.info
             source = self._continued(image, source)
             self._prepare(image, source.info, own)
-            self._admit(image, whole_bytes_of(source))
+            self._admit(image, whole_bytes_of(source), whole_bytes_of(image.sink))
             (self._pass_rows if image.is_only_reduced else self._read_row_blocks)(image, source)
         image.row_blocks.close()
         if not len(image.grid):  # its sink has all of it
@@ -86,8 +86,9 @@ class DecodeStage:
         image.margins = edges.margins(margin)
         return ContinuedSource(source, image.job.open_source, edges, margin)
 
-    def _admit(self, image: ImageState, size: int) -> None:
-        """Wait until there is room for an image that is decoded as a whole, behind those before it."""
+    def _admit(self, image: ImageState, reading: int, writing: int) -> None:
+        """Wait until there is room for an image that is decoded or encoded as a whole, behind those before it."""
+        size = reading + writing
 
         def is_wanted() -> bool:
             return not (self._images.cancelled or image.error)
@@ -99,7 +100,7 @@ class DecodeStage:
             if not is_wanted():
                 raise Cancelled
             time.sleep(ADMIT_SECONDS)
-        if not self._whole_images.reserve((self, image.index), image.job.name, size, is_wanted):
+        if not self._whole_images.reserve(image.token, image.job.name, size, is_wanted, writing):
             raise Cancelled
         image.is_admitted = True
 

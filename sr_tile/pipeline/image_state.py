@@ -61,6 +61,7 @@ class ImageState:
 
     job: ImageJob
     index: int
+    run: object  # in which it has this index
     row_blocks: BoundedQueue[RowBlock] = field(default_factory=lambda: BoundedQueue(1))
     rows: BoundedQueue[np.ndarray] = field(default_factory=lambda: BoundedQueue(4))
     sink: Sink | None = None
@@ -71,12 +72,17 @@ class ImageState:
     is_exact: bool = False  # every tile in float32; settled before the first
     rows_seen: int = 0  # of the result, by the encoder
     margins: tuple[int, int] = (0, 0)  # (y, x) of `info` on each side, which the result does not have
-    is_admitted: bool = False  # it has the memory that decoding takes
+    is_admitted: bool = False  # it has the memory that decoding and encoding take as a whole
     # Set by the decoder before the first row.
     info: ImageInfo = field(init=False)
     grid: TileGrid = field(init=False)
     parts: tuple[Part, ...] = ()
     accumulator: TileBlender = field(init=False)
+
+    @property
+    def token(self) -> tuple[object, int]:
+        """Under which it holds memory, see `WholeImages`."""
+        return self.run, self.index
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

@@ -50,8 +50,8 @@ class Pipeline:
         max_in_flight: images between the first row and the last at the same time; None leaves it to the queues.
 
     Attributes:
-        whole_images: memory for those that are decoded as a whole: one of its own, as large as the rows that are read at the
-            same time may be, unless it is given one that several pipelines share.
+        whole_images: memory for those that are decoded or encoded as a whole: one of its own, as large as the rows that are
+            read at the same time may be, unless it is given one that several pipelines share.
     """
 
     def __init__(  # noqa: PLR0913  # options by keyword, each with a default

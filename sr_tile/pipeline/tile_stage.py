@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ class TileStage:
         images: to cut, in their order.
         batches: where tiles go; closed behind the last one.
         slot: an engine, for images that show by their first tiles which precision they bear.
-        timeout: seconds that an unfinished batch waits for the next image.
+        timeout: seconds that an unfinished batch waits for the next image, or its first rows.
     """
 
     def __init__(
@@ -49,10 +50,13 @@ class TileStage:
             for batch in batches:
                 self._batches.put(Numbered(next(numbers), batch))
 
-        # Where the next image is long in coming, the tiles at hand do not wait for it.
-        for image in self._images.items(timeout=self._timeout, on_wait=lambda: send(builder.flush())):
+        # Where the next image, or its first rows, are long in coming, the tiles at hand do not wait for them: they may be
+        # the last of an image that must be written before the next has the memory to be read.
+        patience: Any = {"timeout": self._timeout, "on_wait": lambda: send(builder.flush())}
+        for image in self._images.items(**patience):
             try:
-                for number, block in enumerate(image.row_blocks):
+                first = itertools.islice(image.row_blocks.items(**patience), 1)
+                for number, block in enumerate(itertools.chain(first, image.row_blocks)):
                     if number == 0:
                         image.is_exact = self._needs_float32(image, block)
                     for column in range(len(image.grid.x.starts)):

@@ -1,4 +1,4 @@
-"""Memory for images that their library decodes as a whole: WebP, AVIF, interlaced, progressive and turned ones."""
+"""Memory for images that their library takes as a whole: WebP, AVIF, GIF, and interlaced, progressive and turned ones."""
 
 import threading
 from collections.abc import Callable
@@ -24,7 +24,7 @@ class WholeImages:
         self._held: dict[Token, int] = {}
         self._changed = threading.Condition()
 
-    def reserve(self, token: Token, name: str, size: int, is_wanted: Callable[[], bool]) -> bool:
+    def reserve(self, token: Token, name: str, size: int, is_wanted: Callable[[], bool], writing: int = 0) -> bool:
         """Wait for room; `release` gives it back.
 
         Images of one run go on in their order, so one never waits for those behind it.
@@ -32,8 +32,9 @@ class WholeImages:
         Args:
             token: of the image.
             name: what messages call it.
-            size: bytes that decoding takes beside rows; 0 waits for nothing.
+            size: bytes that decoding and encoding take beside rows; 0 waits for nothing.
             is_wanted: whether to go on waiting.
+            writing: of these, what encoding takes.
 
         Returns:
             False where it is not wanted any more.
@@ -44,10 +45,15 @@ class WholeImages:
         if self.capacity is None or not size:
             return True
         if size > self.capacity:
+            what = "the format of its result is encoded" if 2 * writing > size else "its format is decoded"
+            streaming = "write" if 2 * writing > size else "convert it to"
+            kinds = "PNG, JPEG or TIFF" + (
+                "" if 2 * writing > size else " that is not interlaced, progressive or turned"
+            )
             raise OutOfMemoryError(
-                f"{name}: its format is decoded as a whole, which takes about {memory.format_size(size)}, and "
+                f"{name}: {what} as a whole, which takes about {memory.format_size(size)}, and "
                 f"{memory.format_size(max(0.0, self.capacity))} are left for that; give it more memory (--mem-limit), or "
-                "convert it to a PNG, JPEG or TIFF that is not interlaced, progressive or turned"
+                f"{streaming} a {kinds}"
             )
         with self._changed:
             while sum(self._before(token)) + size > self.capacity:
@@ -57,11 +63,12 @@ class WholeImages:
             self._held[token] = size
         return True
 
-    def release(self, token: Token) -> None:
-        """Give back what an image took; harmless where it took nothing."""
+    def release(self, token: Token, keep: int = 0) -> None:
+        """Give back what an image took, all but `keep` bytes; harmless where it took nothing."""
         with self._changed:
-            if self._held.pop(token, None) is not None:
-                self._changed.notify_all()
+            if (held := self._held.pop(token, 0)) and keep:
+                self._held[token] = min(held, keep)
+            self._changed.notify_all()
 
     def _before(self, token: Token) -> list[int]:
         run, index = token
