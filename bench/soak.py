@@ -14,6 +14,7 @@ seconds, and ends with 1 where a request stayed without an answer, an answer was
 import argparse
 import http.client
 import io
+import multiprocessing
 import random
 import socket
 import sys
@@ -23,7 +24,7 @@ import time
 import urllib.parse
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, ProcessPoolExecutor
 from pathlib import Path
 from typing import ClassVar
 
@@ -253,7 +254,7 @@ class Clients:
 
     def __init__(self, soak: Soak, url: str, token: str | None, bombs: list[bytes]) -> None:
         self._soak, self._target = soak, urllib.parse.urlsplit(url)
-        self._address = (str(self._target.hostname), self._target.port or 80)
+        self.address = (str(self._target.hostname), self._target.port or 80)
         self._headers = {"Content-Type": "image/png"} | ({"Authorization": f"Bearer {token}"} if token else {})
         dice = np.random.default_rng(0)
         sizes = ((64, 64), (100, 80), (300, 400))
@@ -281,22 +282,9 @@ class Clients:
                 self._soak.note("unexpected")
                 time.sleep(0.1)
 
-    def ask_health(self) -> None:
-        """Ask for `/healthz` until time is up."""
-        while not self._soak.over():
-            connection, start = http.client.HTTPConnection(*self._address, timeout=PATIENCE), time.monotonic()
-            try:
-                connection.request("GET", "/healthz")
-                connection.getresponse().read()
-                self._soak.health.append(time.monotonic() - start)
-            except OSError:
-                self._soak.note("lost")
-            connection.close()
-            time.sleep(0.05)
-
     def _ask(self, kind: str, body: bytes) -> bool:
         """Whether it was taken."""
-        connection = http.client.HTTPConnection(*self._address, timeout=PATIENCE)
+        connection = http.client.HTTPConnection(*self.address, timeout=PATIENCE)
         connection.request("POST", "/v1/enhance", body, self._headers)
         response = connection.getresponse()
         status, content = response.status, response.read()
@@ -319,13 +307,13 @@ class Clients:
         return (head + "".join(f"{name}: {value}\r\n" for name, value in self._headers.items())).encode()
 
     def _hang_up(self, body: bytes) -> None:
-        with socket.create_connection(self._address, timeout=PATIENCE) as connection:
+        with socket.create_connection(self.address, timeout=PATIENCE) as connection:
             connection.sendall(self._head(body) + b"\r\n" + body[: len(body) // 2])
         self._soak.note("hung up")
 
     def _dribble(self, body: bytes) -> str:
         """A byte a second of a request or, by the size of the body, of its head, until the server has enough of it."""
-        with socket.create_connection(self._address, timeout=1.0) as connection:
+        with socket.create_connection(self.address, timeout=1.0) as connection:
             connection.sendall(self._head(body) + (b"\r\n" if len(body) % 2 else b""))
             end = time.monotonic() + PATIENCE
             for byte in b"x: " + body:
@@ -341,14 +329,29 @@ class Clients:
         return "held"
 
 
+def ask_health(host: str, port: int, seconds: float) -> list[float]:
+    """Seconds that each answer of `/healthz` takes; in a process of its own, where no client delays it."""
+    taken, end = [], time.monotonic() + seconds
+    while (start := time.monotonic()) < end:
+        connection = http.client.HTTPConnection(host, port, timeout=PATIENCE)
+        connection.request("GET", "/healthz")
+        connection.getresponse().read()
+        taken.append(time.monotonic() - start)
+        connection.close()
+        time.sleep(0.05)
+    return taken
+
+
 def soak_server(soak: Soak, clients: Clients, count: int) -> None:
     """So many clients, and one that asks for `/healthz`."""
-    threads = [threading.Thread(target=clients.go_on, args=(seed,)) for seed in range(count)]
-    threads.append(threading.Thread(target=clients.ask_health))
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        health = pool.submit(ask_health, *clients.address, soak.end - time.monotonic() - 3.0)
+        threads = [threading.Thread(target=clients.go_on, args=(seed,)) for seed in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        soak.health = health.result()
 
 
 def encoded(pixels_hwc: np.ndarray) -> bytes:

@@ -89,6 +89,16 @@ def test_a_signal_at_any_moment_of_a_command(tmp_path, number):
         assert [path for folder in folders for path in folder.glob(".*")] == []
 
 
+def test_what_comes_before_signals_are_handled_is_little():
+    """`python -m sr_tile` imports the package first: what that loads is time in which Ctrl-C gives a traceback."""
+    code = "import sys; before = set(sys.modules); import sr_tile; print(sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "'sr_tile'" in done.stdout
+    assert not {"'logging'", "'re'", "'unicodedata'", "'sr_tile.errors'"} & set(
+        done.stdout.strip("[]\n").split(", ")
+    ), done.stdout
+
+
 def test_threads_that_end_the_process_together_say_so_once():
     code = """
 import threading, time
