@@ -6,7 +6,7 @@ import numpy as np
 
 from sr_tile.errors import ArgumentError
 from sr_tile.models.spec import ModelSpec
-from sr_tile.types import Array, Float32
+from sr_tile.types import Array, Float32, Pixels
 
 
 @runtime_checkable
@@ -21,6 +21,7 @@ class Engine(Protocol):
             of others are moved. All that is not `run` is called while no thread is inside.
         uses_host_memory: whether it computes on the processor, in the memory of this process.
         prefers_few_shapes: whether each new shape of tiles costs it minutes.
+        takes_pixels: whether it wants uint8 and uint16 as the file has them, and rounds its results to these.
         precision: in which `run` multiplies: `fp32`, `bf16`, `fp16`, `int8`.
         why: how that came about, with what was measured, for people to read.
         bound: where `run` takes fewer bits than `run_exact`, and only as far as a picture bears them: the dB between the
@@ -46,6 +47,9 @@ class Engine(Protocol):
     def prefers_few_shapes(self) -> bool: ...
 
     @property
+    def takes_pixels(self) -> bool: ...
+
+    @property
     def precision(self) -> str: ...
 
     @property
@@ -54,15 +58,17 @@ class Engine(Protocol):
     @property
     def bound(self) -> float | None: ...
 
-    def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:
+    def run(self, batch_nchw: Pixels[Array, "n c h w"]) -> Pixels[Array, "n c H W"]:
         """Run the network once.
 
         Args:
-            batch_nchw: (n, channels, height, width), float32, in the model's range of values; where the spec has a
-                fixed batch, `n` may be smaller and the engine pads.
+            batch_nchw: (n, channels, height, width), float32, in the model's range of values; of an engine that takes
+                pixels, also uint8 or uint16, from black to white. Where the spec has a fixed batch, `n` may be smaller
+                and the engine pads.
 
         Returns:
-            (n, channels, height * scale, width * scale), float32, writable, owned by the caller.
+            (n, channels, height * scale, width * scale), writable, owned by the caller: float32, in the model's range of
+            values; of pixels, pixels of the same type, or float32 where rounding would hide what is no number.
 
         Raises:
             OutOfMemoryError: the device has no room for it; a smaller batch may fit after `rebuild`.
@@ -70,8 +76,8 @@ class Engine(Protocol):
         """
         ...
 
-    def run_exact(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
-        """As `run`, in float32 throughout, slower; None where `run` is no narrower.
+    def run_exact(self, batch_nchw: Pixels[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
+        """As `run`, to float32 and in float32 throughout, slower; None where `run` is no narrower.
 
         For tiles whose numbers overflowed, and pictures that bear no fewer bits.
 
@@ -112,6 +118,7 @@ class BaseEngine:
     max_concurrency: int = 1
     uses_host_memory: bool = True
     prefers_few_shapes: bool = False
+    takes_pixels: bool = False
     precision: str = "fp32"
     why: str = "as asked for"
     bound: float | None = None
@@ -133,6 +140,11 @@ class BaseEngine:
         """See `Engine.cancel`: calls are short."""
 
 
+def as_most_pictures(engine: Engine, unit_nchw: Float32[Array, "n c h w"]) -> Pixels[Array, "n c h w"]:
+    """Numbers from 0 to 1 as the engine is given most pictures, which have 8 bits."""
+    return np.rint(unit_nchw * 255).astype(np.uint8) if engine.takes_pixels else unit_nchw
+
+
 def warm_up(engine: Engine, kind: str, batch: int, tile: tuple[int, int]) -> None:
     """Run the engine once at the real shape, so that the first real batch is as fast as the others.
 
@@ -149,8 +161,8 @@ def warm_up(engine: Engine, kind: str, batch: int, tile: tuple[int, int]) -> Non
         return
     shape = (batch, engine.spec.channels, *tile)
     if kind == "zeros":
-        engine.run(np.zeros(shape, np.float32))
+        engine.run(as_most_pictures(engine, np.zeros(shape, np.float32)))
     elif kind == "random":
-        engine.run(np.random.default_rng(0).random(shape, np.float32))
+        engine.run(as_most_pictures(engine, np.random.default_rng(0).random(shape, np.float32)))
     else:
         raise ArgumentError(f"warm-up {kind!r} is not known; choose off, zeros or random")

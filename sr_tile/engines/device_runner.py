@@ -17,7 +17,7 @@ import numpy as np
 
 from sr_tile.engines.base import Engine
 from sr_tile.errors import ArgumentError, DeviceError, ModelError, ModelOutputError, OutOfMemoryError
-from sr_tile.types import Array, Float32
+from sr_tile.types import Array, Pixels
 
 REOPEN_SECONDS = (5.0, 120.0)  # before a lost device is opened again: the first time, and at most
 
@@ -170,7 +170,7 @@ class DeviceRunner:
     def run(
         self,
         own: DeviceSlot,
-        batch_nchw: Float32[Array, "n c h w"],
+        batch_nchw: Pixels[Array, "n c h w"],
         *,
         exact: bool = False,
         watch: Callable[[int], AbstractContextManager[object]] = nullcontext,
@@ -295,9 +295,11 @@ class DeviceRunner:
 
 
 def _finite(pixels: np.ndarray) -> bool:
-    """No NaN and no infinity: one pass and no temporary, for either anywhere makes the sum one.
+    """No NaN and no infinity, which integers cannot be: one pass and no temporary, for either anywhere makes the sum one.
 
     Summing in float32 takes a quarter of the time; where that sum overflowed of large numbers, float64 says so.
     """
+    if pixels.dtype.kind == "u":
+        return True
     with np.errstate(over="ignore"):
         return math.isfinite(float(pixels.sum())) or math.isfinite(float(pixels.sum(dtype=np.float64)))

@@ -7,6 +7,7 @@ import logging
 import math
 import re
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from sr_tile.engines.base import BaseEngine
 from sr_tile.engines.cuda_graphs import GRAPH_ID, GraphCalls
 from sr_tile.engines.device_errors import Failure, failure_of
 from sr_tile.engines.fp32_fallback import as_float32
+from sr_tile.engines.integer_ends import as_floats, with_integer_ends
 from sr_tile.engines.providers import Device
 from sr_tile.engines.tensorrt import load_libraries, profile, tensorrt_options
 from sr_tile.engines.time_limit import TimedCalls
@@ -29,13 +31,13 @@ from sr_tile.errors import (
     SrTileError,
     one_line,
 )
-from sr_tile.models.onnx_files import check_references
+from sr_tile.models.onnx_files import check_references, load_model
 from sr_tile.models.probing import probe, probed
 from sr_tile.models.spec import METADATA_KEY, ModelSpec
 from sr_tile.system import memory, nvidia
 from sr_tile.system.cpu import allowed_threads
 from sr_tile.system.hashes import sha256_of
-from sr_tile.types import Array, Float32
+from sr_tile.types import Array, Float32, Pixels
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -75,11 +77,16 @@ class OnnxEngine(BaseEngine):
         self._device, self._session = _open(self._path, device, tuple((options or {}).items()))
         # Of a model in float16; made when first needed, False where the model has none.
         self._twin: Any = None
+        # For pixels, by their type; made when first needed, False where the model cannot have it.
+        self._for_pixels: dict[np.dtype, Any] = {}
+        self._opening = threading.Lock()
         self.device = str(self._device)
         # Calls of two threads run on two streams of CUDA, so one computes while the other's pixels come or go.
         self.max_concurrency = 2 if self._device.nvidia and not self._device.graphs else 1
         self.uses_host_memory = self._device.kind == "cpu"
         self.prefers_few_shapes = self._device.kind == "tensorrt"  # it builds for minutes
+        # TensorRT knows no such inputs, and recordings are made for those of the file.
+        self.takes_pixels = self._device.kind == "cuda" and not self._device.graphs
         self._graphs: GraphCalls | None = None  # made when first needed
         self._full: dict[tuple[int, int], int] = {}  # the most rows that each shape of tiles came in
         self._lost = ""  # why there is no session
@@ -94,7 +101,8 @@ class OnnxEngine(BaseEngine):
 
         digest = sha256_of(self._path)
         name = nvidia.gpu_name(self._device.index) if self._device.nvidia else ""
-        return f"{digest}-ort{onnxruntime.__version__}-{self.device}-{name}-{np.dtype(self._dtype)}"
+        kind = f"{np.dtype(self._dtype)}{'-pixels' if self.takes_pixels else ''}"
+        return f"{digest}-ort{onnxruntime.__version__}-{self.device}-{name}-{kind}"
 
     @property
     def number_type(self) -> type:
@@ -117,33 +125,50 @@ class OnnxEngine(BaseEngine):
         """Names of the input and of the output."""
         return self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
 
-    def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:
+    def run(self, batch_nchw: Pixels[Array, "n c h w"]) -> Pixels[Array, "n c H W"]:
         """See `Engine.run`."""
-        return self._run(batch_nchw, self._session, self._dtype)
+        if batch_nchw.dtype.kind == "u" and (session := self._session_for(batch_nchw.dtype)):
+            pixels, sums = self._run(batch_nchw, session, batch_nchw.dtype, outputs=2)
+            if np.isfinite(sums).all():
+                return pixels
+        return self._run_floats(batch_nchw, self._session, self._dtype)
 
-    def run_exact(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
+    def run_exact(self, batch_nchw: Pixels[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
         """See `Engine.run_exact`: a model in float16 gets a twin in float32, made the first time."""
         if self._twin is None:
             # TF32, which CUDA takes for products of float32, keeps 10 bits of each factor.
             twin = as_float32(self._path) or (self._path if self._device.kind == "cuda" else None)
             self._twin = open_session(twin, self._device.exact(), self._path.name) if twin else False
-        return self._run(batch_nchw, self._twin, np.float32) if self._twin else None
+        return self._run_floats(batch_nchw, self._twin, np.float32) if self._twin else None
 
-    def _run(self, batch_nchw: np.ndarray, session: Any, dtype: type) -> np.ndarray:
+    def _session_for(self, dtype: np.dtype) -> Any:
+        """Takes pixels of this type; False where the model is none that can."""
+        with self._opening:
+            if dtype not in self._for_pixels and self._session is not None:
+                model = with_integer_ends(load_model(self._path), self.face(), self.spec.value_range, dtype)
+                self._for_pixels[dtype] = open_session(model, self._device, self._path.name) if model else False
+            return self._for_pixels.get(dtype, False)
+
+    def _run_floats(self, batch_nchw: np.ndarray, session: Any, dtype: type) -> np.ndarray:
+        (output,) = self._run(as_floats(batch_nchw, self.spec.value_range), session, dtype)
+        return output.astype(np.float32, copy=False)
+
+    def _run(self, batch_nchw: np.ndarray, session: Any, dtype: Any, outputs: int = 1) -> list[np.ndarray]:
         rows, channels, height, width = batch_nchw.shape
         fixed = self.spec.fixed_batch
         if fixed and rows > fixed:
-            return np.concatenate([self._run(batch_nchw[i : i + fixed], session, dtype) for i in range(0, rows, fixed)])
+            parts = [self._run(batch_nchw[i : i + fixed], session, dtype, outputs) for i in range(0, rows, fixed)]
+            return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
         if (missing := (fixed or self._rows_for(rows, (height, width))) - rows) > 0:
             batch_nchw = np.concatenate([batch_nchw, np.repeat(batch_nchw[-1:], missing, axis=0)])
-        output = self._call(np.ascontiguousarray(batch_nchw, dtype), session)[:rows]
+        made = [output[:rows] for output in self._call(np.ascontiguousarray(batch_nchw, dtype), session, outputs)]
         scale = self.spec.scale
-        if scale and output.shape != (rows, channels, height * scale, width * scale):
+        if scale and made[0].shape != (rows, channels, height * scale, width * scale):
             raise ModelOutputError(
                 f"model {self.spec.name}: x{scale} of (N, C, H, W) = {(rows, channels, height, width)} came back as "
-                f"{output.shape}; its metadata or its graph is wrong, export the model again"
+                f"{made[0].shape}; its metadata or its graph is wrong, export the model again"
             )
-        return output.astype(np.float32, copy=False)
+        return made
 
     def _rows_for(self, rows: int, tile: tuple[int, int]) -> int:
         """Rows to run in place of `rows`: an NVIDIA GPU pays for each change of shape, so the last rows get company.
@@ -201,9 +226,10 @@ class OnnxEngine(BaseEngine):
         if self._graphs:
             self._graphs.close()
         self._session = self._twin = self._graphs = None
+        self._for_pixels.clear()
 
-    def _call(self, batch: np.ndarray, session: Any) -> np.ndarray:
-        """One call of a session, whatever shape it returns."""
+    def _call(self, batch: np.ndarray, session: Any, outputs: int = 1) -> list[np.ndarray]:
+        """One call of a session, whatever shapes it returns."""
         if session is None and self._lost:  # another thread could not rebuild it
             raise DeviceError(self._lost)
         if session is None:
@@ -214,7 +240,7 @@ class OnnxEngine(BaseEngine):
             if self._device.graphs:
                 result = self._call_graph(batch, session)
             else:
-                result = self._calls.run(session, _runtime().RunOptions(), batch)
+                result = self._calls.run(session, _runtime().RunOptions(), batch, outputs)
             self._doubts = 0
             return result
         except SrTileError:
@@ -243,13 +269,13 @@ class OnnxEngine(BaseEngine):
             "try another --tile-size, or look at the graph"
         )
 
-    def _call_graph(self, batch: np.ndarray, session: Any) -> np.ndarray:
+    def _call_graph(self, batch: np.ndarray, session: Any) -> list[np.ndarray]:
         """A recorded call of the main session; a plain one of the twin, and while the scale is not known."""
         scale = self.spec.scale
         if session is self._session and scale:
             self._graphs = self._graphs or GraphCalls(_runtime(), session, self._device.index)
             rows, channels, height, width = batch.shape
-            return self._graphs.run(batch, (rows, channels, height * scale, width * scale))
+            return [self._graphs.run(batch, (rows, channels, height * scale, width * scale))]
         options = _runtime().RunOptions()
         options.add_run_config_entry(GRAPH_ID, "-1")
         return self._calls.run(session, options, batch)
@@ -304,7 +330,7 @@ class OnnxEngine(BaseEngine):
 
         def run(picture: np.ndarray) -> np.ndarray:
             batch: np.ndarray = np.ascontiguousarray(np.repeat(picture, spec.fixed_batch or 1, axis=0), self._dtype)
-            return self._call(batch, session)[:1].astype(np.float32, copy=False)
+            return self._call(batch, session)[0][:1].astype(np.float32, copy=False)
 
         wanted = (spec.channels,) if self._channels else (spec.channels, 4 - spec.channels)
         found = probed(self._path, spec, lambda: probe(run, spec, wanted))

@@ -58,7 +58,9 @@ class Adjustment:
 
 
 class AdjustedEngine:
-    """See `Engine`; all but its calls are those of `engine`."""
+    """See `Engine`; all but its calls, which take floats, are those of `engine`."""
+
+    takes_pixels = False
 
     def __init__(self, engine: Engine, adjustment: Adjustment) -> None:
         self._engine, self._adjustment = engine, adjustment

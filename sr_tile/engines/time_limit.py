@@ -44,19 +44,20 @@ class TimedCalls:
         self._changed = threading.Condition()
         self._watcher: threading.Thread | None = None
 
-    def run(self, session: Any, options: Any, batch_nchw: np.ndarray) -> np.ndarray:
-        """The first output of a session with one input.
+    def run(self, session: Any, options: Any, batch_nchw: np.ndarray, outputs: int = 1) -> list[np.ndarray]:
+        """The first outputs of a session with one input.
 
         Args:
             session: of ONNX Runtime.
             options: `RunOptions` of this call alone.
             batch_nchw: the input.
+            outputs: how many are wanted.
 
         Raises:
             ModelTimeoutError: it took too long.
             StoppedError: `cancel` was called.
         """
-        name, output = session.get_inputs()[0].name, session.get_outputs()[0].name
+        name, wanted = session.get_inputs()[0].name, [output.name for output in session.get_outputs()[:outputs]]
         limit = time_limit(batch_nchw)
         deadline = time.monotonic() + limit
         with self._changed:
@@ -67,7 +68,7 @@ class TimedCalls:
             elif len(self._active) == 1:
                 self._changed.notify()
         try:
-            return np.asarray(session.run([output], {name: batch_nchw}, options)[0])
+            return [np.asarray(output) for output in session.run(wanted, {name: batch_nchw}, options)]
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             if not options.terminate:
                 raise

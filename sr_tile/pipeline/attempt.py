@@ -73,7 +73,7 @@ class Attempt:
         # No image comes before this one is done where one at a time is under way.
         timeout = BATCH_TIMEOUT_LAST if resources.max_in_flight == 1 else BATCH_TIMEOUT
         self._decode = DecodeStage(context, self._to_decode, self._in_flight, resources.whole_images)
-        self._tile = TileStage(context, self._to_tile, self._batches, resources.slots[0], timeout)
+        self._tile = TileStage(context, self._to_tile, self._batches, resources.slots, timeout)
         self._inference = Inference(self.runner, context.clocks["infer"], self._batches, self._outputs)
         self._blend = BlendStage(context, self._outputs)
         self._encode = EncodeStage(context, self._to_encode, self._end)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from sr_tile.engines.integer_ends import as_floats
 from sr_tile.pipeline.image_state import StageContext, TileKey
 from sr_tile.pipeline.inference import Tiles
 from sr_tile.pipeline.queues import OrderedQueue
@@ -35,7 +36,9 @@ class BlendStage:
         assert image.sink is not None  # opened before the first row
         with self._clock.working(taken=1):
             low, high = spec.value_range
-            if (low, high) != (0.0, 1.0):
+            if output_chw.dtype.kind == "u":
+                output_chw = as_floats(output_chw, (0.0, 1.0))
+            elif (low, high) != (0.0, 1.0):
                 output_chw = (output_chw - np.float32(low)) / np.float32(high - low)
             colours = key.part.scatter(output_chw)
             if key.hidden_chw is not None and key.part.channels.stop <= image.info.colours:

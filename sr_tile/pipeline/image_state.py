@@ -70,6 +70,7 @@ class ImageState:
     begun: float = field(default_factory=time.monotonic)  # when reading began
     is_only_reduced: bool = False  # its rows go past the network
     is_exact: bool = False  # every tile in float32; settled before the first
+    goes_as_pixels: bool = False  # every tile as the file holds it, and rounded so; settled before the first
     rows_seen: int = 0  # of the result, by the encoder
     margins: tuple[int, int] = (0, 0)  # (y, x) of `info` on each side, which the result does not have
     is_admitted: bool = False  # it has the memory that decoding and encoding take as a whole

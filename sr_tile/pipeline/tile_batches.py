@@ -5,7 +5,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from sr_tile.types import Array, Float32
+from sr_tile.types import Array, Pixels
 
 Key = TypeVar("Key")
 
@@ -15,18 +15,18 @@ class Batch(Generic[Key]):
     """Tiles of one shape and whose they are.
 
     Attributes:
-        pixels_nchw: (rows, channels, height, width), float32, in the model's own range of values.
+        pixels_nchw: (rows, channels, height, width), see `Engine.run`.
         keys: one for each row.
         exact: whether they are run in float32, where the engine's `run` takes fewer bits.
     """
 
-    pixels_nchw: Float32[Array, "n c h w"]
+    pixels_nchw: Pixels[Array, "n c h w"]
     keys: tuple[Key, ...]
     exact: bool = False
 
 
 class BatchBuilder(Generic[Key]):
-    """Collects tiles in their order; a batch leaves when it is full or the shape of the tiles, or their precision, changes.
+    """Collects tiles in their order; a batch leaves when it is full, or shape, number type or precision of tiles change.
 
     >>> builder = BatchBuilder(size=2)
     >>> [len(batch.keys) for name in "abc" for batch in builder.add(name, np.zeros((3, 8, 8), np.float32))]
@@ -41,9 +41,10 @@ class BatchBuilder(Generic[Key]):
         self._keys: list[Key] = []
         self._exact = False
 
-    def add(self, key: Key, tile_chw: Float32[Array, "c h w"], exact: bool = False) -> list[Batch[Key]]:
+    def add(self, key: Key, tile_chw: Pixels[Array, "c h w"], exact: bool = False) -> list[Batch[Key]]:
         """Add one tile; returns the batches (none, one or two) that are now complete."""
-        others = self._tiles and (self._tiles[0].shape, self._exact) != (tile_chw.shape, exact)
+        kind = (tile_chw.shape, tile_chw.dtype, exact)
+        others = self._tiles and (self._tiles[0].shape, self._tiles[0].dtype, self._exact) != kind
         done = self.flush() if others else []
         self._exact = exact
         self._tiles.append(tile_chw)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sr_tile.engines.base import Engine
+from sr_tile.engines.base import Engine, as_most_pictures
 from sr_tile.errors import DeviceError, OutOfMemoryError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner.costs import Costs, Point
@@ -112,7 +112,7 @@ def values_per_pixel(spec: ModelSpec) -> int:
 
 def _batch(engine: Engine, shape: Shape) -> np.ndarray:
     rows, height, width = shape
-    return np.full((rows, engine.spec.channels, height, width), 0.5, np.float32)
+    return as_most_pictures(engine, np.full((rows, engine.spec.channels, height, width), 0.5, np.float32))
 
 
 def _point(engine: Engine, shape: Shape, before: int) -> Point:

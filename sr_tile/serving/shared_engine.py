@@ -18,6 +18,7 @@ import numpy as np
 
 from sr_tile.engines.base import Engine
 from sr_tile.engines.device_runner import DeviceRunner, DeviceSlot, TileTooLargeError, device_slots
+from sr_tile.engines.integer_ends import alike
 from sr_tile.errors import ArgumentError, DeadlineError, OutOfMemoryError, Overloaded, StoppedError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner import Plan
@@ -31,8 +32,8 @@ class TileBatcher:
     """Tiles of one shape to NCHW; a request is (tile_chw, whether it is run in float32)."""
 
     def key(self, request: Request) -> Hashable:
-        """Tiles of equal shape and precision meet."""
-        return request[0].shape, request[1]
+        """Tiles of equal shape, number type and precision meet."""
+        return request[0].shape, request[0].dtype, request[1]
 
     def rows(self, request: Request) -> int:
         """One."""
@@ -173,7 +174,7 @@ class SharedEngine:
             raise
         finally:
             piece = None  # type: ignore[assignment]  # an error knows this frame: no reference cycle may keep tiles until the collector comes
-        return outputs[0] if len(outputs) == 1 else np.concatenate(outputs)
+        return outputs[0] if len(outputs) == 1 else np.concatenate(alike(outputs, self.engines[0].spec.value_range))
 
     def _release(self, client: "TileClient") -> None:
         with self._changed:
@@ -235,6 +236,11 @@ class TileClient:
         return self._engine.prefers_few_shapes
 
     @property
+    def takes_pixels(self) -> bool:
+        """See `Engine`; each of the devices may get a tile."""
+        return all(engine.takes_pixels for engine in self._shared.engines)
+
+    @property
     def precision(self) -> str:
         """See `Engine`."""
         return self._engine.precision
@@ -257,7 +263,7 @@ class TileClient:
             DeadlineError: the client's time ran out.
             StoppedError: the engine was stopped, or the client cancelled or closed.
         """
-        return np.stack(self._answers(batch_nchw))
+        return np.stack(alike(self._answers(batch_nchw), self.spec.value_range))
 
     def run_exact(self, batch_nchw: np.ndarray) -> np.ndarray | None:
         """See `Engine.run_exact`; None for tiles that overflow: what owns the devices runs those again by itself."""

@@ -15,7 +15,7 @@ from typing import Literal
 
 import numpy as np
 
-from sr_tile.types import Array, Float32
+from sr_tile.types import Array, Float32, Pixels
 
 Alpha = Literal["bicubic", "model"]
 
@@ -32,7 +32,7 @@ class Part:
     channels: slice
     repeat: bool = False
 
-    def gather(self, tile_chw: Float32[Array, "C h w"]) -> Float32[Array, "c h w"]:
+    def gather(self, tile_chw: Pixels[Array, "C h w"]) -> Pixels[Array, "c h w"]:
         """What the model reads of a tile of the image."""
         picked = tile_chw[self.channels]
         return np.repeat(picked, 3, axis=0) if self.repeat else picked

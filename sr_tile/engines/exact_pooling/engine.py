@@ -61,6 +61,8 @@ class ExactPoolingEngine:
         ArgumentError: the graph cannot be cut, or does not pool over the picture.
     """
 
+    takes_pixels = False
+
     def __init__(self, engine: OnnxEngine, tile_pixels: int = _PIXELS, planes_limit: float | None = None) -> None:
         self._engine, self._tile_pixels, self._planes_limit = engine, tile_pixels, planes_limit
         self._cancelled = threading.Event()
