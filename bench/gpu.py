@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from common import machine, photograph
 
+from sr_tile.engines.integer_ends import as_floats
 from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import SrTileError
@@ -68,6 +69,11 @@ def bound(engine: OnnxEngine) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
+def pixels(engine: OnnxEngine) -> Callable[[np.ndarray], np.ndarray]:
+    """A call that takes and gives bytes; both roundings are in its error."""
+    return lambda batch: as_floats(engine.run(np.rint(batch * 255).astype(np.uint8)), (0.0, 1.0))
+
+
 def ways(models: dict[str, Path], device: str) -> list[Way]:
     """All that this machine can do; what it cannot is said and left out."""
     found = []
@@ -75,6 +81,7 @@ def ways(models: dict[str, Path], device: str) -> list[Way]:
         engine = OnnxEngine(path, device)
         found += [Way(f"{number_type}, {count} at a time", engine, count) for count in (1, 2, 3)]
         found += [Way(f"{number_type}, I/O binding", engine, 1, bound(engine))]
+        found += [Way(f"{number_type}, bytes", engine, 2, pixels(engine))]
         if device == "cpu":
             continue
         variants = {

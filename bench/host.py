@@ -1,9 +1,9 @@
 """The ceiling that no GPU can pass: the pipeline around an engine that takes no time, x2, arrays to arrays and PNG to PNG.
 
-    python bench/host.py [--megapixels 12] [--repeat 3] [--tile 512] [--batch 4]
+    python bench/host.py [--megapixels 12] [--repeat 3] [--tile 512] [--batch 4] [--floats]
 
 Printed are megapixels of input a second, and a core: by the processor time of the process. The engine copies a picture
-made before the first call, for outputs belong to their caller.
+made before the first call, for outputs belong to their caller. It takes and gives bytes as CUDA does, or floats.
 """
 
 import argparse
@@ -31,14 +31,15 @@ class NoTime(BaseEngine):
     identity = "none"
     spec = ModelSpec(name="none", scale=2, multiple=1, halo=8)
 
-    def __init__(self) -> None:
+    def __init__(self, takes_pixels: bool) -> None:
+        self.takes_pixels = takes_pixels
         self._output = np.empty((0, 0, 0, 0), np.float32)
 
     def run(self, batch_nchw: np.ndarray) -> np.ndarray:
         """See `Engine.run`."""
         rows, channels, height, width = batch_nchw.shape
         shape = (channels, 2 * height, 2 * width)
-        if self._output.shape[1:] != shape or len(self._output) < rows:
+        if self._output.shape[1:] != shape or self._output.dtype != batch_nchw.dtype or len(self._output) < rows:
             self._output = batch_nchw.repeat(2, axis=2).repeat(2, axis=3)
         return self._output[:rows].copy()
 
@@ -58,10 +59,12 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--tile", type=int, default=512)
     parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--floats", action="store_true")
     arguments = parser.parse_args()
     height = round((arguments.megapixels * 1e6 * 3 / 4) ** 0.5)
     settings = Settings(tile=arguments.tile, batch=arguments.batch)
-    with tempfile.TemporaryDirectory() as folder, Enhancer(NoTime(), settings=settings) as enhancer:
+    engine = NoTime(takes_pixels=not arguments.floats)
+    with tempfile.TemporaryDirectory() as folder, Enhancer(engine, settings=settings) as enhancer:
         source = photograph(Path(folder) / "in.png", height, height * 4 // 3)
         with ImageReader(source) as reader:
             pixels = reader.read_rows(reader.info.height)

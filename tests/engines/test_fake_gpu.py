@@ -226,7 +226,7 @@ def plan_on(gpu):
     engine = OnnxEngine(X2, "cuda:0")
     free = engine.memory_free()
     plan = make_plan(engine, Settings(), expected_pixels=2**62)
-    batch = np.zeros((plan.batch, 3, *plan.tile), np.float32)
+    batch = np.zeros((plan.batch, 3, *plan.tile), np.uint8)
     engine.rebuild()
     gpu.peak(reset=True)
     threads = [threading.Thread(target=lambda: [engine.run(batch) for _ in range(2)]) for _ in range(2)]
@@ -245,7 +245,7 @@ def check_plan(gpu, least):
     pixels = plan.costs.points[-1].pixels  # and the price is what a call really takes
     engine = OnnxEngine(X2, "cuda:0")
     before = gpu.live()
-    engine.run(np.zeros((pixels // 2**16, 3, 256, 256), np.float32))
+    engine.run(np.zeros((pixels // 2**16, 3, 256, 256), np.uint8))
     assert 0.95 < plan.costs.bytes_per_pixel * pixels / (gpu.live() - before) < 1.35
 
 
@@ -339,13 +339,41 @@ def test_on_windows_no_more_is_taken_than_there_is(gpu, monkeypatch):
         engine.run(np.zeros((1, 3, 3072, 3072), np.float32))
 
 
+@pytest.mark.parametrize("name", ["clean-x2", "photo-x2"])
+@on_fake_gpu(FAKE_TOTAL_MB=8192, FAKE_CALL_MS=50)
+def test_a_photograph_crosses_the_bus_as_bytes_each_nearly_once(gpu, name):
+    from sr_tile.enhancer import Enhancer
+
+    with Enhancer(X2.with_name(f"{name}.onnx"), device="cuda:0", expected_pixels=2**40, warmup="zeros") as enhancer:
+        gpu.reset()
+        enhancer.enhance(np.zeros((3000, 4000, 3), np.uint8))
+    up, down = (gpu.count(way) / (3000 * 4000) for way in ("bytes_up", "bytes_down"))
+    assert 3 <= up <= 3.5  # 12 as floats
+    assert 12 <= down <= 14  # 48 as floats
+
+
+@on_fake_gpu(FAKE_TOTAL_MB=8192)
+def test_16_bits_cross_as_16_and_floats_and_means_of_three_channels_as_floats(gpu):
+    from sr_tile.enhancer import Enhancer
+    from sr_tile.planner import Settings
+
+    with Enhancer(X2, device="cuda:0", settings=Settings(tile=256)) as enhancer:
+        for dtype, channels, size in ((np.uint8, 3, 1), (np.uint16, 3, 2), (np.float32, 3, 4), (np.uint8, 1, 4)):
+            image = np.zeros((256, 256, channels), dtype)
+            enhancer.enhance(image)  # weights go up, once for each type
+            gpu.reset()
+            enhancer.enhance(image)
+            assert gpu.count("bytes_up") == pytest.approx(3 * size * 256**2, rel=0.01)
+            assert gpu.count("bytes_down") == pytest.approx(3 * size * 512**2, rel=0.01)
+
+
 def placed(model, tmp_path):
     """(operator, provider, shapes of its outputs) of each node of a call, by ONNX Runtime's profile."""
     session = open_session(
         model, Device("cuda"), "model", enable_profiling=True, profile_file_prefix=str(tmp_path / "profile")
     )
     entry = session.get_inputs()[0]
-    dtype = np.float16 if entry.type == "tensor(float16)" else np.float32
+    dtype = {"float16": np.float16, "float": np.float32}.get(entry.type[7:-1]) or np.dtype(entry.type[7:-1])
     session.run(None, {entry.name: np.zeros((2, 3, 128, 128), dtype)})
     events = [event["args"] for event in json.loads(Path(session.end_profiling()).read_text()) if "args" in event]
     return [
@@ -353,6 +381,25 @@ def placed(model, tmp_path):
         for event in events
         if event.get("provider")
     ]
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("half", [False, True])
+@on_fake_gpu()
+def test_pixels_become_numbers_and_pixels_again_on_the_gpu(tmp_path, half, dtype):
+    import onnx
+
+    from sr_tile.engines.integer_ends import with_integer_ends
+    from sr_tile.export.precision import convert
+
+    path = conv_model(tmp_path / "whole.onnx")
+    if half:
+        convert(path, tmp_path / "half.onnx", "fp16")
+        path = tmp_path / "half.onnx"
+    nodes = placed(with_integer_ends(onnx.load(path), ("input", "output"), (0.0, 255.0), np.dtype(dtype)), tmp_path)
+    assert {"Cast", "Round", "ReduceSum"} <= {operator for operator, _, _ in nodes}
+    assert {provider for _, provider, _ in nodes} == {"CUDAExecutionProvider"}
+    assert not any(operator.startswith("Memcpy") for operator, _, _ in nodes)
 
 
 @pytest.mark.slow
