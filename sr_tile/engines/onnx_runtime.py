@@ -146,7 +146,11 @@ class OnnxEngine(BaseEngine):
         with self._opening:
             if dtype not in self._for_pixels and self._session is not None:
                 model = with_integer_ends(load_model(self._path), self.face(), self.spec.value_range, dtype)
-                self._for_pixels[dtype] = open_session(model, self._device, self._path.name) if model else False
+                try:
+                    self._for_pixels[dtype] = open_session(model, self._device, self._path.name) if model else False
+                except (DeviceError, ModelLoadError) as error:  # a device that is gone will say so of floats too
+                    log.warning("%s; pixels go there as floats", error)
+                    self._for_pixels[dtype] = False
             return self._for_pixels.get(dtype, False)
 
     def _run_floats(self, batch_nchw: np.ndarray, session: Any, dtype: type) -> np.ndarray:

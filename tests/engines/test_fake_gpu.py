@@ -89,21 +89,23 @@ def test_what_each_error_of_cuda_becomes(gpu, tmp_path, kind, code, error):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("dtype", ["float32", "uint8"])
 @on_fake_gpu()
-def test_memory_may_run_out_at_every_allocation(gpu):
-    engine = OnnxEngine(X2, "cuda:0")
+def test_memory_may_run_out_at_every_allocation(gpu, dtype):
+    engine, some = OnnxEngine(X2, "cuda:0"), SOME.astype(dtype)
     before = gpu.count("malloc")
-    engine.run(SOME)
+    engine.run(some)  # of pixels, the session for them opens
     allocations = gpu.count("malloc") - before
     assert allocations > 1
     for number in range(allocations):
         engine.rebuild()
         gpu.fail("malloc", 2, after=number)
         with pytest.raises(OutOfMemoryError):
-            engine.run(SOME)
+            engine.run(some)
         gpu.fail("malloc", 0)
     engine.rebuild()
-    assert engine.run(SOME).shape == (4, 3, 512, 512)
+    assert engine.run(some).shape == (4, 3, 512, 512)
+    assert engine.run(some).dtype == dtype
 
 
 @on_fake_gpu()

@@ -172,3 +172,12 @@ def test_a_server_joins_pixels_with_floats_of_tiles_that_overflowed(tmp_path):
         (found,) = run([image], client, plan(24, batch=4))
     assert np.array_equal(found, image)
     assert set(engine.given) == {np.dtype(np.uint8), np.dtype(np.float32)}
+
+
+def test_a_device_that_cannot_have_such_ends_is_given_floats_and_that_is_said(tmp_path, monkeypatch, caplog):
+    monkeypatch.setattr("sr_tile.engines.onnx_runtime.with_integer_ends", lambda *arguments: b"no model")
+    engine = PixelEngine(stretching_model(tmp_path / "m.onnx", 0, 255))
+    pixels = noise_image(40, 48).transpose(2, 0, 1)[None]
+    for _ in range(2):
+        np.testing.assert_array_equal(engine.run(pixels), engine.run(pixels.astype(np.float32)))
+    assert caplog.text.count("pixels go there as floats") == 1
