@@ -140,6 +140,7 @@ class ServerBackend:
         assert options.backend.server  # else this is not the backend
         wanted = {"model": options.model.model, "scale": options.model.scale, "alpha": options.compute.alpha}
         wanted |= {name: value for name, value in vars(options.size).items() if value}
+        wanted |= options.compute.for_server(options.model.precision)
         work = _work(pairs, options, None)[1]
         with Progress(work, [pair.source for pair in pairs], options.report.quiet) as progress:
             enhancer = RemoteEnhancer(

@@ -28,16 +28,6 @@ Paths = Annotated[
 ]
 
 
-def _colour(text: str) -> tuple[int, int, int]:
-    from PIL import ImageColor
-
-    try:
-        red, green, blue = ImageColor.getrgb(text)[:3]
-    except ValueError:
-        raise ArgumentError(f"--background {text}: give a name such as white, or #rrggbb") from None
-    return red, green, blue
-
-
 @dataclass(frozen=True)
 class ComputeOptions:
     """How the network does it."""
@@ -59,6 +49,12 @@ class ComputeOptions:
     def adjusts(self) -> bool:
         """Whether anything is done to the network's results."""
         return (self.strength, self.keep_grain, self.tta) != (1.0, 0.0, False)
+
+    def for_server(self, precision: str) -> dict[str, Any]:
+        """What a server is to be told of it: what it would not do by itself."""
+        said = {"strength": self.strength, "edges": self.edges, "keep_grain": self.keep_grain, "tta": self.tta}
+        usual = {"strength": 1.0, "edges": None, "keep_grain": 0.0, "tta": False, "precision": "auto"}
+        return {name: value for name, value in {**said, "precision": precision}.items() if value != usual[name]}
 
     @property
     def adjustment(self) -> "Adjustment":
@@ -143,6 +139,7 @@ class FileOptions:
     def write_options(self) -> "WriteOptions":
         """How results are encoded."""
         from sr_tile.images import WriteOptions
+        from sr_tile.images.formats import parse_colour
         from sr_tile.images.metadata_choices import CHOICES
 
         if self.strip not in (None, *CHOICES):
@@ -152,7 +149,7 @@ class FileOptions:
             lossless=self.lossless,
             codec=self.codec,
             pyramid=self.pyramid,
-            background=_colour(self.background) if self.background else None,
+            background=parse_colour(self.background) if self.background else None,
             strip=self.strip,
         )
 
@@ -281,10 +278,10 @@ class EnhanceOptions:
             "--pages, --start, --end and --crop go with --engine local": bool(files.excerpt)
             and backend.engine != "local",
             "--strength, --keep-grain and --tta go with --engine local": (
-                self.compute.adjusts and (backend.engine != "local" or bool(backend.server))
+                self.compute.adjusts and backend.engine != "local"
             ),
-            "--edges goes with --engine local, without --server and --job": bool(
-                self.compute.edges and (backend.engine != "local" or backend.server or backend.job)
+            "--edges goes with --engine local, without --job": bool(
+                self.compute.edges and (backend.engine != "local" or backend.job)
             ),
             "--edges goes without --exact-pooling": bool(self.compute.edges and self.tiles.exact_pooling),
             "--exact-pooling goes with --engine local, without --job": (
@@ -296,7 +293,7 @@ class EnhanceOptions:
             ),
             "--crop goes without --job": bool(files.crop and backend.job),
             "a chain of models goes with --engine local, without --job": (
-                "," in (self.model.model or "") and (backend.engine != "local" or bool(backend.server or backend.job))
+                "," in (self.model.model or "") and (backend.engine != "local" or bool(backend.job))
             ),
             "--overwrite and --skip-existing contradict each other; give one of them": (
                 files.overwrite and files.skip_existing
@@ -308,7 +305,6 @@ class EnhanceOptions:
         engine = self.backend.engine if self.backend.engine != "local" else None
         local: dict[str, Any] = {
             "device": self.model.device,
-            "precision": self.model.precision,
             "batch-size": self.tiles.batch_size,
             "mem-limit": self.tiles.mem_limit,
             "warmup": self.compute.warmup,

@@ -105,7 +105,9 @@ def agrees(engine: Engine, samples_chw: Sequence[np.ndarray]) -> bool:
         exact = [found for sample in samples if (found := engine.run_exact(sample)) is not None]
     except SrTileError:  # what runs the picture will say so
         return False
-    return agreement(fewer, exact, spec.value_range).keeps(engine.bound or 0.0)
+    if engine.bound is None:  # `run` has just found that nothing but float32 is left
+        return True
+    return agreement(fewer, exact, spec.value_range).keeps(engine.bound)
 
 
 def _side(spec: ModelSpec) -> int:

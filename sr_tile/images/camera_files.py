@@ -1,5 +1,6 @@
 """Files as phones and cameras write them, decoded whole: HEIC by libheif (pillow-heif), raw files by LibRaw (rawpy)."""
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from sr_tile.images.tiff_exif import read_exif
 
 DEVELOPMENT = "developed by LibRaw: the camera's white balance, sRGB, 16 bits"
 """What is said of raw files: other converters develop otherwise."""
+
+_READERS = {"heic": "pillow_heif", "raw": "rawpy"}
 
 
 def decode_heic(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
@@ -38,6 +41,11 @@ def decode_heic(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     except Exception as error:  # libheif's reasons come as whatever it likes
         raise ImageReadError(f"{path}: truncated or damaged: {one_line(error)}") from None
     return pixels_hwc, dict(image.info)
+
+
+def unread() -> set[str]:
+    """Formats of cameras that are not read here, for what reads them is not installed."""
+    return {kind for kind, module in _READERS.items() if importlib.util.find_spec(module) is None}
 
 
 def decode_raw(path: Path) -> tuple[np.ndarray, dict[str, Any]]:

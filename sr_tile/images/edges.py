@@ -14,6 +14,8 @@ EdgeMode = Literal["wrap", "reflect", "edge"]
 """As `numpy.pad` calls them."""
 
 _BOTH: dict[str, EdgeMode] = {"wrap": "wrap", "mirror": "reflect", "replicate": "edge"}
+EdgesName = Literal["wrap", "wrap-x", "wrap-y", "mirror", "replicate"]
+"""What `parse_edges` reads."""
 
 
 @dataclass(frozen=True)

@@ -191,6 +191,21 @@ class Animation:
     loop: int = 0
 
 
+def parse_colour(text: str) -> tuple[int, int, int]:
+    """Red, green and blue of 0 to 255, of `white` or `#rrggbb`.
+
+    Raises:
+        ArgumentError: it is no colour.
+    """
+    from PIL import ImageColor
+
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise ArgumentError(f"background {text}: give a name such as white, or #rrggbb") from None
+    return red, green, blue
+
+
 @dataclass(frozen=True)
 class WriteOptions:
     """How to encode; what a format does not know, it ignores.

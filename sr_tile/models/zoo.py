@@ -1,7 +1,9 @@
 """Models by name: those bundled with the package, official ones that were pulled, and files."""
 
 import stat
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from sr_tile.errors import ArgumentError, ModelLoadError
 from sr_tile.models.official import OFFICIAL, Official
@@ -21,6 +23,7 @@ __all__ = [
     "named",
     "pulled",
     "pulled_folder",
+    "purpose_of",
     "reaching",
     "reaching_in_turn",
 ]
@@ -39,6 +42,12 @@ PURPOSE = {
     "photo-x4": "enlarging photographs as they are",
 }
 """What bundled models are for."""
+
+
+def purpose_of(name: str, details: Mapping[str, Any]) -> str | None:
+    """What a bundled, official or other model is for, as far as that is known; `details`: what its file says."""
+    return PURPOSE.get(name) or (OFFICIAL[name].task if name in OFFICIAL else None) or details.get("purpose")
+
 
 OLD_NAMES = {"x2": "clean-x2", "x4": "clean-x4"}
 """Names that bundled models had once, and are still known by."""

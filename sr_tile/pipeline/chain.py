@@ -43,7 +43,7 @@ def run_chain(first: Run, second: Run, jobs: Iterable[ImageJob]) -> Generator[Ou
     def halves() -> Iterator[ImageJob]:
         for job in jobs:
             link = _Link(job.name)
-            one = ImageJob(job.name, job.open_source, link.open_sink)
+            one = ImageJob(job.name, job.open_source, link.open_sink, on_grid=job.on_grid)
             other = ImageJob(job.name, link.open_source, functools.partial(_open_last, job, link))
             links[one], originals[other] = link, job
             try:

@@ -43,7 +43,8 @@ class RemoteEnhancer:
     Args:
         server: its address, such as http://127.0.0.1:8000.
         token: that it asks for.
-        options: model, scale, alpha, tile_size, overlap, halo: what is sent with each image.
+        options: what is sent with each image: model, scale, width, strength, precision and others that
+            `/openapi.json` of the server names.
         at_once: images under way at the same time.
         on_progress: called with (job, pixels of an image that was finished), from another thread.
 
@@ -145,8 +146,8 @@ class RemoteEnhancer:
         wanted = job.options.format or format_of(job.target)
         with closing(job.open_source()) as reader:  # refuses what is no image
             pixels = reader.info.pixels
-        quality = {"format": wanted, "quality": job.options.quality, "lossless": str(job.options.lossless).lower()}
-        path = f"{self._address.path.rstrip('/')}/v1/enhance?{urlencode({**self._options, **quality})}"
+        query = urlencode({**self._options, **_said(job.options), "format": wanted})
+        path = f"{self._address.path.rstrip('/')}/v1/enhance?{query}"
         end = time.monotonic() + _PATIENCE
         while (pause := self._attempt(job, path)) is not None:
             if time.monotonic() + pause > end:
@@ -205,3 +206,11 @@ class RemoteEnhancer:
             raise ImageWriteError(f"{job.target}: {error.strerror}") from None
         except OSError as error:
             raise ImageWriteError(f"{job.target}: cannot be written: {reason_of(error)}") from None
+
+
+def _said(options: WriteOptions) -> dict[str, Any]:
+    """How the result is to be encoded, as far as a server is told."""
+    said = {
+        name: getattr(options, name) for name in ("quality", "lossless", "strip", "pyramid") if getattr(options, name)
+    }
+    return said | ({"background": "#{:02x}{:02x}{:02x}".format(*options.background)} if options.background else {})

@@ -138,13 +138,16 @@ class SharedEngine:
         """True where a device is left; those that were lost are opened again from time to time, also by asking this."""
         return self._runner.is_alive()
 
-    def client(self, name: str = "image", *, share: float = 1.0, timeout: float | None = None) -> "TileClient":
+    def client(
+        self, name: str = "image", *, share: float = 1.0, timeout: float | None = None, exact: bool = False
+    ) -> "TileClient":
         """An engine for one caller's pipeline; close it when the pipeline has ended, or to cancel it.
 
         Args:
             name: what messages call it.
             share: how much faster than others its tiles are served.
             timeout: seconds after which its calls raise `DeadlineError`.
+            exact: all in float32, also where the engine's `run` takes fewer bits.
 
         Raises:
             Overloaded: there are `max_clients` already.
@@ -157,7 +160,7 @@ class SharedEngine:
                 raise StoppedError("the engine is not running or about to stop; send the image to another server")
             if len(self._clients) >= self.max_clients:
                 raise Overloaded(f"{len(self._clients)} images are under way, as many as may be; try again later")
-            client = TileClient(self, name, share, timeout)
+            client = TileClient(self, name, share, timeout, exact)
             self._clients.add(client)
         return client
 
@@ -197,8 +200,8 @@ class TileClient:
         max_concurrency: threads that may be inside `run`: as many as keep all devices busy for one client alone.
     """
 
-    def __init__(self, shared: SharedEngine, name: str, share: float, timeout: float | None) -> None:
-        self._shared, self.name, self._share = shared, name, share
+    def __init__(self, shared: SharedEngine, name: str, share: float, timeout: float | None, exact: bool) -> None:
+        self._shared, self.name, self._share, self._exact = shared, name, share, exact
         self._end = None if timeout is None else time.monotonic() + timeout
         self._caller = object()  # the queue remembers it for a while, and must not hold on to tiles
         self._lock = threading.Lock()
@@ -243,7 +246,7 @@ class TileClient:
     @property
     def precision(self) -> str:
         """See `Engine`."""
-        return self._engine.precision
+        return "fp32" if self._exact else self._engine.precision
 
     @property
     def why(self) -> str:
@@ -253,7 +256,7 @@ class TileClient:
     @property
     def bound(self) -> float | None:
         """See `Engine`."""
-        return self._engine.bound
+        return None if self._exact else self._engine.bound
 
     def run(self, batch_nchw: np.ndarray) -> np.ndarray:
         """See `Engine.run`; its rows may run in several batches.
@@ -263,7 +266,7 @@ class TileClient:
             DeadlineError: the client's time ran out.
             StoppedError: the engine was stopped, or the client cancelled or closed.
         """
-        return np.stack(alike(self._answers(batch_nchw), self.spec.value_range))
+        return np.stack(alike(self._answers(batch_nchw, exact=self._exact), self.spec.value_range))
 
     def run_exact(self, batch_nchw: np.ndarray) -> np.ndarray | None:
         """See `Engine.run_exact`; None for tiles that overflow: what owns the devices runs those again by itself."""

@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from sr_tile.engines.strength_grain_tta import Adjustment
 from sr_tile.errors import ArgumentError
 from sr_tile.images import TargetSize, WriteOptions
-from sr_tile.images.formats import FILES
+from sr_tile.images.edges import EdgesName
+from sr_tile.images.formats import FILES, parse_colour
 from sr_tile.images.target_size import parse_box
 from sr_tile.planner import Settings
 from sr_tile.serving.http.http_errors import HttpError
@@ -22,7 +24,9 @@ class Options(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: str | None = Field(None, max_length=200, description="Name of a model, see /v1/models.")
+    model: str | None = Field(
+        None, max_length=200, description="Name of a model, see /v1/models; denoise,photo-x2: one after the other."
+    )
     scale: float | None = Field(
         None, gt=0, le=64, description="How much larger: by the model that reaches it, then reduced."
     )
@@ -36,7 +40,21 @@ class Options(BaseModel):
     format: FormatName | None = Field(None, description="Format of the result; the upload's where nothing is said.")
     quality: int = Field(95, ge=1, le=100, description="Quality of JPEG, WebP and AVIF.")
     lossless: bool = Field(False, description="Write WebP and AVIF without loss.")
+    background: str | None = Field(
+        None, max_length=40, description="Colour of what alpha lies on in JPEG, such as white."
+    )
+    strip: Literal["all", "gps"] | None = Field(
+        None, description="Leave out metadata: all but colour and DPI, or the place."
+    )
+    pyramid: bool = Field(False, description="Write a TIFF with smaller copies of itself.")
     alpha: Literal["bicubic", "model"] = Field("bicubic", description="How an alpha channel is enlarged.")
+    strength: float = Field(1.0, ge=0, le=1, description="Share of the network's result; the rest is bicubic.")
+    keep_grain: float = Field(0.0, ge=0, le=1, description="Share of the luma that denoising took to give back.")
+    tta: bool = Field(False, description="Mean over eight turns of the picture, in 8 x the time.")
+    edges: EdgesName | None = Field(None, description="How the picture goes on beyond its borders.")
+    precision: Literal["auto", "fp32"] = Field(
+        "auto", description="fp32: in float32, also where fewer bits show no difference."
+    )
     tile_size: int | None = Field(None, ge=1, description="Side of a tile in pixels.")
     overlap: int | None = Field(None, ge=0, description="Pixels that two neighbouring tiles share.")
     halo: int | None = Field(None, ge=0, description="Pixels of the overlap that each tile discards.")
@@ -68,9 +86,25 @@ class Options(BaseModel):
             linear=self.linear,
         )
 
+    @property
+    def adjustment(self) -> Adjustment:
+        """Of the network's results."""
+        return Adjustment(self.strength, self.keep_grain, self.tta)
+
     def write_options(self, format_name: str) -> WriteOptions:
-        """Of the file to write."""
-        return WriteOptions(format=format_name, quality=self.quality, lossless=self.lossless)
+        """Of the file to write.
+
+        Raises:
+            ArgumentError: the background is no colour.
+        """
+        return WriteOptions(
+            format=format_name,
+            quality=self.quality,
+            lossless=self.lossless,
+            background=parse_colour(self.background) if self.background else None,
+            strip=self.strip,
+            pyramid=self.pyramid,
+        )
 
 
 def read_options(values: dict[str, Any], base: Options | None = None) -> Options:

@@ -113,6 +113,6 @@ async def _run_batch(server: Server, tasks: list[ImageRequest], request: Request
         gone = True
     if gone:
         raise ClientDisconnect
-    results = [(task, item.result()) for task, item in zip(tasks, work, strict=True)]
+    results = [(task.name, item.result()) for task, item in zip(tasks, work, strict=True)]
     await run_in_threadpool(pack, archive, results)
     return archive

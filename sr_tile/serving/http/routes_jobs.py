@@ -12,10 +12,12 @@ from sr_tile.errors import SrTileError
 from sr_tile.serving.http import schemas
 from sr_tile.serving.http.http_errors import HttpError
 from sr_tile.serving.http.job_store import JobStore, refusal_of, view_folder
-from sr_tile.serving.http.model_pool import ImageRequest
+from sr_tile.serving.http.model_pool import Done, ImageRequest
 from sr_tile.serving.http.options import Options
 from sr_tile.serving.http.schemas import BODY, IMAGES, answers
 from sr_tile.serving.http.state import MEDIA, Server, result_name
+from sr_tile.serving.http.uploads import StoredFileResponse
+from sr_tile.serving.http.zip_results import pack
 
 
 def add_jobs(app: FastAPI) -> None:
@@ -58,6 +60,47 @@ def add_jobs(app: FastAPI) -> None:
         await run_in_threadpool(job_store.remove, job_store.find(job))
 
     _add_results(app)
+    _add_archive(app)
+
+
+def _add_archive(app: FastAPI) -> None:
+    @app.get(
+        "/v1/results",
+        tags=["jobs"],
+        summary="Results of several jobs",
+        response_class=Response,
+        responses={
+            200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}},
+            **answers(401, 403, 422, 429, 503, 507),
+        },
+    )
+    async def job_results(request: Request, job: Annotated[list[str], Query(min_length=1, max_length=512)]) -> Response:
+        """A ZIP archive of the results with `report.json`, which says what is not done, or not here any more."""
+        server: Server = request.app.state.server
+        results = await run_in_threadpool(lambda: [_kept(server, identity) for identity in job])
+        place = await server.place(request)
+        try:
+            archive = place.folder / "results.zip"
+            await run_in_threadpool(partial(pack, archive, results, keep=True))
+            return StoredFileResponse(
+                archive, media_type="application/zip", filename="results.zip", on_sent=place.release
+            )
+        except BaseException:
+            await asyncio.shield(run_in_threadpool(place.release))
+            raise
+
+
+def _kept(server: Server, identity: str) -> tuple[str, Done | HttpError]:
+    """The name that the result of a job gets in an archive, and the result, or why there is none."""
+    try:
+        item = server.job_store.find(identity)
+    except HttpError as refusal:
+        return identity, refusal
+    if item.done is None:
+        return item.task.name, item.refusal or HttpError(409, "not_done", "the image is not done yet")
+    if not item.done.path.is_file():
+        return item.task.name, HttpError(404, "unknown_job", "the result of this job is not here any longer")
+    return result_name(item.task.name, item.done.format, item.done.after[0] // item.done.before[0]), item.done
 
 
 def _add_results(app: FastAPI) -> None:

@@ -7,8 +7,9 @@ from pydantic import BaseModel, Field
 
 from sr_tile import __version__
 from sr_tile.images.formats import FILES
+from sr_tile.models import zoo
 from sr_tile.serving.http.http_errors import MEANINGS
-from sr_tile.serving.http.model_pool import ModelPool
+from sr_tile.serving.http.model_pool import ModelPool, received
 from sr_tile.serving.http.options import FormatName, Options
 
 ABOUT = (
@@ -41,6 +42,7 @@ class Ready(BaseModel):
 class ServedModel(BaseModel):
     name: str
     default: bool
+    purpose: str | None = Field(description="What it is for; None where that is not known.")
     scale: int = Field(description="Output pixels per input pixel, in each direction.")
     channels: int
     device: str
@@ -56,13 +58,15 @@ class ServedLimits(BaseModel):
     tile: int
     files: int
     per_client: int
+    keep_seconds: float = Field(description="That the result of a job is kept after it was last asked for.")
 
 
 class Models(BaseModel):
     version: str
     models: list[ServedModel]
     limits: ServedLimits
-    formats: list[FormatName]
+    formats: list[FormatName] = Field(description="Of results.")
+    received: dict[str, list[str]] = Field(description="Formats of uploads, with their suffixes.")
 
 
 class Result(BaseModel):
@@ -101,6 +105,7 @@ def describe(pool: ModelPool) -> Models:
         ServedModel(
             name=name,
             default=name == pool.default,
+            purpose=zoo.purpose_of(name, model.engine.spec.details),
             scale=model.scale,
             channels=model.engine.spec.channels,
             device=model.engine.device,
@@ -111,7 +116,8 @@ def describe(pool: ModelPool) -> Models:
         for name, model in pool.models.items()
     ]
     limits = ServedLimits(**{name: getattr(pool.limits, name) for name in ServedLimits.model_fields})
-    return Models(version=__version__, models=served, limits=limits, formats=list(FILES))
+    kinds = {name: list(suffixes) for name, suffixes in received().items()}
+    return Models(version=__version__, models=served, limits=limits, formats=list(FILES), received=kinds)
 
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}

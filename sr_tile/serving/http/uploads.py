@@ -18,7 +18,7 @@ from sr_tile.serving.http.http_errors import HttpError
 from sr_tile.serving.http.limits import Limits
 
 _BLOCK = 2**20
-_FORM_FIELDS = 20
+_FORM_FIELDS = 40
 _FORM_FILES = 4  # files of the largest size that one form may hold
 _FORM_ROOM = 2**20  # for headers and fields of a form
 

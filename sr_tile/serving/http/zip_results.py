@@ -7,25 +7,27 @@ from typing import Any
 
 from sr_tile.images.formats import FORMATS
 from sr_tile.serving.http.http_errors import HttpError
-from sr_tile.serving.http.model_pool import Done, ImageRequest
+from sr_tile.serving.http.model_pool import Done
 
 
-def pack(archive: Path, results: list[tuple[ImageRequest, Done | HttpError]]) -> None:
-    """Write results under their names, and `report.json`, which says what became of each image in the order sent.
+def pack(archive: Path, results: list[tuple[str, Done | HttpError]], *, keep: bool = False) -> None:
+    """Write results under the names given, and `report.json`, which says what became of each in the order given.
 
-    Images are compressed already, so they are stored as they are. Where names meet, later ones get a number.
+    Images are compressed already, so they are stored as they are. Where names meet, later ones get a number. Unless they are
+    to be kept, files are removed as they are packed.
     """
     taken = {"report.json"}
     report: list[dict[str, Any]] = []
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED, allowZip64=True) as file:
-        for task, result in results:
+        for source, result in results:
             if isinstance(result, HttpError):
-                report.append({"source": task.name, "status": "failed", **result.body})
+                report.append({"source": source, "status": "failed", **result.body})
                 continue
-            name = _free(taken, task.name, result.format)
+            name = _free(taken, source, result.format)
             file.write(result.path, name)
-            result.path.unlink()
-            report.append({"source": task.name, "status": "done", "file": name})
+            if not keep:
+                result.path.unlink()
+            report.append({"source": source, "status": "done", "file": name})
         file.writestr("report.json", json.dumps({"files": report}, indent=2))
 
 
