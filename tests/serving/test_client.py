@@ -42,6 +42,34 @@ def test_the_same_bytes(run, live, model, tmp_path):
         assert {path.name for path in (tmp_path / "remote").rglob("*.*")} == {path.name for path in local}
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("--strength", 0.5),
+        ("--tta", "--edges", "wrap"),
+        ("--precision", "fp32"),
+        ("--format", "jpeg", "--background", "#ff8800", "--strip", "all"),
+        ("--chain", "--width", 250, "--strength", 0.25),
+    ],
+)
+def test_what_is_done_beside_the_network_is_done_by_the_server_as_well(options, run, live, model, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").write_bytes(encoded("png", 90, 130, channels=4))
+    (tmp_path / "in" / "b.jpg").write_bytes(encoded("jpeg", 80, 70))
+    steps = 2 if options[0] == "--chain" else 1
+    options = options[steps - 1 :]
+    assert run("enhance", "in", "local", *TILES, *options, "--model", ",".join([str(model)] * steps)) == (0, "")
+    remote = ("--model", ",".join(["toy"] * steps), "--server", live().url)
+    assert run("enhance", "in", "remote", *options, *remote)[0] == 0
+    assert run("enhance", "in", "plain", *TILES, "--model", model) == (0, "")
+    results = list((tmp_path / "local").iterdir())
+    assert len(results) == 2
+    for local in results:
+        plain = tmp_path / "plain" / local.name
+        assert (tmp_path / "remote" / local.name).read_bytes() == local.read_bytes()
+        assert "fp32" in options or not plain.exists() or plain.read_bytes() != local.read_bytes()
+
+
 def test_the_python_face_writes_a_file_or_says_why(live, tmp_path):
     (tmp_path / "in.png").write_bytes(encoded())
     (tmp_path / "cut.png").write_bytes(encoded()[:3000])
@@ -106,7 +134,7 @@ def test_the_token(run, live, tmp_path, monkeypatch):
         (("--server", "URL", "--batch-size", 4), "--batch-size is for work on this machine"),
         (("--server", "URL", "--stats"), "--stats is for work on this machine"),
         (("--server", "URL", "--model", "nobody"), "not served here; choose from toy"),
-        (("--server", "URL", "--scale", 3), "no model served here enlarges by 3"),
+        (("--server", "URL", "--scale", 5), "no model served here enlarges by 5"),
     ],
 )
 def test_what_cannot_be_is_one_clear_line(run, live, tmp_path, options, words):

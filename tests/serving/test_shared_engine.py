@@ -9,6 +9,7 @@ from support.toys import BoxBlurEngine, ToyEngine, conv_model, noise_image, repe
 
 from sr_tile.engines.base import Engine
 from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.engines.precision import agrees
 from sr_tile.errors import ArgumentError, DeadlineError, DeviceError, ModelOutputError, Overloaded, StoppedError
 from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.models.spec import ModelSpec
@@ -439,3 +440,33 @@ def test_figures_are_those_of_the_calls():
     tiles = len(plan().grid(40, 40))
     assert sum(call.requests for call in calls) == tiles
     assert sum(call.weight for call in calls) == tiles * 16 * 16
+
+
+class Coarse(ToyEngine):
+    """Half of everything, and all of it in float32; or nothing but float32 once it was run, as one that decides late."""
+
+    bound, precision, decides = 55.0, "bf16", False
+
+    def answer(self, batch_nchw):
+        self.bound = None if self.decides else self.bound
+        return super().answer(batch_nchw / 2)
+
+    def run_exact(self, batch_nchw):
+        return super().answer(batch_nchw)
+
+
+def test_a_client_may_want_all_in_float32():
+    image = noise_image(40, 30, 3)
+    with SharedEngine(Coarse(), plan()) as shared:
+        assert np.array_equal(serve(shared, image, exact=True), image)
+        with shared.client(exact=True) as client:
+            assert (client.precision, client.bound) == ("fp32", None)
+        with shared.client() as client:
+            assert (client.precision, client.bound) == ("bf16", 55.0)
+
+
+def test_an_engine_that_finds_nothing_but_float32_agrees_with_itself():
+    engine = Coarse()
+    engine.decides = True
+    with SharedEngine(engine, plan()) as shared, shared.client() as client:
+        assert agrees(client, [np.zeros((3, 16, 16), np.float32)])

@@ -19,6 +19,8 @@ from support.servers import BlockedEngine, make_host, until
 
 from sr_tile.errors import DeviceError
 from sr_tile.images import ImageReader
+from sr_tile.images.formats import FILES
+from sr_tile.models import zoo
 from sr_tile.planner import Settings
 from sr_tile.serving.http.app import create_app
 from sr_tile.serving.http.http_errors import HttpError
@@ -119,7 +121,15 @@ def test_many_in_one_request(client, reference):
         (encoded(), {"tile_size": 32, "overlap": 32}, 422, "bad_option"),
         (encoded(), {"model": "nobody"}, 422, "unknown_model"),
         (encoded(), {"model": "/etc/passwd"}, 422, "unknown_model"),
-        (encoded(), {"scale": 3}, 422, "unknown_model"),
+        (encoded(), {"model": "toy,nobody"}, 422, "unknown_model"),
+        (encoded(), {"scale": 5}, 422, "unknown_model"),
+        (encoded(), {"model": "toy,toy,toy,toy,toy"}, 422, "bad_option"),
+        (encoded(), {"model": "toy,toy", "edges": "wrap"}, 422, "bad_option"),
+        (encoded(), {"edges": "round"}, 422, "bad_option"),
+        (encoded(), {"strength": 1.5}, 422, "bad_option"),
+        (encoded(), {"keep_grain": 0.5}, 422, "bad_option"),
+        (encoded(), {"precision": "bf16"}, 422, "bad_option"),
+        (encoded(), {"background": "nowhere"}, 422, "bad_option"),
         (encoded(), {"model": "toy", "scale": 4}, 422, "bad_option"),
         (encoded(channels=4), {"format": "jpeg"}, 422, "cannot_store"),
     ],
@@ -258,6 +268,38 @@ def test_jobs(client, reference):
     assert server.delete(f"/v1/jobs/{job['id']}").status_code == 204
     assert is_refusal(server.get(f"/v1/jobs/{job['id']}"), 404, "unknown_job")
     assert not folder.exists()
+
+
+def test_one_archive_of_the_results_of_several_jobs(client, reference):
+    server = client()
+    contents = [encoded(seed=1), encoded(seed=2)]
+    jobs = [server.post("/v1/jobs", files={"image": ("p.png", content)}).json()["id"] for content in contents]
+    jobs.append("forgotten")
+    assert until(lambda: all(server.get(f"/v1/jobs/{job}").json().get("result") for job in jobs[:2]))
+    for _ in range(2):  # it takes nothing away
+        answer = server.get("/v1/results", params={"job": jobs})
+        assert answer.headers["content-type"] == "application/zip"
+        with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+            assert archive.namelist() == ["p-x2.png", "p-x2-2.png", "report.json"]
+            assert archive.read("p-x2.png") == reference(contents[0])
+            assert archive.read("p-x2-2.png") == reference(contents[1])
+            report = json.loads(archive.read("report.json"))["files"]
+        assert [item["status"] for item in report] == ["done", "done", "failed"]
+        assert report[2]["error"]["code"] == "unknown_job"
+    assert is_refusal(server.get("/v1/results"), 422, "bad_option")
+    assert until(lambda: server.app.state.server.admission.active == 0)
+
+
+def test_a_model_that_runs_in_fewer_bits_cannot_be_asked_for_float32(client):
+    engine = BlockedEngine()
+    engine.precision = "bf16"
+    server = client({"toy": engine})
+    assert is_refusal(server.post("/v1/enhance", content=encoded(), params={"precision": "fp32"}), 422, "bad_option")
+
+
+def test_the_bundled_models_say_what_they_are_for(client):
+    (model,) = client({"denoise": BlockedEngine()}).get("/v1/models").json()["models"]
+    assert model["purpose"] == zoo.PURPOSE["denoise"]
 
 
 def test_jobs_that_fail_and_jobs_that_are_given_up(client):
@@ -415,6 +457,7 @@ def test_the_document_is_true(client):
         "/v1/jobs/{job}",
         "/v1/jobs/{job}/result",
         "/v1/jobs/{job}/view/{side}/{level}/{column}/{row}",
+        "/v1/results",
     }
     for path, methods in document["paths"].items():
         for method, route in methods.items():
@@ -454,6 +497,8 @@ def test_models_say_what_they_are(client):
     (model,) = content["models"]
     assert (model["name"], model["scale"], model["default"], model["device"]) == ("toy", 2, True, "cpu")
     assert content["limits"]["pixels"] == 1234
+    assert content["received"]["jpeg"] == [*FILES["jpeg"].suffixes]
+    assert "tga" not in content["received"]  # nothing marks it: it cannot be told from text
     assert str(tempfile.gettempdir()) not in json.dumps(content)
 
 
