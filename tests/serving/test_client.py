@@ -49,13 +49,13 @@ def test_the_same_bytes(run, live, model, tmp_path):
         ("--tta", "--edges", "wrap"),
         ("--precision", "fp32"),
         ("--format", "jpeg", "--background", "#ff8800", "--strip", "all"),
-        ("--chain", "--width", 250, "--strength", 0.25),
+        ("--chain", "--width", 400, "--strength", 0.25),
     ],
 )
 def test_what_is_done_beside_the_network_is_done_by_the_server_as_well(options, run, live, model, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.png").write_bytes(encoded("png", 90, 130, channels=4))
-    (tmp_path / "in" / "b.jpg").write_bytes(encoded("jpeg", 80, 70))
+    (tmp_path / "in" / "b.jpg").write_bytes(encoded("jpeg", 80, 120))
     steps = 2 if options[0] == "--chain" else 1
     options = options[steps - 1 :]
     assert run("enhance", "in", "local", *TILES, *options, "--model", ",".join([str(model)] * steps)) == (0, "")
