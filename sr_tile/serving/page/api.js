@@ -3,8 +3,9 @@
 const KEY = "sr-tile-token";
 
 export class ServerError extends Error {
-  constructor(status, message, retryAfter) {
+  constructor(status, message, retryAfter, code = "") {
     super(message);
+    this.code = code;
     this.status = status;
     this.retryAfter = retryAfter;
   }
@@ -32,11 +33,11 @@ function askForToken() {
 }
 
 function problem(status, text, retryAfter) {
-  let message = `The server answered with ${status}.`;
+  let error = { message: `The server answered with ${status}.`, code: "" };
   try {
-    message = JSON.parse(text).error.message;
+    error = JSON.parse(text).error;
   } catch { /* not from sr-tile: a proxy, perhaps */ }
-  return new ServerError(status, message, Number(retryAfter) || 0);
+  return new ServerError(status, error.message, Number(retryAfter) || 0, error.code);
 }
 
 async function ask(path, options = {}) {
@@ -54,6 +55,7 @@ async function ask(path, options = {}) {
   }
 }
 
+export const description = async () => (await ask("/openapi.json")).json();
 export const models = async () => (await ask("/v1/models")).json();
 export const job = async (id) => (await ask(`/v1/jobs/${id}`)).json();
 export const forget = (id) => ask(`/v1/jobs/${id}`, { method: "DELETE", keepalive: true }).catch(() => {});
@@ -67,7 +69,7 @@ export async function tile(id, side, level, column, row, signal) {
 /** Send a file; `onProgress` is told the share that is sent. XMLHttpRequest, because fetch does not say. */
 export function start(file, options, onProgress, signal) {
   const form = new FormData();
-  for (const [name, value] of Object.entries(options)) if (value) form.append(name, value);
+  for (const [name, value] of Object.entries(options)) if (value !== "") form.append(name, value);
   form.append("image", file, file.name || "pasted.png");
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
@@ -84,11 +86,13 @@ export function start(file, options, onProgress, signal) {
   });
 }
 
-/** Save a result. A link cannot carry a token, so with one the file is fetched first. */
-export async function download(id, name) {
+export const download = (id, name) => save(`/v1/jobs/${id}/result`, name);
+export const downloadAll = (ids) => save(`/v1/results?${new URLSearchParams(ids.map((id) => ["job", id]))}`, "results.zip");
+
+/** Save what a path answers. A link cannot carry a token, so with one the file is fetched first. */
+async function save(path, name) {
   const link = document.createElement("a");
   link.download = name;
-  const path = `/v1/jobs/${id}/result`;
   if (token()) link.href = URL.createObjectURL(await (await ask(path)).blob());
   else link.href = path;
   link.click();

@@ -22,8 +22,9 @@ let onClose = () => {};
 const ratio = () => window.devicePixelRatio || 1;
 const fitZoom = () => Math.min(canvas.width / world.width, canvas.height / world.height);
 
-/** Show a job whose preview is ready. */
-export function show(job, title, closed) {
+/** Show a job whose preview is ready; `same`: another result of the picture that is shown, at the same place. */
+export function show(job, title, closed, same = false) {
+  const grown = same && sides && !fitted ? job.view.after.width / world.width : 0;
   release();
   onClose = closed;
   world = job.view.after;
@@ -34,13 +35,17 @@ export function show(job, title, closed) {
   $("viewer-title").textContent = title;
   canvas.setAttribute("aria-label", `${title}: on the left before, on the right after`);
   resize();
-  fit();
-  move(0.5);
+  if (grown) {
+    camera = { x: camera.x * grown, y: camera.y * grown, zoom: camera.zoom / grown };
+    settle();
+  } else fit();
+  move(same ? split : 0.5);
 }
 
 /** Close the comparison. */
 export function close() {
   release();
+  if (document.fullscreenElement) document.exitFullscreen();
   $("viewer").hidden = true;
   onClose();
 }
@@ -160,6 +165,11 @@ function listenToPointers() {
   });
 }
 
+function fullScreen() {
+  if (document.fullscreenElement) document.exitFullscreen();
+  else $("viewer").requestFullscreen();
+}
+
 function listenToKeys() {
   const steps = { ArrowLeft: -0.02, ArrowDown: -0.02, ArrowRight: 0.02, ArrowUp: 0.02, PageDown: -0.1, PageUp: 0.1 };
   divider.addEventListener("keydown", (event) => {
@@ -176,6 +186,7 @@ function listenToKeys() {
     "-": () => zoomTo(camera.zoom / 1.5),
     0: fit,
     1: () => zoomTo(ratio()),
+    f: fullScreen,
     ArrowLeft: () => pan(far(), 0),
     ArrowRight: () => pan(-far(), 0),
     ArrowUp: () => pan(0, far()),
@@ -191,6 +202,14 @@ function listenToKeys() {
   $("fit").addEventListener("click", fit);
   $("actual").addEventListener("click", actions[1]);
   $("close").addEventListener("click", close);
+  $("full").hidden = !document.fullscreenEnabled;
+  $("full").addEventListener("click", fullScreen);
+  document.addEventListener("fullscreenchange", () => $("full").setAttribute("aria-pressed", Boolean(document.fullscreenElement)));
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || $("viewer").hidden || document.querySelector("dialog[open]")) return;
+    if (document.fullscreenElement) document.exitFullscreen();
+    else close();
+  });
 }
 
 listenToPointers();
