@@ -175,4 +175,8 @@ def _add_page(app: FastAPI) -> None:
     async def page() -> Response:
         return FileResponse(PAGE / "index.html", headers=fresh)
 
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        return FileResponse(PAGE / "docs.html", headers=fresh)
+
     app.mount("/page", StaticFiles(directory=PAGE), name="page")

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from sr_tile.serving.http.http_errors import HttpError
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
-_OPEN = ("/", "/healthz", "/readyz")
+_OPEN = ("/", "/docs", "/healthz", "/readyz")
 _LINGER_BYTES, _LINGER_SECONDS = 2**22, 1.0
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "

@@ -3,7 +3,7 @@
 import * as api from "./api.js";
 import { restored } from "./kept.js";
 import { chosen, offer } from "./options.js";
-import { Queue, size } from "./queue.js";
+import { Queue } from "./queue.js";
 import { close, show } from "./viewer.js";
 
 const $ = (id) => document.getElementById(id);
@@ -116,8 +116,8 @@ function take({ received, limits }) {
   queue.received = { suffixes, types, names: `${names.slice(0, -1).join(", ")} and ${names.at(-1)}` };
   queue.limits = limits;
   $("files").accept = [...suffixes, ...types].join(",");
-  $("bounds").textContent = `, up to ${limits.pixels / 1e6} megapixels and ${size(limits.bytes)} each`;
-  $("kept").textContent = `, which forgets them ${Math.round(limits.keep_seconds / 60)} minutes after this page is closed`;
+  $("bounds").textContent = `, up to ${limits.pixels / 1e6} megapixels each`;
+  $("kept").textContent = `, which forgets them ${Math.ceil(limits.keep_seconds / 60)} minutes after this page is closed`;
   setInterval(() => queue.touch(), (1000 * limits.keep_seconds) / 3);
 }
 

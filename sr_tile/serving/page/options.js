@@ -39,7 +39,7 @@ function radio(name, value, checked) {
 function card({ purpose, models }, index) {
   const label = document.createElement("label");
   const [title, line] = [document.createElement("strong"), document.createElement("small")];
-  const does = models.map((model) => (model.scale === 1 ? model.name : `${model.name}: ${model.scale}×`)).join(", ");
+  const does = models.map((model) => (`${model.name}: ${times(model.scale)}`)).join(", ");
   title.textContent = upper(purpose);
   line.textContent = does;
   label.append(radio("purpose", index, index === 0), title, line);

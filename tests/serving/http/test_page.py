@@ -2,6 +2,7 @@
 
 import io
 import shutil
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,15 @@ from support.encoded_images import encoded
 from support.servers import BlockedEngine, until
 from support.toys import ToyEngine
 
+from sr_tile.errors import ModelOutputError
+from sr_tile.models import zoo
+from sr_tile.models.spec import ModelSpec
+from sr_tile.serving.http.options import Options
+
 pytestmark = pytest.mark.slow
 
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
+SIZES = [(360, 640), (768, 1024), (1280, 800), (1920, 1080), (2560, 1440)]
 PHONE = {"viewport": {"width": 390, "height": 844}, "device_scale_factor": 2, "has_touch": True, "is_mobile": True}
 
 
@@ -53,7 +60,7 @@ def visit(browser):
             page.wait_for_selector("#token-dialog[open]")
             page.fill("#token", token)
             page.keyboard.press("Enter")
-        page.wait_for_selector("#scales label", state="attached")
+        page.wait_for_selector("#sizes label", state="attached")
         return page
 
     yield open_page
@@ -154,7 +161,9 @@ def test_a_broken_file_says_so_and_the_others_go_on(visit, live):
     page.wait_for_selector(":nth-match(.item.failed, 2)")
     notes = page.locator(".item.failed .note").all_inner_texts()
     assert "truncated or damaged" in notes[0].lower()
-    assert "is no PNG, JPEG, TIFF, WebP or AVIF" in notes[1].replace("Is no", "is no")
+    assert "is no PNG, JPEG, TIFF, WebP" in notes[1].replace("Is no", "is no")
+    assert page.get_by_label("Try again").count() == 0  # it would be the same again
+    assert page.locator("#start").is_disabled()
     assert page.locator("#status").inner_text()
     page.get_by_label("Remove: text.png").click()
     assert page.locator(".item").count() == 3
@@ -237,7 +246,7 @@ def test_with_the_keyboard_alone(visit, live):
         seen.append(focused.get_attribute("id") or focused.get_attribute("aria-label") or focused.get_attribute("name"))
         if seen[-1] == "start":
             break
-    assert seen == ["scale", "format", "start"]  # a choice among one model is no stop
+    assert seen == ["size", "strength", "format", None, "start"]  # a choice among one model is no stop; then what folds
     page.keyboard.press("Enter")
     page.wait_for_selector("#stage[data-settled=true]")
     page.get_by_label("Compare: a.png").focus()
@@ -248,7 +257,7 @@ def test_with_the_keyboard_alone(visit, live):
         seen.append(page.locator(":focus").get_attribute("id"))
         if seen[-1] == "divider":
             break
-    assert seen[-7:] == ["zoom-out", "zoom-in", "fit", "actual", "close", "canvas", "divider"]
+    assert seen[-7:] == ["zoom-in", "fit", "actual", "full", "close", "canvas", "divider"]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -276,3 +285,338 @@ def test_a_token_is_asked_for_once(visit, live, reference):
         page.click("text=Download")
     assert download.value.suggested_filename == "a-x2.png"
     assert Path(download.value.path()).read_bytes() == reference(content)
+
+
+def gray(level, kind="png", size=(80, 60)):
+    buffer = io.BytesIO()
+    Image.new("RGB", size, (level,) * 3).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def choose_strength(page, percent):
+    page.locator("#strength").evaluate(
+        "(field, value) => { field.value = value; field.dispatchEvent(new Event('input', { bubbles: true })); }",
+        percent,
+    )
+
+
+def saved(page, button):
+    with page.expect_download() as download:
+        button.click()
+    return download.value.suggested_filename, Path(download.value.path()).read_bytes()
+
+
+def uploads(page):
+    """The requests of a page that carry a picture, as they come."""
+    sent = []
+    page.on("request", lambda request: sent.append(request) if request.method == "POST" else None)
+    return sent
+
+
+def level_of(content):
+    return np.asarray(Image.open(io.BytesIO(content)).convert("L")).mean().round()
+
+
+def test_a_picture_is_done_again_with_other_settings(visit, live):
+    page = visit(live({"negative": Negative()}))
+    add(page, picture("a.png", gray(20)))
+    page.wait_for_selector("#stage[data-settled=true]")
+    assert page.locator("#start").is_disabled()  # nothing has changed
+    choose_strength(page, 50)
+    assert page.locator("#start").inner_text() == "Enhance again"
+    page.click("#start")
+    page.wait_for_selector(":nth-match(.chip, 2)")
+    page.wait_for_selector(".chip[aria-pressed=true]:has-text('strength 50 %')")
+    assert page.locator("#start").is_disabled()
+    page.wait_for_selector("#stage[data-settled=true]")
+    download = page.get_by_label("Download: a.png")
+    half = level_of(saved(page, download)[1])
+    assert abs(half - 128) <= 1
+    assert abs(colour(page, 0.75, 0.3).mean() - 128) < 8
+    page.click(".chip:has-text('same size'):not(:has-text('strength'))")
+    page.wait_for_selector("#stage[data-settled=true]")
+    assert abs(level_of(saved(page, download)[1]) - 235) <= 1
+    assert abs(colour(page, 0.75, 0.3).mean() - 235) < 8
+    page.select_option("#result", label="same size, negative, strength 50 %")
+    page.wait_for_selector(".chip[aria-pressed=true]:has-text('strength')")
+    assert page.locator("#result").is_visible()
+
+
+def test_another_result_is_shown_at_the_same_place(visit, live):
+    page = visit(live({"two": ToyEngine(ModelSpec("two", scale=2, multiple=1))}))
+    add(page, picture("a.png"))
+    page.wait_for_selector("#stage[data-settled=true]")
+    page.click("#actual")
+    page.wait_for_selector("#zoom:text-is('100 %')")
+    page.check("[name=size][value=other]", force=True)
+    page.fill("#number", "1")
+    page.click("#start")
+    page.wait_for_selector(":nth-match(.chip, 2)")
+    page.wait_for_selector("#zoom:text-is('200 %')")  # half as many pixels, as large on the screen
+    assert page.locator("#result option").count() == 2
+
+
+def test_all_results_in_one_archive(visit, live, reference):
+    page = visit(live())
+    contents = {"a.png": encoded("png", 60, 80, seed=1), "b.png": encoded("png", 50, 40, seed=2)}
+    assert page.locator("#all").is_hidden()
+    add(page, *(picture(name, content) for name, content in contents.items()))
+    page.wait_for_selector(":nth-match(.item.done, 2)")
+    name, archive = saved(page, page.locator("#all"))
+    assert name == "results.zip"
+    with zipfile.ZipFile(io.BytesIO(archive)) as file:
+        for name, content in contents.items():
+            assert file.read(name.replace(".", "-x2.")) == reference(content)
+
+
+def test_models_are_chosen_by_what_they_are_for(visit, live):
+    engines = {
+        name: ToyEngine(ModelSpec(name, scale=scale, multiple=1))
+        for name, scale in (("clean-x2", 2), ("denoise", 1), ("photo-x4", 4), ("photo-x2", 2))
+    }
+    page = visit(live(engines))
+    cards = page.locator("#purposes label").all_inner_texts()
+    assert [card.split("\n")[0].lower() for card in cards] == [
+        zoo.PURPOSE["photo-x2"],
+        zoo.PURPOSE["clean-x2"],
+        zoo.PURPOSE["denoise"],
+    ]
+    assert "photo-x2: 2×, photo-x4: 4×" in cards[0]
+    page.locator("#sizes label", has_text="4×").click()
+    page.locator("#more summary").click()
+    page.select_option("#first", "denoise")
+    assert page.locator("#edges").is_disabled()  # not with two models
+    add(page, picture("a.png"))
+    page.wait_for_selector("#stage[data-settled=true]")
+    assert {name for name, engine in engines.items() if engine.shapes} == {"denoise", "photo-x4"}
+    assert "200 × 150 to 800 × 600" in page.locator(".item .note").inner_text()
+    page.locator("#purposes label").nth(2).click()
+    assert page.locator("#sizes label").all_inner_texts() == ["Same size", "Other"]
+    assert page.locator("#first").is_hidden()
+    page.click("#start")
+    page.wait_for_selector(":nth-match(.chip, 2)")
+    assert page.locator(".chip").all_inner_texts() == ["4×, denoise, photo-x4", "same size, denoise"]
+
+
+@pytest.mark.parametrize(
+    ("measure", "number", "box", "after", "model"),
+    [
+        ("scale", "1.5", None, "300 × 225", "two"),
+        ("width", "300", None, "300 × 225", "two"),
+        ("height", "450", None, "600 × 450", "four"),
+        ("fit", "700", "300", "400 × 300", "two"),
+    ],
+)
+def test_any_size(visit, live, measure, number, box, after, model):
+    engines = {name: ToyEngine(ModelSpec("net", scale=scale, multiple=1)) for name, scale in (("two", 2), ("four", 4))}
+    engines["four"].spec = ModelSpec("net", scale=4, multiple=1, details={"purpose": "toys"})
+    engines["two"].spec = ModelSpec("net", scale=2, multiple=1, details={"purpose": "toys"})
+    page = visit(live(engines))
+    page.locator("#sizes label", has_text="Other").click()
+    page.select_option("#measure", measure)
+    page.fill("#number", number)
+    if box:
+        page.fill("#box", box)
+    add(page, picture("a.png"))
+    page.wait_for_selector(".item.done")
+    assert f"200 × 150 to {after}" in page.locator(".item .note").inner_text()
+    assert [name for name, engine in engines.items() if engine.shapes] == [model]  # the least that reaches it
+
+
+def test_settings_beside_the_model_reach_the_server(visit, live):
+    page = visit(live({"denoise": ToyEngine()}))
+    sent = uploads(page)
+    page.locator("#more summary").click()
+    page.select_option("#precision", "fp32")
+    page.select_option("#edges", "wrap")
+    page.fill("#grain", "30")
+    page.check("#tta")
+    choose_strength(page, 0)
+    add(page, picture("a.png"))
+    page.wait_for_selector(".item.done")
+    body = sent[0].post_data_buffer.decode("latin-1")
+    for name, value in {
+        "precision": "fp32",
+        "edges": "wrap",
+        "keep_grain": "0.3",
+        "tta": "true",
+        "strength": "0",
+    }.items():
+        assert f'name="{name}"\r\n\r\n{value}\r\n' in body
+
+
+def test_what_the_server_does_not_take_is_not_sent(visit, live):
+    page = visit(live(bytes=5000, pixels=20_000, side=300))
+    sent = uploads(page)
+    add_only = [
+        {"name": "letter.pdf", "mimeType": "application/pdf", "buffer": b"%PDF-1.4"},
+        picture("heavy.png", gray(9) + bytes(6000)),
+        picture("wide.png", gray(9, size=(301, 10))),
+        picture("large.png", gray(9, size=(200, 101))),
+    ]
+    page.set_input_files("#files", add_only)
+    page.wait_for_selector(":nth-match(.item.failed, 4)")
+    notes = page.locator(".item .note").all_inner_texts()
+    for note, words in zip(
+        notes, ("does not take .pdf files", "5 kB", "at most 300 pixels", "0.02 megapixels"), strict=True
+    ):
+        assert words in note
+    assert page.locator("#start").is_disabled()
+    assert page.locator(".item button").all_inner_texts() == ["Remove"] * 4
+    assert "large.png" in page.locator("#status").inner_text()
+    page.set_input_files("#files", [picture("fits.png", gray(9))])
+    page.click("#start")
+    page.wait_for_selector(".item.done")
+    assert len(sent) == 1
+
+
+def test_the_file_dialog_offers_what_the_server_takes(visit, live):
+    accepted = visit(live()).locator("#files").get_attribute("accept").split(",")
+    for known in (".png", ".jpg", ".tif", ".bmp", "image/webp"):
+        assert known in accepted
+    assert ".tga" not in accepted
+
+
+class FailsOnce(ToyEngine):
+    """Raises at its first call."""
+
+    def answer(self, batch_nchw):
+        if len(self.shapes) == 1:
+            raise ModelOutputError("toy: has no answer")
+        return super().answer(batch_nchw)
+
+
+def test_what_may_work_next_time_can_be_tried_again(visit, live):
+    page = visit(live({"toy": FailsOnce()}))
+    add(page, picture("a.png"))
+    page.wait_for_selector(".item.failed")
+    page.get_by_label("Try again: a.png").click()
+    page.wait_for_selector(".item.done")
+
+
+def test_settings_that_do_not_fit_are_changed_and_not_tried_again(visit, live):
+    page = visit(live())
+    page.select_option("#format", "jpeg")
+    add(page, picture("a.png", encoded("png", 60, 80, channels=4)))  # JPEG holds no alpha
+    page.wait_for_selector(".item.failed")
+    assert page.get_by_label("Try again").count() == 0
+    page.select_option("#format", "png")
+    page.click("#start")
+    page.wait_for_selector(".item.done")
+
+
+def test_beside_the_list_where_there_is_room(visit, live):
+    page = visit(live())
+    add(page, picture("a.png"))
+    page.wait_for_selector("#stage[data-settled=true]")
+    page.set_viewport_size({"width": 1280, "height": 800})
+    side, viewer = (page.locator(name).bounding_box() for name in (".side", "#viewer"))
+    assert viewer["x"] >= side["x"] + side["width"]
+    assert viewer["y"] + viewer["height"] <= 800
+    page.set_viewport_size({"width": 768, "height": 1024})
+    side, viewer = (page.locator(name).bounding_box() for name in (".side", "#viewer"))
+    assert viewer["y"] >= side["y"] + side["height"]
+
+
+def test_full_screen_and_escape(visit, live):
+    page = visit(live())
+    add(page, picture("a.png"))
+    page.wait_for_selector("#stage[data-settled=true]")
+    page.click("#full")
+    page.wait_for_function("document.fullscreenElement?.id === 'viewer'")
+    assert page.locator("#full").get_attribute("aria-pressed") == "true"
+    page.keyboard.press("Escape")
+    page.wait_for_function("!document.fullscreenElement")
+    assert page.locator("#viewer").is_visible()
+    page.keyboard.press("Escape")
+    assert page.locator("#viewer").is_hidden()
+    assert page.locator(":focus").get_attribute("aria-label") == "Compare: a.png"
+
+
+def test_a_reload_keeps_the_queue_and_what_is_under_way(visit, live):
+    engine = BlockedEngine()
+    server = live({"toy": engine})
+    engine.block()
+    page = visit(server)
+    choose_strength(page, 50)
+    add(page, picture("a.png"), picture("b.png"), picture("c.png"))
+    assert until(lambda: len(server.state.job_store) == 2)  # two at a time; the third waits in the browser
+    page.set_input_files("#files", [picture("later.png")])
+    page.wait_for_selector(".item.ready")
+    page.wait_for_timeout(300)  # what the browser keeps is written behind the page
+    page.reload()
+    page.wait_for_selector(":nth-match(.item, 4)")
+    assert page.locator("#strength").input_value() == "50"
+    engine.open.set()
+    page.wait_for_selector(":nth-match(.item.done, 3)")
+    assert page.locator(".item.done .name").all_inner_texts() == ["a.png", "b.png", "c.png"]
+    assert page.locator(".item.ready .name").all_inner_texts() == ["later.png"]
+    assert len(server.state.job_store) == 3  # nothing was sent twice
+    page.reload()
+    page.wait_for_selector(":nth-match(.item.done, 3)")
+    page.wait_for_selector("#stage[data-settled=true]")
+    page.click("text=Remove all")
+    page.wait_for_timeout(300)
+    page.reload()
+    page.wait_for_selector("#sizes label", state="attached")
+    page.wait_for_timeout(300)
+    assert page.locator(".item").count() == 0
+    assert len(server.state.job_store) == 0
+
+
+def test_what_the_server_did_not_keep_can_be_done_again(visit, live):
+    server = live()
+    page = visit(server)
+    add(page, picture("a.png"))
+    page.wait_for_selector("#stage[data-settled=true]")
+    page.wait_for_timeout(300)
+    (job,) = server.state.job_store._items.values()
+    server.state.job_store.remove(job)
+    page.reload()
+    page.wait_for_selector(".item.ready")
+    page.click("#start")
+    page.wait_for_selector(".item.done")
+
+
+def test_another_tab_has_a_queue_of_its_own(visit, live):
+    server = live()
+    page = visit(server)
+    page.set_input_files("#files", [picture("a.png")])
+    page.wait_for_timeout(300)
+    other = page.context.new_page()
+    other.goto(server.url)
+    other.wait_for_selector("#sizes label", state="attached")
+    other.wait_for_timeout(300)
+    assert other.locator(".item").count() == 0
+
+
+@pytest.mark.parametrize("token", [None, "a secret of some length"])
+def test_the_routes_are_explained(visit, live, token):
+    server = live(token=token)
+    page = visit(server, token=token)
+    page.goto(f"{server.url}/docs")
+    page.wait_for_selector(".route")
+    shown = page.locator(".route summary").all_inner_texts()
+    assert any("POST /v1/enhance" in line for line in shown)
+    page.locator(".route summary", has_text="Enhance one image").click()
+    options = page.locator(".route[open] th").all_inner_texts()
+    assert set(Options.model_fields) <= set(options)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_is_cut_off_at_any_size(visit, live, scheme):
+    page = visit(
+        live({"denoise": ToyEngine(), "photo-x2": ToyEngine(ModelSpec("x2", scale=2, multiple=1))}), color_scheme=scheme
+    )
+    page.locator("#more summary").click()
+    page.locator("#sizes label", has_text="Other").click()
+    page.select_option("#measure", "fit")
+    add(page, picture("a picture with quite a long name, longer than the screen is wide.png"), picture("b.png"))
+    page.wait_for_selector("#stage[data-settled=true]")
+    for width, height in SIZES:
+        page.set_viewport_size({"width": width, "height": height})
+        assert page.locator("html").evaluate("page => page.scrollWidth") <= width
+        for control in page.locator("button:visible, select:visible, input:visible:not(.hidden)").all():
+            box = control.bounding_box()
+            assert box["x"] >= -1
+            assert box["x"] + box["width"] <= width + 1, (width, control.get_attribute("id"))
