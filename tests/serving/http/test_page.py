@@ -313,6 +313,22 @@ def uploads(page):
     return sent
 
 
+def kept(page):
+    """What the browser keeps for a reload: of each picture by name, whether the server has it, for each time it was asked for."""
+    return page.evaluate(
+        """() => new Promise((resolve) => {
+            const opened = indexedDB.open("sr-tile");
+            opened.onsuccess = () => {
+                const found = opened.result.transaction("pictures").objectStore("pictures").getAll();
+                found.onsuccess = () => {
+                    opened.result.close();
+                    resolve(Object.fromEntries(found.result.map(({ name, runs }) => [name, runs.map((run) => Boolean(run.job))])));
+                };
+            };
+        })"""
+    )
+
+
 def level_of(content):
     return np.asarray(Image.open(io.BytesIO(content)).convert("L")).mean().round()
 
@@ -542,8 +558,8 @@ def test_a_reload_keeps_the_queue_and_what_is_under_way(visit, live):
     add(page, picture("a.png"), picture("b.png"), picture("c.png"))
     assert until(lambda: len(server.state.job_store) == 2)  # two at a time; the third waits in the browser
     page.set_input_files("#files", [picture("later.png")])
-    page.wait_for_selector(".item.ready")
-    page.wait_for_timeout(300)  # what the browser keeps is written behind the page
+    expected = {"a.png": [True], "b.png": [True], "c.png": [False], "later.png": []}
+    assert until(lambda: kept(page) == expected)  # it is written behind the page
     page.reload()
     page.wait_for_selector(":nth-match(.item, 4)")
     assert page.locator("#strength").input_value() == "50"
@@ -556,12 +572,7 @@ def test_a_reload_keeps_the_queue_and_what_is_under_way(visit, live):
     page.wait_for_selector(":nth-match(.item.done, 3)")
     page.wait_for_selector("#stage[data-settled=true]")
     page.click("text=Remove all")
-    page.wait_for_timeout(300)
-    page.reload()
-    page.wait_for_selector("#sizes label", state="attached")
-    page.wait_for_timeout(300)
-    assert page.locator(".item").count() == 0
-    assert len(server.state.job_store) == 0
+    assert until(lambda: kept(page) == {} and len(server.state.job_store) == 0)
 
 
 def test_what_the_server_did_not_keep_can_be_done_again(visit, live):
@@ -569,7 +580,7 @@ def test_what_the_server_did_not_keep_can_be_done_again(visit, live):
     page = visit(server)
     add(page, picture("a.png"))
     page.wait_for_selector("#stage[data-settled=true]")
-    page.wait_for_timeout(300)
+    assert until(lambda: kept(page) == {"a.png": [True]})
     (job,) = server.state.job_store._items.values()
     server.state.job_store.remove(job)
     page.reload()
@@ -582,7 +593,7 @@ def test_another_tab_has_a_queue_of_its_own(visit, live):
     server = live()
     page = visit(server)
     page.set_input_files("#files", [picture("a.png")])
-    page.wait_for_timeout(300)
+    assert until(lambda: kept(page) == {"a.png": []})
     other = page.context.new_page()
     other.goto(server.url)
     other.wait_for_selector("#sizes label", state="attached")
