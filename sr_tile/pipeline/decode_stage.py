@@ -15,6 +15,7 @@ from sr_tile.pipeline.image_state import ImagesInFlight, ImageState, RowBlock, S
 from sr_tile.pipeline.plan_image import is_only_reduced, result_of, tile_grid_for
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled
 from sr_tile.pipeline.whole_images import WholeImages
+from sr_tile.planner import strip_bytes
 from sr_tile.tiling.blending import TileBlender, quantise, to_unit
 from sr_tile.tiling.channels import parts_of
 from sr_tile.tiling.grid import round_up
@@ -53,7 +54,7 @@ class DecodeStage:
                     self._read(image)
             finally:
                 image.is_admitted = True
-                self._whole_images.release(image.token, keep=0 if image.error else whole_bytes_of(image.sink))
+                self._whole_images.release(image.token, keep=0 if image.error else image.writing_bytes)
 
     def _read(self, image: ImageState) -> None:
         image.begun = time.monotonic()
@@ -87,8 +88,10 @@ class DecodeStage:
         return ContinuedSource(source, image.job.open_source, edges, margin)
 
     def _admit(self, image: ImageState, reading: int, writing: int) -> None:
-        """Wait until there is room for an image that is decoded or encoded as a whole, behind those before it."""
-        size = reading + writing
+        """Wait until there is room for an image that is decoded or encoded as a whole, with its rows, behind those before."""
+        if reading + writing:
+            image.writing_bytes = writing + strip_bytes(image.grid, image.info.channels, self._context.spec.scale or 1)
+        size = reading + image.writing_bytes
 
         def is_wanted() -> bool:
             return not (self._images.cancelled or image.error)
@@ -100,7 +103,7 @@ class DecodeStage:
             if not is_wanted():
                 raise Cancelled
             time.sleep(ADMIT_SECONDS)
-        if not self._whole_images.reserve(image.token, image.job.name, size, is_wanted, writing):
+        if not self._whole_images.reserve(image.token, image.job.name, size, is_wanted, image.writing_bytes):
             raise Cancelled
         image.is_admitted = True
 

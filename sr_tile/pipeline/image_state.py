@@ -73,6 +73,7 @@ class ImageState:
     goes_as_pixels: bool = False  # every tile as the file holds it, and rounded so; settled before the first
     rows_seen: int = 0  # of the result, by the encoder
     margins: tuple[int, int] = (0, 0)  # (y, x) of `info` on each side, which the result does not have
+    writing_bytes: int = 0  # of its rows, and of encoding it as a whole; 0 where it streams
     is_admitted: bool = False  # it has the memory that decoding and encoding take as a whole
     # Set by the decoder before the first row.
     info: ImageInfo = field(init=False)

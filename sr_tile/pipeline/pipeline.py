@@ -50,8 +50,8 @@ class Pipeline:
         max_in_flight: images between the first row and the last at the same time; None leaves it to the queues.
 
     Attributes:
-        whole_images: memory for those that are decoded or encoded as a whole: one of its own, as large as the rows that are
-            read at the same time may be, unless it is given one that several pipelines share.
+        whole_images: memory for those that are decoded or encoded as a whole, with their rows: one of its own, as large as
+            the rows of all under way may be, unless it is given one that several pipelines share.
     """
 
     def __init__(  # noqa: PLR0913  # options by keyword, each with a default
@@ -68,7 +68,7 @@ class Pipeline:
         max_in_flight: int | None = None,
     ) -> None:
         share = plan.strip_budget
-        self.whole_images = WholeImages(None if share is None else share * decoders)
+        self.whole_images = WholeImages(None if share is None else share * (decoders + 1))
         self.max_in_flight = max_in_flight
         self.slots = device_slots(engines)
         self.spec = self.slots[0].engine.spec

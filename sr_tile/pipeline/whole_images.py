@@ -32,9 +32,9 @@ class WholeImages:
         Args:
             token: of the image.
             name: what messages call it.
-            size: bytes that decoding and encoding take beside rows; 0 waits for nothing.
+            size: bytes that decoding, its rows and encoding take; 0 waits for nothing.
             is_wanted: whether to go on waiting.
-            writing: of these, what encoding takes.
+            writing: of these, what rows and encoding take.
 
         Returns:
             False where it is not wanted any more.

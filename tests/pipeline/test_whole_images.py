@@ -14,9 +14,11 @@ from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.pipeline.image_job import ImageJob
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.pipeline.whole_images import WholeImages
-from sr_tile.planner import Plan
+from sr_tile.planner import Plan, strip_bytes
 
 PLAN = Plan((16, 16), 4, 1, 1, batch=4)
+UNIT = 10**9  # bytes, beside which the rows of these images are nothing
+CAPACITY = 100.9 * UNIT
 
 
 class WholeSource(ArraySource):
@@ -27,7 +29,7 @@ class WholeSource(ArraySource):
 
     def __init__(self, array, size):
         super().__init__(array)
-        self.whole_bytes, self._read = size, False
+        self.whole_bytes, self._read = size * UNIT, False
 
     def read_rows(self, count):
         with self.lock:
@@ -50,7 +52,7 @@ class WholeSink(ArraySink):
 
     def __init__(self, info, size):
         super().__init__(info)
-        self.whole_bytes, self._begun = size, False
+        self.whole_bytes, self._begun = size * UNIT, False
 
     def write_rows(self, rows_hwc):
         with WholeSource.lock:
@@ -86,12 +88,12 @@ def test_images_wait_for_each_other_and_those_that_never_fit_fail_alone(decoders
     WholeSource.taken = WholeSource.most = 0
     sizes = [60, 0, 60, 101, 30, 70, 100, 1, 0, 99] * 3
     pipeline = Pipeline(ToyEngine(), PLAN, decoders=decoders)
-    pipeline.whole_images = WholeImages(100)
+    pipeline.whole_images = WholeImages(CAPACITY)
     outcomes = {outcome.index: outcome.error for outcome in pipeline.run(jobs(sizes))}
     assert sorted(outcomes) == list(range(len(sizes)))
     for index, error in outcomes.items():
         assert isinstance(error, OutOfMemoryError) == (sizes[index] > 100)
-    assert WholeSource.most <= 100
+    assert WholeSource.most <= 100 * UNIT
 
 
 @pytest.mark.parametrize("decoders", [1, 2, 4])
@@ -99,28 +101,38 @@ def test_what_encoding_takes_is_held_until_the_image_is_written(decoders):
     WholeSource.taken = WholeSource.most = 0
     read, written = [60, 0, 60, 1, 30, 0, 0, 50] * 3, [40, 90, 0, 100, 60, 0, 101, 50] * 3
     pipeline = Pipeline(ToyEngine(), PLAN, decoders=decoders)
-    pipeline.whole_images = shared = WholeImages(100)
+    pipeline.whole_images = shared = WholeImages(CAPACITY)
     outcomes = {outcome.index: outcome.error for outcome in pipeline.run(jobs(read, written))}
     for index, error in outcomes.items():
         assert isinstance(error, OutOfMemoryError) == (read[index] + written[index] > 100)
         assert error is None or ("encoded as a whole" in str(error) and "write a PNG, JPEG or TIFF" in str(error))
-    assert 90 <= WholeSource.most <= 100
-    assert shared.reserve((object(), 0), "later", 100, lambda: False), "something was not given back"
+    assert 90 * UNIT <= WholeSource.most <= 100 * UNIT
+    assert shared.reserve((object(), 0), "later", 100 * UNIT, lambda: False), "something was not given back"
+
+
+def test_rows_of_whole_images_count_too():
+    """Four strips of input, one of output, blocks for the encoder."""
+    rows = strip_bytes(PLAN.grid(40, 40), 3, 1)
+    for room, fails in ((rows - 1, True), (rows, False)):
+        pipeline = Pipeline(ToyEngine(), PLAN)
+        pipeline.whole_images = WholeImages(UNIT + room)
+        (outcome,) = pipeline.run(jobs([1]))
+        assert isinstance(outcome.error, OutOfMemoryError) == fails
 
 
 def test_a_run_that_is_given_up_gives_back_what_encoding_takes():
-    shared = WholeImages(100)
+    shared = WholeImages(CAPACITY)
     pipeline = Pipeline(ToyEngine(), PLAN)
     pipeline.whole_images = shared
     run = pipeline.run(jobs([0] * 9, [70] * 9))
     assert next(run).error is None
     run.close()
-    assert shared.reserve((object(), 0), "later", 100, lambda: False)
+    assert shared.reserve((object(), 0), "later", 100 * UNIT, lambda: False)
 
 
 def test_pipelines_that_share_it_wait_for_each_other():
     WholeSource.taken = WholeSource.most = 0
-    shared = WholeImages(100)
+    shared = WholeImages(CAPACITY)
     failed = []
 
     def work():
@@ -134,18 +146,18 @@ def test_pipelines_that_share_it_wait_for_each_other():
     for thread in threads:
         thread.join(60)
     assert failed == []
-    assert WholeSource.most <= 100
+    assert WholeSource.most <= 100 * UNIT
 
 
 def test_a_run_that_is_given_up_does_not_wait():
-    shared = WholeImages(100)
-    assert shared.reserve((object(), 0), "other", 80, lambda: True)
+    shared = WholeImages(CAPACITY)
+    assert shared.reserve((object(), 0), "other", 80 * UNIT, lambda: True)
     pipeline = Pipeline(ToyEngine(), replace(PLAN, batch=1))
     pipeline.whole_images = shared
     run = pipeline.run(jobs([0, 50]))
     assert next(run).error is None
     run.close()
-    assert shared.reserve((object(), 0), "third", 20, lambda: False)
+    assert shared.reserve((object(), 0), "third", 20 * UNIT, lambda: False)
 
 
 def test_the_header_tells_what_is_decoded_as_a_whole(tmp_path):

@@ -208,7 +208,7 @@ class ModelPool:
         clients = self.limits.running * _MOST_STEPS
         shared = SharedEngine(engines, plan, max_clients=clients, on_call=self.metrics.call)
         share = plan.strip_budget
-        capacity = None if share is None else share * self.limits.running
+        capacity = None if share is None else share * (self.limits.running + 1)
         return Model(name, shared.start(), WholeImages(capacity))
 
     def stop(self, drain: bool = True) -> None:
