@@ -85,7 +85,7 @@ class OnnxEngine(BaseEngine):
         self.max_concurrency = 2 if self._device.nvidia and not self._device.graphs else 1
         self.uses_host_memory = self._device.kind == "cpu"
         self.prefers_few_shapes = self._device.kind == "tensorrt"  # it builds for minutes
-        # TensorRT knows no such inputs, and recordings are made for those of the file.
+        # TensorRT's profiles and recordings name and shape the input of the file.
         self.takes_pixels = self._device.kind == "cuda" and not self._device.graphs
         self._graphs: GraphCalls | None = None  # made when first needed
         self._full: dict[tuple[int, int], int] = {}  # the most rows that each shape of tiles came in
@@ -145,8 +145,8 @@ class OnnxEngine(BaseEngine):
         """Takes pixels of this type; False where the model is none that can."""
         with self._opening:
             if dtype not in self._for_pixels and self._session is not None:
-                model = with_integer_ends(load_model(self._path), self.face(), self.spec.value_range, dtype)
                 try:
+                    model = with_integer_ends(load_model(self._path), self.face(), self.spec.value_range, dtype)
                     self._for_pixels[dtype] = open_session(model, self._device, self._path.name) if model else False
                 except (DeviceError, ModelLoadError) as error:  # a device that is gone will say so of floats too
                     log.warning("%s; pixels go there as floats", error)
