@@ -144,12 +144,21 @@ class Picture(NamedTuple):
     pixels_hwc: np.ndarray
 
 
+class FrameSource(ArraySource):
+    """Reads the rows of a frame, of which the decoder holds its own, the one before and the one behind."""
+
+    def __init__(self, pixels_hwc: np.ndarray, metadata: Metadata) -> None:
+        super().__init__(pixels_hwc, metadata)
+        self.whole_bytes = 3 * pixels_hwc.nbytes
+
+
 class FrameSink(ArraySink):
     """Collects the rows of a frame, and hands it on when it is whole."""
 
     def __init__(self, frame: Frame, info: ImageInfo, order: InOrder[Picture]) -> None:
         super().__init__(info)
         self._frame, self._info, self._order = frame, info, order
+        self.whole_bytes = self.pixels_hwc.nbytes
 
     def close(self) -> None:
         """The frame is whole; waits while the encoder is behind."""
@@ -170,7 +179,7 @@ def merged(
     """
 
     def frame(index: int, number: int, pixels_hwc: np.ndarray, times: list[Time]) -> Frame:
-        return Frame(index, f"{unit} {number}", lambda: ArraySource(pixels_hwc, metadata), tuple(times))
+        return Frame(index, f"{unit} {number}", lambda: FrameSource(pixels_hwc, metadata), tuple(times))
 
     held: tuple[int, np.ndarray, list[Time]] | None = None
     indices = itertools.count()

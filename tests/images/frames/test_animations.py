@@ -9,12 +9,13 @@ from support.image_files import names
 from support.toys import ToyEngine
 
 from sr_tile.enhancer import Enhancer
-from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
+from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, OutOfMemoryError
 from sr_tile.images import WriteOptions
 from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.frames.open_frames import open_frames
 from sr_tile.images.png_chunks import chunk, read_png
 from sr_tile.models.spec import ModelSpec
+from sr_tile.pipeline.whole_images import WholeImages
 
 DELAYS = [100, 200, 300, 40]
 KINDS = ("gif", "png", "webp", "avif")
@@ -64,6 +65,19 @@ def test_every_animation_into_every_other_keeps_frames_and_times(tmp_path, sourc
     if "avif" not in (source, target) and source == target:
         assert loop_after == loop
     assert names(tmp_path) == sorted({f"a.{source}", f"b.{target}"})
+
+
+def test_frames_that_memory_does_not_hold_are_refused(tmp_path):
+    save(tmp_path / "a.gif", moving_frames())
+    with Enhancer(ToyEngine(ModelSpec("toy", 2, 1))) as enhancer:
+        for room, fails in ((100_000_000, False), (10_000, True)):
+            enhancer._pipeline.whole_images = WholeImages(room)
+            if fails:
+                with pytest.raises(OutOfMemoryError, match="as a whole"):
+                    enhancer.enhance_file(tmp_path / "a.gif", tmp_path / "c.png")
+            else:
+                enhancer.enhance_file(tmp_path / "a.gif", tmp_path / "b.png")
+    assert names(tmp_path) == ["a.gif", "b.png"]
 
 
 @pytest.mark.parametrize(("target", "rows"), [("webp", 16_383), ("gif", 65_535)])
