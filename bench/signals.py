@@ -118,6 +118,8 @@ class Rounds:
             process.kill()
             self._fault("codes", "it did not end in 120 s")
             return "not ended"
+        lines = said.splitlines(keepends=True)
+        said = "".join(line for line in lines if "Set ray log level" not in line)  # which Ray says of itself
         ended = self._judge(process.returncode, sent, said)
         if sent != signal.SIGKILL and (left := unfinished(place)):
             self._fault("left", left)
@@ -228,6 +230,11 @@ def main() -> None:
     parser.add_argument("--kinds", default="plain,job,server,ray")
     parser.add_argument("--keep", type=Path, help="folder for the rounds that showed something")
     arguments = parser.parse_args()
+    for number in (
+        signal.SIGINT,
+        signal.SIGHUP,
+    ):  # ignored in the background of a script, and then by what is started here
+        signal.signal(number, signal.SIG_DFL)
     folder = arguments.keep or Path(tempfile.mkdtemp(prefix="sr-tile-signals-"))
     folder.mkdir(parents=True, exist_ok=True)
     rounds, kinds = Rounds(folder.resolve(), arguments.seed), arguments.kinds.split(",")

@@ -23,6 +23,7 @@ from sr_tile.jobs.report import FileResult
 from sr_tile.jobs.resumable import ResumableJob
 from sr_tile.jobs.selection import Existing, FilePair, is_url
 from sr_tile.system import memory
+from sr_tile.system.stopping import handlers_kept
 
 log = logging.getLogger("sr_tile")
 
@@ -62,13 +63,10 @@ class RayConfig:
         ray = _ray()
         if not ray.is_initialized():
             quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
-            if self.address:
-                ray.init(address=self.address, **quiet)
-            else:
-                room = int(min(OBJECT_STORE_BYTES, memory.free_ram() / 4))
-                ray.init(
-                    num_cpus=max(2, os.cpu_count() or 2), include_dashboard=False, object_store_memory=room, **quiet
-                )
+            room = int(min(OBJECT_STORE_BYTES, memory.free_ram() / 4))
+            own = {"num_cpus": max(2, os.cpu_count() or 2), "include_dashboard": False, "object_store_memory": room}
+            with handlers_kept():  # Ray's, of SIGTERM, prints a core dump's text and aborts
+                ray.init(**({"address": self.address} if self.address else own), **quiet)
         # Ray has no other way to bound tries: pyproject.toml ends where it is taken away.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
         warnings.filterwarnings("ignore", "The minimum number of concurrent actors")  # a giant is one row at first

@@ -88,7 +88,7 @@ class DecodeStage:
         return ContinuedSource(source, image.job.open_source, edges, margin)
 
     def _admit(self, image: ImageState, reading: int, writing: int) -> None:
-        """Wait for room for an image that is decoded or encoded as a whole, with its rows, behind those before it."""
+        """Wait until there is room for an image that is decoded or encoded as a whole, with its rows, behind others."""
         if reading + writing:
             image.writing_bytes = writing + strip_bytes(image.grid, image.info.channels, self._context.spec.scale or 1)
         size = reading + image.writing_bytes

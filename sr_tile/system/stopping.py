@@ -67,6 +67,20 @@ def unwinding() -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def handlers_kept() -> Iterator[None]:
+    """Around what sets handlers of its own, in Python or below it: those of before are set again."""
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for name in names if (number := getattr(signal, name))}
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            for number, handler in before.items():
+                if handler is not None:  # one that Python did not set cannot be named
+                    signal.signal(number, handler)
+
+
+@contextlib.contextmanager
 def making() -> Iterator[set[Path]]:
     """Make a file or folder that goes when the process is stopped, and add it to the set; to be kept, it is discarded."""
     with _making:

@@ -191,3 +191,21 @@ def marked(name, value):
             if f"{name}={value}".encode() in environment and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(" ".join(process.cmdline()).strip())
     return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_driver_of_ray_in_one_line(tmp_path, number):
+    code = (
+        "import time\nfrom sr_tile.system import stopping\nstopping.install()\n"
+        "from sr_tile.distributed.ray_data import RayConfig\nRayConfig().connect()\nprint('ready', flush=True)\n"
+        "time.sleep(60)"
+    )
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, **streams)
+    while "ready" not in (line := process.stdout.readline()):
+        assert line, process.stderr.read()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    lines = [line for line in said.splitlines() if "Set ray log level" not in line]  # which Ray says of itself
+    assert (process.returncode, lines) == (128 + number, [f"sr-tile: stopped by {number.name}"])
