@@ -2,12 +2,17 @@
 
 import ast
 import os
+import re
 import shutil
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
+import psutil
 import pytest
+from support import networks
+from support.image_files import noise, write
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,6 +45,39 @@ def test_a_run_writes_nothing_but_its_own_cache_and_looks_nothing_up(tmp_path, r
     if watch:
         calls = [line for line in trace.read_text().splitlines() if "AF_INET" in line or "sun_path" in line]
         assert calls == []
+
+
+COMMANDS = {
+    "enhance": ["enhance", "in.png", "out.png", "--model", "clean-x2", "--device", "cpu", "-q"],
+    "export-onnx": ["export-onnx", "net.pth", "net.onnx"],
+    "serve": ["serve", "-q", "--port", "0", "--model", "clean-x2", "--device", "cpu"],
+}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("strace"), reason="strace is not installed, which shows what libraries do in C")
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_opens_no_socket_but_a_servers_own(tmp_path, command):
+    write(tmp_path / "in.png", noise(40, 40, 3))
+    if command == "export-onnx":
+        torch = pytest.importorskip("torch")
+        torch.save(networks.nafnet(**networks.SMALL_NAFNET).state_dict(), tmp_path / "net.pth")
+    watch = ["strace", "-f", "-qq", "-e", "trace=network", "-o", "trace"]
+    streams = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen([*watch, sys.executable, "-m", "sr_tile", *COMMANDS[command]], **streams)
+    if command == "serve":
+        url = re.search(r"http://\S+", process.stderr.readline())[0]
+        body = (tmp_path / "in.png").read_bytes()
+        with urllib.request.urlopen(urllib.request.Request(f"{url}v1/enhance", body)) as answer:
+            assert answer.status == 200
+        for child in psutil.Process(process.pid).children():
+            child.terminate()
+    assert process.wait(120) == 0, process.stderr.read()
+    calls = (tmp_path / "trace").read_text().splitlines()
+    opened = [call for call in calls if " socket(" in call and "AF_UNIX" not in call]
+    assert len(opened) == (1 if command == "serve" else 0), opened
+    # PyTorch asks the C library who runs it, which asks a service of this machine for user names, if there is one.
+    assert [call for call in calls if " connect(" in call and "/nscd/" not in call] == []
 
 
 def test_whatever_imports_a_runtime_imports_this_package_first():
