@@ -73,6 +73,6 @@ def decode_raw(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
     except (rawpy.LibRawError, OSError, ValueError) as error:
         reason = error.args[0].decode() if error.args and isinstance(error.args[0], bytes) else error
         raise ImageReadError(
-            f"{path}: not a raw file that LibRaw reads, or a damaged one: {one_line(Exception(reason))}"
+            f"{path}: not a raw file of a camera that is known, or a damaged one: {one_line(Exception(reason))}"
         ) from None
     return pixels_hwc, {"exif": read_exif(path)}

@@ -1,5 +1,6 @@
 """What each format holds, and what an image is: no pixels, no libvips."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -49,9 +50,9 @@ def format_of(path: Path | str) -> str:
     raise ImageWriteError(f"{path}: no format that is written has the suffix '{suffix}': use one of {known}")
 
 
-def listed(*, alpha: bool = False) -> str:
-    """The formats that are written, or those that hold alpha, as a sentence names them."""
-    names = [{"webp": "WebP"}.get(name, name.upper()) for name, kind in FORMATS.items() if kind.alpha or not alpha]
+def listed(kinds: Iterable[str]) -> str:
+    """Formats as a sentence names them."""
+    names = [{"webp": "WebP"}.get(name, name.upper()) for name in kinds]
     return f"{', '.join(names[:-1])} or {names[-1]}"
 
 

@@ -100,7 +100,9 @@ class ImageWriter:
         kind, result = FORMATS[name], self.info.result
         side = max(animation.height if animation else result.height, result.width)
         if self.info.has_alpha and not kind.alpha and not self._background:
-            choice = f"choose {listed(alpha=True)}, or give --background white"
+            choice = (
+                f"choose {listed(name for name, kind in FORMATS.items() if kind.alpha)}, or give --background white"
+            )
             raise ImageWriteError(f"{self.path}: {name.upper()} holds no alpha: {choice}")
         if side > kind.max_side:
             bound = f"{name.upper()} holds at most {kind.max_side} pixels a side, not {side}"

@@ -15,6 +15,9 @@ from sr_tile.errors import (
 )
 
 _FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[^\\/\s:'\"]+[\\/])+")
+_REASON = re.compile(r"((?:damaged(?: one)?|not supported)(?: near row \d+ of \d+)?): .*")  # a library's own words
+_OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
+_PAGES = re.compile(r"choose one with --pages \d+, or ")
 _NO_SPACE = re.compile("no space|disk full|quota|file too large", re.I)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UNUSABLE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
@@ -77,7 +80,7 @@ def http_error_of(error: BaseException, names: dict[str, str] | None = None) -> 
         if isinstance(error, MemoryError):
             return HttpError(503, "out_of_memory", "the server has no memory left for this image", retry_after=10)
         return HttpError(500, "internal", "something went wrong inside the server; its log says what")
-    message = _without_folders(str(error), names or {})
+    message = _for_a_client(str(error), names or {})
     if isinstance(error, OutOfMemoryError):
         return HttpError(503, "out_of_memory", message, retry_after=10)
     if isinstance(error, Overloaded):
@@ -85,7 +88,7 @@ def http_error_of(error: BaseException, names: dict[str, str] | None = None) -> 
     if isinstance(error, ServingError):
         return HttpError(503, "stopping", message, retry_after=10)
     if isinstance(error, ImageReadError):
-        return HttpError(422, "unreadable_image", message)
+        return HttpError(422, "unreadable_image", _REASON.sub(r"\1", message))
     if isinstance(error, ImageWriteError):
         if _NO_SPACE.search(message):
             return HttpError(507, "no_space", "the server's disk is full; try again later", retry_after=10)
@@ -107,7 +110,9 @@ def _of_the_system(error: OSError) -> HttpError | None:
     return None
 
 
-def _without_folders(message: str, names: dict[str, str]) -> str:
+def _for_a_client(message: str, names: dict[str, str]) -> str:
+    """Without folders, and with options as requests call them."""
     for path, name in names.items():
         message = message.replace(path, name)
+    message = _OPTION.sub(lambda found: found[1].replace("-", "_"), _PAGES.sub("", message))
     return " ".join(_FOLDERS.sub("", message).split())

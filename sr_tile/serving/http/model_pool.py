@@ -338,8 +338,8 @@ class ModelPool:
         kind = format_by_content(head)
         if kind not in received():
             known = kind.upper() if kind else describe_content(head)
-            what = f"is {f'{known}, ' if known else ''}no {listed()}" if head else "is empty"
-            raise HttpError(415, "unknown_format", f"{task.name}: {what}; convert it first")
+            what = f"is {f'{known}, ' if known else ''}no {listed(FILES)}; convert it first" if head else "is empty"
+            raise HttpError(415, "unknown_format", f"{task.name}: {what}")
         with ImageReader(task.source) as reader:
             info = reader.info
         self.limits.check_header(info, task.name)

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from starlette.testclient import TestClient
 from support.encoded_images import encoded, header_only, mixed
 from support.servers import BlockedEngine, make_host, until
@@ -139,6 +140,32 @@ def test_what_cannot_be_done_is_one_clear_line(client, content, params, status, 
     assert is_refusal(server.post("/v1/enhance", content=content, params=params), status, code)
     assert is_refusal(server.post("/v1/enhance", files={"image": ("x.png", content)}, data=params), status, code)
     assert server.app.state.server.admission.active == 0
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "tiff", "webp", "avif", "gif", "bmp", "jpeg2000"])
+def test_no_message_names_a_library_or_an_option_of_the_command_line(client, kind):
+    server = client()
+    content, several = io.BytesIO(), io.BytesIO()
+    picture = Image.effect_noise((90, 70), 50).convert("RGB")
+    picture.save(content, kind)
+    damaged = [content.getvalue()[:2000], content.getvalue()[:40] + bytes(3000)]
+    if kind in ("png", "tiff", "webp", "gif"):
+        picture.save(several, kind, save_all=True, append_images=[Image.new("RGB", (90, 70))])
+        damaged.append(several.getvalue())
+    refused = 0
+    for number, content in enumerate(damaged):
+        answer = server.post("/v1/enhance", files={"image": (f"{number}.x", content)})
+        refused += answer.status_code == 422
+        for word in ("vips", "heif", "libpng", "identify", "source", "pillow", "--"):
+            assert word not in answer.text.lower()
+    assert refused
+
+
+def test_a_message_calls_options_as_requests_do(client):
+    message = (
+        client().post("/v1/enhance", content=encoded(channels=4), params={"format": "jpeg"}).json()["error"]["message"]
+    )
+    assert "give background white" in message
 
 
 def test_forms_that_are_none(client):
