@@ -19,7 +19,7 @@ from support.encoded_images import encoded, header_only, mixed
 from support.servers import BlockedEngine, make_host, until
 
 from sr_tile.errors import DeviceError
-from sr_tile.images import ImageReader
+from sr_tile.images import ImageReader, camera_files
 from sr_tile.images.formats import FILES
 from sr_tile.models import zoo
 from sr_tile.planner import Settings
@@ -161,6 +161,17 @@ def test_no_message_names_a_library_or_an_option_of_the_command_line(client, kin
     assert refused
 
 
+def test_formats_whose_reader_is_not_installed_are_not_offered(client, monkeypatch):
+    server = client()
+    assert "heic" in server.get("/v1/models").json()["received"]
+    monkeypatch.setitem(camera_files._READERS, "heic", "no_such_module")
+    assert "heic" not in server.get("/v1/models").json()["received"]
+    answer = server.post("/v1/enhance", content=b"\0\0\0\x18ftypheic" + bytes(100))
+    assert is_refusal(answer, 415, "unknown_format")
+    assert "pip" not in answer.text
+    assert "HEIC" in answer.text
+
+
 def test_a_message_calls_options_as_requests_do(client):
     message = (
         client().post("/v1/enhance", content=encoded(channels=4), params={"format": "jpeg"}).json()["error"]["message"]
@@ -295,6 +306,25 @@ def test_jobs(client, reference):
     assert server.delete(f"/v1/jobs/{job['id']}").status_code == 204
     assert is_refusal(server.get(f"/v1/jobs/{job['id']}"), 404, "unknown_job")
     assert not folder.exists()
+
+
+def test_a_chain_counts_the_tiles_of_all_its_models_and_can_be_given_up(client):
+    first, second = BlockedEngine(), BlockedEngine()
+    server = client({"first": first, "second": second})
+    job = server.post("/v1/jobs", params={"model": "first,second"}, content=encoded("png", 200, 200)).json()["id"]
+    assert until(lambda: server.get(f"/v1/jobs/{job}").json()["result"])
+    state = server.get(f"/v1/jobs/{job}").json()
+    assert (
+        state["tiles"] == state["tiles_done"] == sum(shape[0] for engine in (first, second) for shape in engine.shapes)
+    )
+    second.block()
+    job = server.post("/v1/jobs", params={"model": "first,second"}, content=encoded("png", 200, 200)).json()["id"]
+    assert second.entered.wait(30)
+    server.delete(f"/v1/jobs/{job}")
+    second.open.set()
+    assert until(lambda: server.app.state.server.admission.active == 0)
+    again = {"params": {"model": "first,second"}, "content": encoded("png", 50, 50)}
+    assert server.post("/v1/enhance", **again).status_code == 200
 
 
 def test_one_archive_of_the_results_of_several_jobs(client, reference):
