@@ -253,7 +253,9 @@ export class Queue {
 
   /** Do all for which there is something to do; `chosen` says what, by a picture's size. */
   start(chosen) {
-    for (const item of this.wanting(chosen)) {
+    const wanting = this.wanting(chosen);
+    this.listeners.say(`${wanting.length === 1 ? wanting[0].name : `${wanting.length} pictures`}: under way.`);
+    for (const item of wanting) {
       const { options, label } = chosen(item.size);
       item.runs = item.runs.filter((run) => run.state !== "failed");
       item.runs.push({ key: JSON.stringify(options), options, label, state: "waiting", job: null, abort: new AbortController() });
@@ -332,7 +334,7 @@ export class Queue {
   /** See to it that the server keeps what is done for as long as this page is open. */
   touch() {
     for (const item of this.items) {
-      if (item.runs.length) this.keep(item);
+      if (!item.refused) this.keep(item); // else another tab would take it for one of a tab that is gone
       for (const run of item.runs.filter((one) => one.state === "done")) {
         api.job(run.job.id).catch((error) => error.status === 404 && this.gone(item, run));
       }

@@ -44,7 +44,7 @@ def visit(browser):
 
     def open_page(server, token=None, **options):
         context = browser.new_context(**{**DESKTOP, **options})
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(120_000)
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -541,7 +541,7 @@ def test_full_screen_and_escape(visit, live):
     page.wait_for_selector("#stage[data-settled=true]")
     page.click("#full")
     page.wait_for_function("document.fullscreenElement?.id === 'viewer'")
-    assert page.locator("#full").get_attribute("aria-pressed") == "true"
+    page.wait_for_selector("#full[aria-pressed=true]")
     page.keyboard.press("Escape")
     page.wait_for_function("!document.fullscreenElement")
     assert page.locator("#viewer").is_visible()
