@@ -12,7 +12,7 @@ from typing import Any, Self
 
 from sr_tile.errors import ImageReadError, JobError
 from sr_tile.export.find_model import find_model
-from sr_tile.jobs.journal import NAME, Journal
+from sr_tile.jobs.journal import NAME, STRIPS, Journal
 from sr_tile.jobs.report import FileResult
 from sr_tile.jobs.selection import FilePair
 from sr_tile.jobs.strip_store import whole_strips
@@ -127,7 +127,7 @@ class JobFolder:
         """Remove the strips of finished images, where a kill came between the last line and that."""
         kept = {folder for image in self.journal.state.images.values() for folder in image.strips}
         for folder in self.strips.iterdir() if self.strips.is_dir() else ():
-            if folder.name not in kept:
+            if STRIPS.fullmatch(folder.name) and folder.name not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
     def known(self, pair: FilePair, retry_failed: bool = False) -> FileResult | None:

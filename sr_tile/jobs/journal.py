@@ -21,6 +21,7 @@ import errno
 import json
 import logging
 import os
+import re
 import threading
 import time
 from dataclasses import dataclass, field
@@ -42,6 +43,8 @@ _SHAPES: dict[str, dict[str, type]] = {
     "done": {"target": str, "bytes": int},
     "failed": {"source": str, "target": str, "error": str, "size": int, "mtime_ns": int},
 }
+STRIPS = re.compile(r"[0-9a-f]{24}")
+"""Name of a folder of strips: no other is ever removed, whatever a journal says."""
 _EVENT, _START = b'{"event": "', b'{"event": "start"'
 
 
@@ -87,6 +90,8 @@ class State:
         event, target = line.get("event"), str(line.get("target"))
         if any(type(line[key]) is not kind for key, kind in _SHAPES.get(str(event), {}).items()):
             raise TypeError("a value of another type")
+        if event == "strip" and not STRIPS.fullmatch(line["folder"]):
+            raise ValueError("no folder of strips")
         if event in ("strip", "done") and target not in self.images:
             return
         if event == "start":

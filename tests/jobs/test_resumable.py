@@ -84,11 +84,28 @@ def test_a_second_run_computes_nothing(photos):
 def test_strips_that_a_kill_left_behind_a_finished_image_are_swept_up(photos):
     pairs = select_files(["in"], "out").pairs
     run("job", pairs)
-    left = Path("job/strips/0123456789abcdef")
+    left = Path("job/strips/0123456789abcdef01234567")
     left.mkdir(parents=True)
     (left / "0-64").write_bytes(b"rows")
+    Path("job/strips/mine").mkdir()
     run("job", pairs)
-    assert not list(Path("job/strips").iterdir())
+    assert [path.name for path in Path("job/strips").iterdir()] == ["mine"]
+
+
+@pytest.mark.parametrize("name", ["{victim}", "../../victim", "..", "", "0123456789abcdef0123456G"])
+def test_a_journal_cannot_name_a_folder_outside_of_the_job_to_be_removed(photos, name):
+    victim = photos / "victim"
+    victim.mkdir()
+    pairs = select_files(["in"], "out").pairs[:1]
+    run("job", pairs)
+    Path("out/0.png").unlink()
+    whole = (Path("job") / NAME).read_text().splitlines(keepends=True)
+    target = json.loads(whole[1])["target"]
+    strip = {"event": "strip", "target": target, "folder": name.format(victim=victim), "first": 0, "end": 9}
+    (Path("job") / NAME).write_text("".join([*whole[:2], json.dumps(strip) + "\n"]))
+    with pytest.raises(JobError, match="line 3 is damaged"):
+        run("job", pairs)
+    assert victim.is_dir()
 
 
 def test_only_what_changed_is_done_again(photos):
