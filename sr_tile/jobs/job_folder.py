@@ -4,11 +4,12 @@ import contextlib
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_args
 
 from sr_tile.errors import ImageReadError, JobError
 from sr_tile.export.find_model import find_model
@@ -18,9 +19,11 @@ from sr_tile.jobs.selection import FilePair
 from sr_tile.jobs.strip_store import whole_strips
 from sr_tile.planner import Plan
 from sr_tile.planner.costs import Costs, Point
+from sr_tile.planner.settings import LARGEST
 from sr_tile.system.hashes import sha256_of
 from sr_tile.system.part_file import remove_abandoned_parts
 from sr_tile.tiling.grid import TileGrid
+from sr_tile.tiling.padding import Padding
 
 log = logging.getLogger("sr_tile")
 
@@ -93,11 +96,8 @@ class JobFolder:
         """The tiles with which the job was begun; None for a new one."""
         if self.fresh:
             return None
-        values = self.journal.state.started["plan"]
         try:
-            points = values["costs"] and tuple(Point(*point) for point in values["costs"]["points"])
-            values = {**values, "tile": tuple(values["tile"]), "sides": tuple(values["sides"])}
-            return Plan(**{**values, "costs": Costs(points) if points else None})
+            return _plan_of(self.journal.state.started["plan"])
         except (KeyError, TypeError, ValueError):
             raise JobError(
                 f"{self.folder / NAME}: its plan of tiles is damaged; remove the folder to start afresh"
@@ -209,6 +209,31 @@ class JobFolder:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _plan_of(values: dict[str, Any]) -> Plan:
+    """A plan as `asdict` and JSON leave it.
+
+    Raises:
+        KeyError, TypeError, ValueError: it is none.
+    """
+    points = tuple(Point(*point) for point in values["costs"]["points"]) if values["costs"] is not None else ()
+    values = {**values, "tile": tuple(values["tile"]), "sides": tuple(values["sides"])}
+    plan = Plan(**{**values, "costs": Costs(points) if points else None})
+    counts = [*plan.tile, *plan.sides, plan.multiple, plan.batch, plan.smallest]
+    counts += [count for point in points for count in point[:3]]
+    sizes = [0 if plan.strip_budget is None else plan.strip_budget, *(number for point in points for number in point[3:])]
+    if not (
+        len(plan.tile) == 2
+        and all(point.seconds > 0 for point in points)
+        and all(type(count) is int and 1 <= count <= LARGEST for count in counts)
+        and all(type(count) is int and 0 <= count <= LARGEST for count in (plan.overlap, plan.halo))
+        and all(type(size) in (int, float) and 0 <= size < math.inf for size in sizes)
+        and all(type(flag) is bool for flag in (plan.fitted, plan.equalised, plan.whole))
+        and plan.padding in get_args(Padding)
+    ):
+        raise ValueError("a value that no plan has")
+    return plan
 
 
 def strips_name(target: Path | str, facts: FileFingerprint, grid: TileGrid, picture: int | None = None) -> str:

@@ -6,6 +6,8 @@ from typing import Literal
 from sr_tile.errors import ArgumentError
 
 Auto = Literal["auto"]
+LARGEST = 2**24
+"""Pixels or rows that any of these may be: more is a damaged file, or a slip of the keys."""
 
 
 @dataclass(frozen=True)
@@ -31,5 +33,7 @@ class Settings:
     def __post_init__(self) -> None:
         for name, least in (("tile", 1), ("overlap", 0), ("halo", 0), ("batch", 1)):
             value = getattr(self, name)
-            if value not in ("auto", None) and (not isinstance(value, int) or value < least):
-                raise ArgumentError(f"{name} is {value!r}; it must be `auto` or a whole number from {least} up")
+            if value not in ("auto", None) and (not isinstance(value, int) or not least <= value <= LARGEST):
+                raise ArgumentError(
+                    f"{name} is {value!r}; it must be `auto` or a whole number from {least} to {LARGEST}"
+                )

@@ -2,6 +2,7 @@ import json
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -271,8 +272,29 @@ def test_a_line_of_another_shape_is_refused_by_number(tmp_path, line):
         Journal(tmp_path)
 
 
-def test_a_plan_of_another_shape_is_refused(tmp_path):
-    start = {"event": "start", "total": 1, "settings": SETTINGS, "device": "cpu", "plan": {"tile": 3}}
+SOUND = asdict(Plan((64, 64), 16, 4, 8, sides=(32,), costs=Costs((Point(1, 64, 64, 0.1, 2.5e6),))))
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        {"tile": 3},
+        *({**SOUND, "batch": value} for value in ("x", 0, -1, 1.5, 10**9, True, None)),
+        *({**SOUND, "tile": value} for value in (["a", "b"], [64], "ab", [64, 64, 64], [10**9] * 2, [64, 0])),
+        *({**SOUND, "overlap": value} for value in ("x", -1, 10**9)),
+        *({**SOUND, "strip_budget": value} for value in ("x", -1, float("nan"), float("inf"), [])),
+        *({**SOUND, "costs": {"points": [value]}} for value in ([1, 64, 64, "x", 1], [0, 64, 64, 1, 1], [1, 64, 64, 0, 1], [1], "abcde")),
+        *({**SOUND, "costs": value} for value in ("x", [], {"points": 3})),
+        {**SOUND, "halo": None},
+        {**SOUND, "sides": ["x"]},
+        {**SOUND, "padding": "x"},
+        {**SOUND, "padding": []},
+        {**SOUND, "fitted": "x"},
+        {**SOUND, "more": 1},
+    ],
+)
+def test_a_plan_of_another_shape_is_refused(tmp_path, plan):
+    start = {"event": "start", "total": 1, "settings": SETTINGS, "device": "cpu", "plan": plan}
     (tmp_path / NAME).write_text(json.dumps(start) + "\n")
     with ResumableJob(tmp_path, SETTINGS) as job, pytest.raises(JobError, match="plan of tiles is damaged"):
         _ = job.plan
