@@ -222,7 +222,10 @@ def _plan_of(values: dict[str, Any]) -> Plan:
     plan = Plan(**{**values, "costs": Costs(points) if points else None})
     counts = [*plan.tile, *plan.sides, plan.multiple, plan.batch, plan.smallest]
     counts += [count for point in points for count in point[:3]]
-    sizes = [0 if plan.strip_budget is None else plan.strip_budget, *(number for point in points for number in point[3:])]
+    sizes = [
+        0 if plan.strip_budget is None else plan.strip_budget,
+        *(number for point in points for number in point[3:]),
+    ]
     if not (
         len(plan.tile) == 2
         and all(point.seconds > 0 for point in points)

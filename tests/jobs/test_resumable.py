@@ -283,7 +283,10 @@ SOUND = asdict(Plan((64, 64), 16, 4, 8, sides=(32,), costs=Costs((Point(1, 64, 6
         *({**SOUND, "tile": value} for value in (["a", "b"], [64], "ab", [64, 64, 64], [10**9] * 2, [64, 0])),
         *({**SOUND, "overlap": value} for value in ("x", -1, 10**9)),
         *({**SOUND, "strip_budget": value} for value in ("x", -1, float("nan"), float("inf"), [])),
-        *({**SOUND, "costs": {"points": [value]}} for value in ([1, 64, 64, "x", 1], [0, 64, 64, 1, 1], [1, 64, 64, 0, 1], [1], "abcde")),
+        *(
+            {**SOUND, "costs": {"points": [value]}}
+            for value in ([1, 64, 64, "x", 1], [0, 64, 64, 1, 1], [1, 64, 64, 0, 1], [1], "abcde")
+        ),
         *({**SOUND, "costs": value} for value in ("x", [], {"points": 3})),
         {**SOUND, "halo": None},
         {**SOUND, "sides": ["x"]},
