@@ -17,7 +17,7 @@ from sr_tile.engines.providers import Device
 from sr_tile.errors import ArgumentError, ModelLoadError, ModelOutputError, SrTileError
 from sr_tile.export.architectures import Network, Pooling, detect
 from sr_tile.export.graph_writer import Array
-from sr_tile.export.ncnn import is_ncnn, load_ncnn
+from sr_tile.export.ncnn import files_of, is_ncnn, load_ncnn
 from sr_tile.export.state_dict import load_state, readings
 from sr_tile.models.probing import CANVAS, padding, phase
 from sr_tile.models.receptive_field import Picture, Run, measure, natural_like
@@ -82,7 +82,7 @@ def export(
     if target.suffix.lower() != ".onnx" or not target.parent.is_dir():
         raise ArgumentError(f"output {target}: must end in .onnx and lie in a folder that exists")
     if is_ncnn(source):
-        network, weights = load_ncnn(source), source.with_suffix(".bin")
+        network, weights = load_ncnn(source), files_of(source)[1]
     else:
         _require_torch()
         network, weights = _recognise(load_state(source), pooling), source

@@ -1,6 +1,10 @@
 """A model by name, opened: a checkpoint or an ncnn network is exported on the fly, fewer bits are made, each once."""
 
+import atexit
+import contextlib
+import functools
 import logging
+import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +13,12 @@ import sr_tile
 from sr_tile.engines.base import Engine
 from sr_tile.engines.factory import Precision, open_engines
 from sr_tile.engines.precision import LEAST_PSNR
-from sr_tile.export.ncnn.param import is_ncnn
+from sr_tile.errors import unexpected
+from sr_tile.export.ncnn.param import files_of, is_ncnn
 from sr_tile.models import zoo
-from sr_tile.system.cache import cache_folder
+from sr_tile.system.cache import cache_folder, recall, remember
 from sr_tile.system.hashes import sha256_of
+from sr_tile.system.stopping import temporary_folder
 
 log = logging.getLogger("sr_tile")
 
@@ -23,7 +29,7 @@ def find_model(model: str | Path | None = None, scale: float | None = None) -> P
     Args:
         model: a path, or the name of a bundled or pulled model; None chooses by `scale`. A checkpoint (`.pth`, `.pt`,
             `.ckpt`, `.safetensors`) or an ncnn network (`.param` beside its `.bin`) is exported and verified the first
-            time, and kept in the cache under the hash of its weights.
+            time, and kept in the cache under the hash of its files.
         scale: output pixels per input pixel that it must reach, where `model` is None.
 
     Raises:
@@ -77,25 +83,49 @@ def _converted(path: Path, precision: str) -> Path:
         convert(path, target, precision)
 
     key = f"{sr_tile.__version__}-{sha256_of(path)[:32]}-{precision}"
-    return _made_once(cache_folder("converted", key, path.name), f"{path}: converting to {precision}", make)
+    return _made_once(Path("converted", key, path.name), f"{path}: converting to {precision}", make)
 
 
 def _exported(path: Path) -> Path:
-    weights = path.with_suffix(".bin") if path.suffix.lower() == ".param" else path
-    hashed = sha256_of(weights if weights.is_file() else path)
-
     def make(target: Path) -> None:
         from sr_tile.export.checkpoint import export  # torch: only where there is a checkpoint
 
         export(path, target)
 
-    key = f"{sr_tile.__version__}-{hashed[:32]}"
-    return _made_once(cache_folder("exported", key, f"{path.stem}.onnx"), f"{path}: exporting to ONNX", make)
+    hashes = [sha256_of(file)[:32] for file in (files_of(path) if is_ncnn(path) else (path,)) if file.is_file()]
+    return _made_once(
+        Path("exported", "-".join([sr_tile.__version__, *hashes]), f"{path.stem}.onnx"),
+        f"{path}: exporting to ONNX",
+        make,
+    )
 
 
-def _made_once(target: Path, what: str, make: Callable[[Path], None]) -> Path:
-    if not target.is_file():
-        log.warning("%s once; the result is kept in the cache", what)
+def _made_once(place: Path, what: str, make: Callable[[Path], None]) -> Path:
+    """A file in the cache, made where it is not there as it was written; beside it lies its hash."""
+    target = cache_folder() / place
+    if target.is_file() and recall(_mark(target), str) == sha256_of(target):
+        return target
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        make(target)
+        with tempfile.TemporaryFile(dir=target.parent):
+            log.warning("%s once; the result is kept in the cache", what)
+    except OSError as error:
+        target = _folder_of_this_run() / place
+        if target.is_file():
+            return target
+        log.warning("%s for this run only: the cache cannot be written: %s", what, unexpected(error))
+        target.parent.mkdir(parents=True, exist_ok=True)
+    make(target)
+    remember(_mark(target), sha256_of(target))
     return target
+
+
+def _mark(target: Path) -> Path:
+    return target.with_name(f"{target.name}.sha256")
+
+
+@functools.cache
+def _folder_of_this_run() -> Path:
+    stack = contextlib.ExitStack()
+    atexit.register(stack.close)
+    return stack.enter_context(temporary_folder())

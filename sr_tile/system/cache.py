@@ -32,7 +32,7 @@ def measured_file(folder: Path, *facts: object) -> Path:
 def recall(path: Path, read: Callable[[str], Found]) -> Found | None:
     """What `read` makes of a file; None where there is none, or it was damaged: then it is measured and written anew."""
     try:
-        return read(path.read_text(encoding="utf-8"))
+        return read(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError):
         return None
 

@@ -1,5 +1,7 @@
 """A model in any form is one ONNX file, exported at most once."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from sr_tile.errors import ModelLoadError
 from sr_tile.export import checkpoint
 from sr_tile.export.find_model import find_model
 from sr_tile.models import zoo
+from sr_tile.system.cache import recall
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +58,58 @@ def test_other_weights_under_the_same_name_are_another_model(network, tmp_path):
     image = noise_image(32, 32, dtype=np.float32)
     with Enhancer(first, device="cpu") as one, Enhancer(second, device="cpu") as other:
         assert not np.array_equal(one.enhance(image), other.enhance(image))
+
+
+@pytest.mark.parametrize("suffixes", [(".param", ".bin"), (".PARAM", ".bin"), (".param", ".BIN")])
+def test_another_graph_beside_the_same_weights_is_another_model(tmp_path, suffixes):
+    def write(slope):
+        writer = NcnnWriter()
+        writer.conv("in", "a", 3, 3)
+        writer.layer("ReLU", "a", "b", f"0={slope}")
+        writer.conv("b", "out", 3, 3)
+        path = writer.save(tmp_path / "net.param")
+        return [
+            path.with_suffix(suffix).rename(path.with_suffix(new))
+            for suffix, new in zip((".param", ".bin"), suffixes, strict=True)
+        ]
+
+    param, weights = write(0.5)
+    first, image = find_model(param), noise_image(32, 32, dtype=np.float32)
+    write(0.25)
+    second = find_model(weights)
+    assert first != second
+    with Enhancer(first, device="cpu") as one, Enhancer(second, device="cpu") as other:
+        assert not np.array_equal(one.enhance(image), other.enhance(image))
+    param.write_text("nothing")
+    with pytest.raises(ModelLoadError, match="no ncnn graph"):
+        find_model(param)
+
+
+@pytest.mark.parametrize("keep", [0, 100, -1])
+def test_a_damaged_export_in_the_cache_is_made_again(weights, keep):
+    found = find_model(weights)
+    whole = found.read_bytes()
+    found.write_bytes(whole[:keep])
+    assert find_model(weights).read_bytes() == whole
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_a_pipe_in_the_cache_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    assert recall(tmp_path / "pipe", str) is None
+
+
+def test_a_cache_that_cannot_be_written_holds_up_nothing(weights, monkeypatch, tmp_path, caplog):
+    wall = tmp_path / "wall"
+    wall.write_bytes(b"")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(wall / "x"))
+    found = find_model(weights)
+    assert "for this run only" in caplog.text
+    caplog.clear()
+    assert find_model(weights) == found
+    assert not caplog.text
+    with Enhancer(found, device="cpu") as enhancer:
+        assert enhancer.enhance(noise_image(40, 33)).shape == (40, 33, 3)
 
 
 def test_a_damaged_checkpoint_leaves_nothing_in_the_cache(tmp_path):

@@ -7,6 +7,6 @@ convert    strings them together; what the network cuts off its border is padded
 """
 
 from sr_tile.export.ncnn.convert import load_ncnn
-from sr_tile.export.ncnn.param import is_ncnn
+from sr_tile.export.ncnn.param import files_of, is_ncnn
 
-__all__ = ["is_ncnn", "load_ncnn"]
+__all__ = ["files_of", "is_ncnn", "load_ncnn"]

@@ -12,7 +12,7 @@ from sr_tile.export.architectures.network import Network
 from sr_tile.export.graph_writer import GraphWriter
 from sr_tile.export.ncnn.frame import Frame, measure_frame
 from sr_tile.export.ncnn.operators import OPERATORS, Context
-from sr_tile.export.ncnn.param import Layer, read_param
+from sr_tile.export.ncnn.param import Layer, files_of, read_param
 from sr_tile.export.ncnn.weights import WeightReader
 from sr_tile.models.receptive_field import Picture, Run
 
@@ -25,7 +25,7 @@ def load_ncnn(path: Path) -> Network:
     Raises:
         ModelLoadError: a file is missing, damaged, or holds what cannot be converted; the message names the layer.
     """
-    param, weights = path.with_suffix(".param"), path.with_suffix(".bin")
+    param, weights = files_of(path)
     layers = read_param(param)
     channels = _channels(layers, param)
     run = _runner(_graph(layers, weights, channels, 18, None), param)

@@ -26,6 +26,16 @@ def is_ncnn(path: Path) -> bool:
     return path.suffix.lower() in (".param", ".bin")
 
 
+def files_of(path: Path) -> tuple[Path, Path]:
+    """The graph and the weights of a network of which either is named, in small or capital letters."""
+
+    def find(suffix: str) -> Path:
+        names = [path.with_suffix(suffix), path.with_suffix(suffix.upper())]
+        return path if path.suffix.lower() == suffix else next((file for file in names if file.is_file()), names[0])
+
+    return find(".param"), find(".bin")
+
+
 @dataclass(frozen=True)
 class Layer:
     """One line of the graph.
