@@ -80,6 +80,16 @@ def test_pil_transparency_becomes_alpha(identity, mode):
     assert identity.enhance(image).mode == ("LA" if mode == "L" else "RGBA")
 
 
+@pytest.mark.parametrize("mode", ["RGBa", "La"])
+def test_premultiplied_pil_images_are_what_pillow_makes_of_them(identity, mode):
+    pixels = noise_image(20, 30, 4)
+    pixels[..., 3] = np.maximum(pixels[..., 3], 64)
+    whole = "RGBA" if mode == "RGBa" else "LA"
+    image = Image.fromarray(pixels).convert(whole).convert(mode)
+    np.testing.assert_array_equal(identity.enhance(image), identity.enhance(image.convert(whole)))
+    assert np.ptp(np.asarray(image.convert(whole))[..., 0] - np.asarray(image)[..., 0].astype(int)) > 50
+
+
 def test_a_profile_that_no_longer_fits_is_dropped(identity):
     image = Image.fromarray(noise_image(20, 30)).convert("CMYK")
     image.info["icc_profile"] = b"of inks"

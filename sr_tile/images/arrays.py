@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 DTYPES = (np.dtype(np.uint8), np.dtype(np.uint16), np.dtype(np.float32))
 _BEYOND = 0.5  # of white, that floats may leave [0, 1] by
-_MODES = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "LAB": "RGB", "RGBX": "RGB", "PA": "RGBA"}
+_MODES = {"1": "L", "P": "RGB", "CMYK": "RGB", "YCbCr": "RGB", "HSV": "RGB", "LAB": "RGB", "RGBX": "RGB"}
+_MODES |= {"PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
 
 
 def is_pil(image: object) -> bool:
