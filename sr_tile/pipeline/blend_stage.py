@@ -8,7 +8,7 @@ from sr_tile.pipeline.inference import Tiles
 from sr_tile.pipeline.queues import OrderedQueue
 from sr_tile.tiling.blending import quantise
 from sr_tile.tiling.channels import enlarge_bicubic
-from sr_tile.tiling.transparency import restore_hidden
+from sr_tile.tiling.transparency import MODEL_REACH, restore_hidden
 
 
 class BlendStage:
@@ -43,7 +43,9 @@ class BlendStage:
             colours = key.part.scatter(output_chw)
             if key.hidden_chw is not None and key.part.channels.stop <= image.info.colours:
                 alpha_chw = key.hidden_chw[image.info.colours :]
-                colours = restore_hidden(colours, key.hidden_chw[key.part.channels], alpha_chw, spec.scale or 1)
+                reach = 0 if self._context.splits_alpha(image.info) else MODEL_REACH
+                hidden_chw = key.hidden_chw[key.part.channels]
+                colours = restore_hidden(colours, hidden_chw, alpha_chw, spec.scale or 1, reach)
             pieces = [(colours, key.part.channels)]
             if key.alpha_chw is not None:
                 last = image.info.channels - 1

@@ -6,11 +6,14 @@ again it gets the original ones back. Pixels of floats that are no number are ha
 """
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 
 from sr_tile.tiling.channels import enlarge_bicubic
 from sr_tile.types import Array, Float32
 
 _COLUMNS, _MARGIN = 1024, 128  # filled at a time, and beyond: no network looks further
+MODEL_REACH = 16
+"""Pixels around what is visible in which networks are seen to overshoot: alpha that was 0 is more than that."""
 _OPAQUE_ENOUGH = 0.5 / 65_535  # alpha that becomes more than 0 in 16 bits
 
 
@@ -50,6 +53,11 @@ def fill_hidden(pixels_hwc: np.ndarray) -> np.ndarray:
             inner = slice(first - around.start, first - around.start + hidden.shape[1])
             rows, columns = (index[:, inner][hidden] for index in _nearest(visible[:, around]))
             filled_hwc[:, core, colours][hidden] = pixels_hwc[:, around, colours][rows, columns]
+    if pixels_hwc.dtype == np.float32:  # beside one that is NaN, the finite values of a visible pixel are its own
+        own = np.isfinite(pixels_hwc[..., colours])
+        if channels in (2, 4):
+            own &= pixels_hwc[..., -1:] > 0
+        np.copyto(filled_hwc[..., colours], pixels_hwc[..., colours], where=own)
     return filled_hwc
 
 
@@ -76,20 +84,29 @@ def _nearest(visible: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return row, column
 
 
+def _grown(alpha_chw: np.ndarray, reach: int) -> np.ndarray:
+    """The largest alpha within a square around each pixel."""
+    for axis in (1, 2) if reach else ():
+        around = [(0, 0), *((reach, reach) if axis == each else (0, 0) for each in (1, 2))]
+        alpha_chw = sliding_window_view(np.pad(alpha_chw, around), 2 * reach + 1, axis).max(axis=-1)
+    return alpha_chw
+
+
 def restore_hidden(
     output_chw: Float32[Array, "c H W"],
     original_chw: Float32[Array, "c h w"],
     alpha_chw: Float32[Array, "a h w"],
     scale: int,
+    reach: int = 0,
 ) -> Float32[Array, "c H W"]:
     """An output with the original colours, enlarged, where enlarged alpha is 0 (at scale 1 bit for bit), and with NaN.
 
-    Rows and columns of the output beyond those of the original, which padding made, stay.
+    reach: pixels of the original by which what is visible may grow, where a network enlarges alpha (`MODEL_REACH`). Rows and columns of the output beyond those of the original, which padding made, stay.
     """
     height, width = (side * scale for side in alpha_chw.shape[1:])
     restored_chw = output_chw.copy()
     if len(alpha_chw):
-        hidden = enlarge_bicubic(alpha_chw, scale) <= _OPAQUE_ENOUGH
+        hidden = enlarge_bicubic(_grown(alpha_chw, reach), scale) <= _OPAQUE_ENOUGH
         np.copyto(restored_chw[:, :height, :width], enlarge_bicubic(np.nan_to_num(original_chw), scale), where=hidden)
     lost = np.isnan(original_chw).repeat(scale, axis=1).repeat(scale, axis=2)
     np.copyto(restored_chw[:, :height, :width], np.float32(np.nan), where=lost)

@@ -7,6 +7,7 @@ import pytest
 from support.pipelines import array_job, plan, run
 from support.toys import BoxBlurEngine, ToyEngine, noise_image, repeat
 
+from sr_tile.enhancer import Enhancer
 from sr_tile.errors import GeometryError, ImageReadError, ImageWriteError, ModelOutputError, OutOfMemoryError
 from sr_tile.images.arrays import ArraySink, ArraySource
 from sr_tile.models.spec import ModelSpec
@@ -424,3 +425,15 @@ def test_padding_to_the_alignment_is_what_the_network_does(padding, mode):
 def test_plan_refuses_what_cannot_be():
     with pytest.raises(GeometryError, match="overlap"):
         plan(32, 32).grid(100, 100)
+
+
+@pytest.mark.parametrize("alpha", ["bicubic", "model"])
+def test_what_nobody_saw_is_not_seen_around_alpha_that_the_network_enlarges(alpha):
+    """A white disc on black that is fully transparent, as editors store it, over white."""
+    y, x = np.mgrid[:96, :96]
+    rgba = np.zeros((96, 96, 4), np.uint8)
+    rgba[(x - 48) ** 2 + (y - 48) ** 2 < 900] = 255
+    with Enhancer("clean-x2", device="cpu", precision="fp32", alpha=alpha) as enhancer:
+        result = enhancer.enhance(rgba).astype(float)
+    opacity = result[..., 3:] / 255
+    assert (result[..., :3] * opacity + 255 * (1 - opacity)).min() >= 250

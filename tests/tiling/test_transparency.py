@@ -52,3 +52,17 @@ def test_what_is_hidden_comes_back_and_what_is_visible_stays(scale):
     assert (restored_chw[:, far, far] < 1.3).all()
     if scale == 1:
         np.testing.assert_array_equal(restored_chw[:, :8], original_chw[:, :8])
+
+
+def test_beside_a_channel_that_is_nan_the_others_are_kept():
+    pixels_hwc = np.random.default_rng(0).random((6, 7, 4), np.float32) + np.float32(0.1)
+    pixels_hwc[2, 3, 0] = np.nan
+    pixels_hwc[4, 5, 1], pixels_hwc[4, 5, 3] = np.nan, 0  # under full transparency nothing is
+    filled_hwc = fill_hidden(pixels_hwc)
+    np.testing.assert_array_equal(filled_hwc[2, 3, 1:], pixels_hwc[2, 3, 1:])
+    assert filled_hwc[2, 3, 0] in pixels_hwc[1:4, 2:5, 0]
+    assert filled_hwc[4, 5, 0] != pixels_hwc[4, 5, 0]
+    restored_chw = restore_hidden(
+        np.moveaxis(filled_hwc[..., :3], -1, 0), np.moveaxis(pixels_hwc[..., :3], -1, 0), pixels_hwc[None, ..., 3], 1
+    )
+    np.testing.assert_array_equal(np.moveaxis(restored_chw, 0, -1)[2], pixels_hwc[2, :, :3])
