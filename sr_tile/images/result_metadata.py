@@ -80,8 +80,7 @@ def extras_of(format_name: str, info: ImageInfo) -> Extras:
         icc = None
     if exif is not None and len(exif) > _MAX_EXIF:
         lost.append(f"values of its EXIF of {len(exif) // 1000} kB, of which {name} files hold 65 here")
-        exif = without_large_values(exif)
-        exif = exif if exif is not None and len(exif) <= _MAX_EXIF else None
+        exif = without_large_values(exif, _MAX_EXIF)
     if format_name == "png":
         gap, xmp = _png(info, xmp, icc), None
     elif format_name == "jpeg":

@@ -70,12 +70,26 @@ def read_exif(path: Path, position: int | None = None) -> bytes | None:
     return _block(directory)
 
 
-def without_large_values(exif: bytes) -> bytes | None:
-    """A block without the values that no other library takes, such as the notes of some cameras; None: nothing is left."""
+def without_large_values(exif: bytes, most: int) -> bytes | None:
+    """A block of at most so many bytes, without its largest values, such as a camera's notes; None: nothing is left."""
     try:
-        return _block(_parse(io.BytesIO(exif.removeprefix(_PREFIX))))
+        directory = _parse(io.BytesIO(exif.removeprefix(_PREFIX)))
+        while (block := _block(directory)) and len(block) > most:
+            _drop_largest(directory)
     except ODD_LAYOUT:
         return None
+    return block
+
+
+def _drop_largest(directory: _Directory) -> None:
+    """Leave out the largest value of a directory and those below it."""
+    directories = [directory]
+    for each in directories:  # which grows
+        directories += each.children.values()
+    owner, tag = max(
+        ((each, tag) for each in directories for tag in each.values), key=lambda item: len(item[0].values[item[1]][1])
+    )
+    del owner.values[tag]
 
 
 def _block(directory: _Directory) -> bytes | None:

@@ -448,3 +448,16 @@ def test_the_density_of_a_jpeg_is_that_of_exif_or_else_of_jfif(tmp_path, unit, p
     metadata = read(tmp_path / "a.jpg")[1].metadata
     expected = (240 / 25.4, 240 / 25.4) if exif == "with a density" else (300 * per_mm, 150 * per_mm)
     assert (metadata.xres, metadata.yres) == pytest.approx(expected)
+
+
+def test_of_exif_that_is_too_large_only_the_largest_values_are_dropped(tmp_path, caplog):
+    exif = Image.Exif()
+    exif[0x010F], exif[0x0110] = "Maker", "Camera 1"
+    exif.get_ifd(0x8769)[0x927C], exif.get_ifd(0x8769)[0x9286] = b"n" * 60_000, b"ASCII\0\0\0" + b"c" * 30_000
+    write(tmp_path / "a.jpg", photograph(), metadata=Metadata(exif=exif.tobytes()))
+    with Image.open(tmp_path / "a.jpg") as image:
+        kept = image.getexif()
+    assert (kept.get(0x010F), kept.get(0x0110)) == ("Maker", "Camera 1")
+    assert bytes(kept.get_ifd(0x8769)[0x9286]).endswith(b"c" * 30_000)
+    assert 0x927C not in kept.get_ifd(0x8769)
+    assert len(said(caplog)) == 1
