@@ -1,5 +1,6 @@
 """The options of `sr-tile enhance`, in groups of what they decide."""
 
+import contextlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +11,7 @@ import typer
 import sr_tile
 from sr_tile.cli.options import ModelOptions, SizeOptions, TileOptions, check_parallel, parse_parallel
 from sr_tile.errors import ArgumentError
+from sr_tile.system.plain_file import open_plain
 
 if TYPE_CHECKING:
     from sr_tile.distributed.ray_data import RayConfig
@@ -326,5 +328,8 @@ class EnhanceOptions:
                 raise ArgumentError(f"{file}: the folder {file.parent} does not exist; create it first")
             if os.path.isdir(file):
                 raise ArgumentError(f"{file}: is a folder; give the name of a file")
+            with contextlib.suppress(OSError), open_plain(file) as old:
+                if old.read(1) not in (b"", b"{"):  # `--report a.png b.png`
+                    raise ArgumentError(f"{file}: exists and is no report; give another name, or remove it")
         if len({file.absolute() for file in files}) < len(files):
             raise ArgumentError(f"--report and --stats would both write {files[0]}; give two names")

@@ -242,6 +242,8 @@ def test_unusable_models_are_one_clear_line_and_nothing_is_written(run, tmp_path
         (("enhance", "b" * 300, "out.png"), 1, "cannot be opened"),
         (("enhance", "in.png", "b" * 300 + ".png"), 1, "too long"),
         (("enhance", "in.png", "out.png", "--report", "empty"), 1, "is a folder"),
+        (("enhance", "in.png", "out.png", "--report", "in.png"), 1, "is no report"),
+        (("enhance", "in.png", "out.png", "--report", "in.png/"), 1, "is no report"),
         (("enhance", "in.png", "out.png", "--report", "r.json", "--stats", "r.json"), 1, "two names"),
         (("plan", "s3://b/in.png"), 1, "--engine ray"),
         (("plan", ""), 1, "empty"),
