@@ -17,6 +17,7 @@ CANVAS = 384
 """Side of the picture measured on; what reaches its border counts as unbounded."""
 HALF_STEP = 0.5 / 255
 INFLUENCE = 0.999
+DARK = 0.1
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class Locality:
         receptive_field: side of the square of output pixels that one input pixel changes; None where it is unbounded.
         halo: pixels of real context after which a tile differs from the whole by less than half an 8-bit step, rounded
             up to the multiple; where no such distance exists, the radius that holds 99.9 % of a pixel's influence.
-        seam: largest difference that is left with this halo, range [0, 1].
+        seam: largest difference that is left with this halo, range [0, 1]; of a network that looks everywhere, where the
+            rest of the picture is dark.
     """
 
     receptive_field: int | None
@@ -69,7 +71,12 @@ def measure(run: Run, channels: int, scale: int, multiple: int, canvas: int = CA
     enough = np.flatnonzero(left < HALF_STEP)
     halo = int(enough[0]) if enough.size else min(radius, side // 4)
     halo = min(round_up(halo, multiple), cut)
-    return Locality(None if unbounded else 2 * reach + 1, halo, float(left[min(halo, cut - 1)]))
+    seam = float(left[min(halo, cut - 1)])
+    if unbounded:  # what it takes of the whole picture shows where the rest of it is another
+        picture[..., cut:] *= DARK
+        differences = np.abs(tile - run(picture)[..., : cut * scale])
+        seam = max(seam, float(differences[..., : max(1, cut - halo) * scale].max()))
+    return Locality(None if unbounded else 2 * reach + 1, halo, seam)
 
 
 def _reach(change: Picture, scale: int) -> tuple[int, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from sr_tile.errors import ModelLoadError, one_line, printable
+from sr_tile.models.receptive_field import HALF_STEP
 from sr_tile.system.atomic_file import atomic_write
 from sr_tile.tiling.padding import Padding
 
@@ -48,6 +49,15 @@ class ModelSpec:
     padding: Padding = "replicate"
     smallest: int = 1
     details: dict[str, Any] = dataclasses.field(default_factory=dict, compare=False)
+
+    @property
+    def is_global(self) -> bool:
+        """Whether the metadata show that far pixels matter, so that a tile never becomes what the whole picture is."""
+        pooling = self.details.get("pooling")
+        if pooling or self.details.get("receptive_field", 0) is not None:
+            return pooling == "global"
+        seam = self.details.get("seam")
+        return not isinstance(seam, int | float) or seam >= HALF_STEP
 
     @classmethod
     def from_metadata(cls, text: str | None, name: str) -> "ModelSpec":

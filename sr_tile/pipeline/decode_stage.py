@@ -124,10 +124,10 @@ class DecodeStage:
         )
         image.sink = image.job.open_sink(result)
         tiles = len(image.grid.y.starts) * len(image.grid.x.starts)
-        if tiles > 1 and spec.details.get("pooling") == "global":
+        if tiles > 1 and spec.is_global:
             log.warning(
-                "%s: %s pools over all that it sees, so each of %d tiles gets its own answer; --exact-pooling pools "
-                "over the whole picture",
+                "%s: %s looks at all that it is given, so each of %d tiles gets its own answer; where it pools, "
+                "--exact-pooling does so over the whole picture",
                 *(image.job.name, spec.name, tiles),
             )
 

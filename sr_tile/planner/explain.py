@@ -75,9 +75,9 @@ def reasons(spec: ModelSpec, plan: Plan, settings: Settings) -> list[str]:
     elif is_local(spec):
         measured = "; each image gets the fastest of them" if plan.sides else "; nothing was measured: the recommended"
         tile = "any side will do, for far pixels do not matter to this model" + measured
-    elif spec.details.get("pooling") == "global":
-        tile = "recommended by the model, which pools over the whole tile: another size changes the picture; "
-        tile += "`enhance --exact-pooling` pools over all of it"
+    elif spec.is_global:
+        tile = "recommended by the model, which looks at the whole tile: another size changes the picture; "
+        tile += "where it pools, `enhance --exact-pooling` does so over all of the picture"
     else:
         tile = "recommended by the model" if spec.tile else "the default, for the model recommends none"
         tile += "; how far it looks is not known, so that another size might change the picture"

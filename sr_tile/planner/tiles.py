@@ -16,7 +16,6 @@ import logging
 from dataclasses import replace
 
 from sr_tile.errors import GeometryError
-from sr_tile.models.receptive_field import HALF_STEP
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner.plan import Plan
 from sr_tile.planner.settings import Settings
@@ -109,12 +108,4 @@ def _sides(spec: ModelSpec, plan: Plan) -> tuple[int, ...]:
 
 def is_local(spec: ModelSpec) -> bool:
     """Whether the metadata show that far pixels do not matter, so that a tile may be of any size."""
-    details = spec.details
-    if details.get("pooling") == "local":
-        return True
-    if details.get("pooling") == "global" or spec.halo is None:
-        return False
-    if "receptive_field" not in details or details["receptive_field"] is not None:
-        return True
-    seam = details.get("seam")
-    return isinstance(seam, int | float) and seam < HALF_STEP
+    return spec.details.get("pooling") == "local" or (spec.halo is not None and not spec.is_global)

@@ -72,6 +72,13 @@ def test_locality_of_known_networks():
     assert receptive_field.measure(lambda picture: picture - picture.mean(), 1, 1, 16).receptive_field is None
 
 
+@pytest.mark.parametrize(("share", "seen"), [(0.011, False), (0.02, True)])
+def test_what_a_network_takes_of_the_whole_picture_shows_where_the_rest_is_dark(share, seen):
+    found = receptive_field.measure(lambda picture: picture + np.float32(share) * picture.mean(), 1, 1, 1, 96)
+    assert found.receptive_field is None
+    assert (found.seam >= receptive_field.HALF_STEP) == seen
+
+
 def test_spandrel_networks(tmp_path):
     from spandrel.architectures.Compact.__arch.SRVGG import SRVGGNetCompact
 
