@@ -1,5 +1,6 @@
 """Networks that pool over the whole picture: over tiles they give what ONNX Runtime gives for the whole picture."""
 
+import errno
 from dataclasses import replace
 
 import numpy as np
@@ -9,12 +10,14 @@ import torch
 from support.toys import conv_model, noise_image
 from torch import nn
 
+from sr_tile.engines.exact_pooling import planes
 from sr_tile.engines.exact_pooling.engine import ExactPoolingEngine
 from sr_tile.engines.onnx_runtime import OnnxEngine
-from sr_tile.enhancer import Enhancer
-from sr_tile.errors import ArgumentError
+from sr_tile.enhancer import Enhancer, pooling_exactly
+from sr_tile.errors import ArgumentError, ImageError
 from sr_tile.export.architectures import detect
-from sr_tile.planner import Settings
+from sr_tile.planner import Settings, make_plan
+from sr_tile.system.cache import cache_folder
 from tests.support.reference_networks import NAFNet
 
 
@@ -123,6 +126,55 @@ def test_planes_that_have_no_room_in_memory_lie_in_files(tmp_path):
     assert difference(path, batch, planes_limit=0.0)[0] < 1e-5
 
 
+def test_planes_that_have_no_room_at_all_are_an_error(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    engine = ExactPoolingEngine(OnnxEngine(exported(tmp_path / "net.onnx", Net(2)), "cpu"), planes_limit=0.0)
+    monkeypatch.setattr("os.posix_fallocate", full)
+    with pytest.raises(ImageError, match=r"no room for .* KiB .*No space left on device.*TMPDIR"):
+        engine.run(np.zeros((1, 3, 130, 170), np.float32))
+
+
+def test_planes_obey_the_limit_of_memory(tmp_path, monkeypatch):
+    engine = OnnxEngine(exported(tmp_path / "net.onnx", Net(2)), "cpu")
+    plan = make_plan([engine], Settings(tile=64, batch=1))
+    batch = np.random.default_rng(1).random((1, 3, 600, 500), np.float32)
+    plane = 4 * 8 * 600 * 500  # of eight channels, float32
+    made, results = [], []
+    monkeypatch.setattr(planes, "_in_file", lambda size, shape: (made.append(size), np.empty(shape, np.float32))[1])
+    monkeypatch.setattr("sr_tile.system.memory.process_ram", lambda: 2**30)
+    for room in (100 * plane, 3 * plane):  # half of it is for planes
+        made.clear()
+        results.append(pooling_exactly([engine], plan, 2**30 + room)[0][0].run(batch))
+        assert (plane in made) == (room == 3 * plane)
+    assert np.array_equal(*results)
+
+
+def test_what_was_measured_is_measured_once(tmp_path, monkeypatch):
+    path = exported(tmp_path / "net.onnx", Net(2, "keepdims", strided=True))
+    batch = np.random.default_rng(1).random((1, 3, 130, 171), np.float32)
+    first = ExactPoolingEngine(OnnxEngine(path, "cpu"), 4096)
+    with monkeypatch.context() as patch:
+        for name in ("_measure_places", "_measure_margins"):
+            patch.setattr(ExactPoolingEngine, name, lambda *_: pytest.fail("measured again"))
+        second = ExactPoolingEngine(OnnxEngine(path, "cpu"), 4096)
+        assert second.spec == first.spec
+        assert np.array_equal(second.run(batch), first.run(batch))
+    (kept,) = cache_folder("pooling").iterdir()
+    good = kept.read_text()
+    broken = [
+        good[:-9],
+        "[]",
+        good.replace('"multiple": 2', '"multiple": 0'),
+        good.replace('"margins": [[', '"margins": [[-1, '),
+    ]
+    for text in (*broken, good.replace('"x"', '"y"')):
+        kept.write_text(text)
+        assert np.array_equal(ExactPoolingEngine(OnnxEngine(path, "cpu"), 4096).run(batch), first.run(batch))
+        assert kept.read_text() == good
+
+
 def test_a_network_that_pools_nowhere_is_refused(tmp_path):
     path = exported(tmp_path / "net.onnx", nn.Conv2d(3, 3, 3, padding=1))
     with pytest.raises(ArgumentError, match="pools nowhere"):
@@ -168,11 +220,20 @@ def test_nafnet_of_four_levels(tmp_path):
     assert difference(path, batch, 16384)[0] < 1e-5
 
 
-def test_tiles_of_a_network_that_pools_over_all_it_sees_are_said(tmp_path, caplog):
-    for pooling, said in (("global", True), ("local", False)):
-        path = conv_model(tmp_path / f"{pooling}.onnx", 1)
+def test_tiles_of_a_network_that_looks_at_all_it_is_given_are_said(tmp_path, caplog):
+    measured = {"receptive_field": None}
+    for index, (details, said) in enumerate(
+        [
+            ({"pooling": "global"}, True),
+            ({**measured, "pooling": "local", "seam": 0.1}, False),
+            ({**measured, "seam": 0.1}, True),
+            ({**measured, "seam": 0.0001}, False),
+            ({"receptive_field": 3, "seam": 0.0}, False),
+        ]
+    ):
+        path = conv_model(tmp_path / f"{index}.onnx", 1)
         engine = OnnxEngine(path, "cpu")
-        engine.spec = replace(engine.spec, details={"pooling": pooling})
+        engine.spec = replace(engine.spec, details=details)
         with Enhancer(engine, settings=Settings(tile=32, overlap=8)) as enhancer:
             enhancer.enhance(noise_image(20, 20))
             assert "--exact-pooling" not in caplog.text

@@ -12,7 +12,8 @@ import numpy as np
 
 from sr_tile.engines.device_errors import is_out_of_memory
 from sr_tile.engines.exact_pooling.cut import Segment, cut, find_poolings
-from sr_tile.engines.exact_pooling.layout import Placement, differing, find_placements
+from sr_tile.engines.exact_pooling.facts import FORMAT, Facts
+from sr_tile.engines.exact_pooling.layout import differing, find_placements
 from sr_tile.engines.exact_pooling.planes import Planes
 from sr_tile.engines.onnx_runtime import OnnxEngine, open_session, too_large
 from sr_tile.errors import ArgumentError, ModelError, ModelOutputError, OutOfMemoryError, StoppedError, one_line
@@ -20,6 +21,7 @@ from sr_tile.models.probing import STEPS
 from sr_tile.models.receptive_field import natural_like
 from sr_tile.models.spec import ModelSpec
 from sr_tile.system import memory
+from sr_tile.system.cache import cache_folder, measured_file, recall, remember
 from sr_tile.tiling.grid import round_up
 
 _CANVASES = (20, 40)  # multiples a side of the picture on which margins are measured
@@ -41,12 +43,12 @@ class NoPoolingError(ArgumentError):
 
 @dataclass(frozen=True)
 class _Measured:
-    """A segment with what is known of it: pixels around a tile that it needs, and its largest tensor, bytes a pixel."""
+    """A segment with what is known of it: its largest tensor, bytes a pixel, and pixels around a tile that it needs."""
 
     segment: Segment
+    density: float
     before: int
     after: int
-    density: float
 
 
 class ExactPoolingEngine:
@@ -69,26 +71,37 @@ class ExactPoolingEngine:
         self._model = engine.graph()
         self._input, self._output = engine.face()
         self.identity = f"{engine.identity} exact pooling"
-        self._multiple, self._places, shapes = self._measure_places()
+        file = measured_file(cache_folder("pooling"), FORMAT, engine.identity)
+        names = {name for node in self._model.graph.node for name in node.output if name} | {self._input}
+        known = recall(file, lambda text: Facts.read(text, names))
+        self._facts = known or self._measure_places()
+        self._multiple, self._places = self._facts.multiple, self._facts.places
+        segments = self._segments()
+        sizes = {name: 4.0 * math.prod(shape) / self._facts.side**2 for name, shape in self._facts.shapes.items()}
+        densities = [max((sizes[name] for name in part.nodes), default=4.0 / self._facts.side**2) for part in segments]
+        if known is None or len(known.margins) != len(segments):
+            unknown = [_Measured(part, density, 0, 0) for part, density in zip(segments, densities, strict=True)]
+            margins = self._measure_margins(unknown)
+            self._facts = replace(self._facts, takes_all_sizes=self._takes(self._facts.side + 1), margins=margins)
+            remember(file, self._facts.to_json())
+        self._parts = [
+            _Measured(part, density, before, after)
+            for part, density, (before, after) in zip(segments, densities, self._facts.margins, strict=True)
+        ]
+
+    def _segments(self) -> list[Segment]:
+        shapes, name = self._facts.shapes, self._engine.spec.name
         poolings = find_poolings(self._model, {name: place.axes for name, place in self._places.items()})
         if not poolings:
-            raise NoPoolingError(f"model {engine.spec.name}: pools nowhere over the whole picture, and is run as ever")
+            raise NoPoolingError(f"model {name}: pools nowhere over the whole picture, and is run as ever")
         segments = cut(self._model, poolings, {name: len(shape) for name, shape in shapes.items()})
-        unplaced = {
-            name for part in segments for name in part.kept if len(shapes[name]) == 3 and name not in self._places
-        }
-        if unplaced:
+        kept = {tensor for part in segments for tensor in part.kept}
+        if unplaced := sorted(tensor for tensor in kept - self._places.keys() if len(shapes[tensor]) == 3):
             raise ArgumentError(
-                f"model {engine.spec.name}: {sorted(unplaced)[0]} is needed behind a pooling, and does not lie as a plane; "
+                f"model {name}: {unplaced[0]} is needed behind a pooling, and does not lie as a plane; "
                 "exact pooling cannot cut it"
             )
-        side = round_up(max(64, engine.spec.smallest), self._multiple)
-        self._parts = [
-            _Measured(part, 0, 0, 4.0 * max((math.prod(shapes[name]) for name in part.nodes), default=1) / side**2)
-            for part in segments
-        ]
-        self._takes_all_sizes = self._takes(side + 1)
-        self._parts = self._measure_margins()
+        return segments
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._engine, name)
@@ -97,7 +110,9 @@ class ExactPoolingEngine:
     def spec(self) -> ModelSpec:
         """Of the network, which is given pictures as they are where it takes them."""
         spec = self._engine.spec
-        return replace(spec, multiple=1, padding="own", halo=0) if self._takes_all_sizes else replace(spec, halo=0)
+        return (
+            replace(spec, multiple=1, padding="own", halo=0) if self._facts.takes_all_sizes else replace(spec, halo=0)
+        )
 
     @property
     def passes(self) -> int:
@@ -197,7 +212,7 @@ class ExactPoolingEngine:
         spans = []
         sizes = [plane.shape[axis] for axis in place.axes]
         for (first, end, _, _), size in zip((y, x), sizes, strict=True):
-            whole_end = place.at(end) + self._borders[name] if end % self._multiple == 0 else size
+            whole_end = place.at(end) + self._facts.border(name) if end % self._multiple == 0 else size
             spans.append(slice(place.at(first), min(size, whole_end)))
         if is_last[0]:
             spans[0] = slice(spans[0].start, None)
@@ -239,7 +254,7 @@ class ExactPoolingEngine:
 
         return call
 
-    def _measure_places(self) -> tuple[int, dict[str, Placement], dict[str, tuple[int, ...]]]:
+    def _measure_places(self) -> Facts:
         import onnx
 
         model = copy.deepcopy(self._model)
@@ -262,9 +277,7 @@ class ExactPoolingEngine:
 
         multiple, places = find_placements(shapes_of, STEPS, self._engine.spec.smallest)
         side = round_up(max(64, self._engine.spec.smallest), multiple)
-        shapes = shapes_of(side, side)
-        self._borders = {name: shapes[name][place.axes[0]] - place.at(side) for name, place in places.items()}
-        return multiple, places, shapes
+        return Facts(multiple, places, shapes_of(side, side), side)
 
     def _takes(self, side: int) -> bool:
         try:
@@ -272,8 +285,8 @@ class ExactPoolingEngine:
         except ModelError:
             return False
 
-    def _measure_margins(self) -> list[_Measured]:
-        """Pixels around a tile that each segment needs; the whole cut is held against the network as it was.
+    def _measure_margins(self, segments: list[_Measured]) -> tuple[tuple[int, int], ...]:
+        """Pixels before and behind a tile that each segment needs; the whole cut is held against the network as it was.
 
         Raises:
             ArgumentError: a segment needs too many, or tiles differ from the whole.
@@ -282,12 +295,12 @@ class ExactPoolingEngine:
             side = round_up(max(_LEAST_CANVAS * cells // _CANVASES[0], cells * self._multiple), self._multiple)
             picture = natural_like(1, self._engine.spec.channels, side, side)
             found: list[_Measured | None] = []
-            self._run(picture, self._parts, float("inf"), lambda *given: found.append(self._margins(side, *given)))  # noqa: B023
+            self._run(picture, segments, float("inf"), lambda *given: found.append(self._margins(side, *given)))  # noqa: B023
             if all(found):
                 parts = [part for part in found if part]
                 whole, tiled = self._engine.run(picture), self._run(picture, parts, (side / 2) ** 2)
                 if float(np.abs(whole - tiled).max()) <= _AGREES * max(1.0, float(np.abs(whole).max())):
-                    return parts
+                    return tuple((part.before, part.after) for part in parts)
         raise ArgumentError(
             f"model {self._engine.spec.name}: looks at all of the picture by more than poolings that could be taken apart; "
             "leave exact pooling out"
@@ -310,7 +323,7 @@ class ExactPoolingEngine:
             if (margins := differing(whole[name], value, place, first)) is None:
                 return None
             before = max(before, -(-margins[0] * multiple // place.step))
-            after = max(after, -(-(margins[1] - self._borders[name]) * multiple // place.step))
+            after = max(after, -(-(margins[1] - self._facts.border(name)) * multiple // place.step))
         return replace(part, before=round_up(before, multiple), after=round_up(max(0, after), multiple))
 
 
