@@ -17,7 +17,7 @@ Weights = Mapping[str, Tensor]
 def compute(network: Callable[[Tensor], Tensor], picture: Picture) -> Picture:
     """What a network in Torch makes of a picture, without the bookkeeping of gradients."""
     with torch.inference_mode():
-        return network(torch.from_numpy(picture)).numpy()
+        return network(torch.tensor(picture)).numpy()  # a copy: RCAN multiplies what it is given in place
 
 
 def as_tensors(state: State) -> dict[str, Tensor]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import onnx
@@ -65,7 +67,6 @@ def load_module(state: State) -> Network:
         ) from None
     if not isinstance(found, spandrel.ImageModelDescriptor) or found.input_channels != found.output_channels:
         raise ModelLoadError(f"{found.architecture.name} does not map one picture to one picture of equal channels")
-    _free_windows(found.model)
     multiple = max(1, found.size_requirements.multiple_of)
     padded = _Padded(found.model.eval(), multiple, found.size_requirements.minimum, found.scale).eval()
     return Network(
@@ -97,40 +98,70 @@ def declare_operators() -> None:
         pass  # spandrel says what is missing
 
 
-def _free_windows(network: nn.Module) -> None:
-    """Let windowed attention (SwinIR and its kin) work at every batch once it is traced.
+@contextlib.contextmanager
+def _dynamic_sizes(network: nn.Module) -> Iterator[None]:
+    """Let sizes stay traced where a network's own code makes numbers of them, which tracing would keep.
 
-    Their own way back from windows turns the batch into a Python number, which tracing would keep. What takes its place
-    computes the same.
+    `int(windows.shape[0] / (height * width / side / side))` is the batch of windowed attention (SwinIR and its kin),
+    `torch.tensor([width, height])` a divisor (DySample), `adaptive_max_pool2d(x, (height // 2, width // 2))` a level of a
+    pyramid (SAFMN).
     """
-    for block in network.modules():
-        module: Any = sys.modules[type(block).__module__]
-        if hasattr(block, "window_size") and hasattr(module, "window_reverse"):
-            module.window_reverse = _join_windows
+    make, pool = torch.tensor, F.adaptive_max_pool2d
+
+    def tensor(data: Any, **options: Any) -> Tensor:
+        if not isinstance(data, list | tuple) or not any(isinstance(value, Tensor) for value in data):
+            return make(data, **options)
+        return torch.stack([torch.as_tensor(value) for value in data]).to(options.get("device"), options.get("dtype"))
+
+    def adaptive_max_pool2d(x: Tensor, size: Any, **options: Any) -> Tensor:
+        if not isinstance(size, list | tuple) or not any(isinstance(side, Tensor) for side in size):
+            return pool(x, size, **options)
+        return F.max_pool2d(x, [int(whole) // int(side) for whole, side in zip(x.shape[-2:], size, strict=True)])
+
+    changes = [
+        (torch, "tensor", tensor),
+        (F, "adaptive_max_pool2d", adaptive_max_pool2d),
+        (torch._C, "_jit_onnx_log", lambda *_: None),  # prints the graph that it cannot write
+    ]
+    modules = {sys.modules[type(part).__module__] for part in network.modules()}
+    changes += [(module, "int", _as_whole) for module in modules if module.__name__.startswith("spandrel.")]
+    before = [vars(place).get(name) for place, name, _ in changes]
+    for place, name, value in changes:
+        setattr(place, name, value)
+    try:
+        yield
+    finally:
+        for (place, name, _), value in zip(changes, before, strict=True):
+            delattr(place, name) if value is None else setattr(place, name, value)
 
 
-def _join_windows(windows: Tensor, side: int, height: Any, width: Any) -> Tensor:
-    """Windows (batch * windows, side, side, C) to pictures (batch, height, width, C)."""
-    channels = windows.shape[-1]
-    rows = windows.view(-1, height // side, width // side, side, side, channels)
-    return rows.permute(0, 1, 3, 2, 4, 5).reshape(-1, height, width, channels)
+def _as_whole(value: Any) -> Any:
+    """What `int` gives, and of a traced number a traced one; 1e-3 is what float32 loses of quotients that are whole."""
+    if not isinstance(value, Tensor):
+        return int(value)
+    return (value + 1e-3).to(torch.int64) if value.is_floating_point() else value
 
 
-def _trace(network: nn.Module, channels: int, multiple: int, opset: int) -> onnx.ModelProto:
+def _trace(network: _Padded, channels: int, multiple: int, opset: int) -> onnx.ModelProto:
     """Tracing keeps every size dynamic as long as no size becomes a Python number; verification finds where one did."""
     buffer = io.BytesIO()
     side = round_up(48, multiple)
     axes = {0: "batch", 2: "height", 3: "width"}
-    with warnings.catch_warnings(), torch.inference_mode():
+    with warnings.catch_warnings(), torch.inference_mode(), _dynamic_sizes(network):
         warnings.simplefilter("ignore")
-        torch.onnx.export(
-            network,
-            (torch.rand(1, channels, side, side + multiple),),
-            buffer,
-            dynamo=False,
-            opset_version=opset,
-            input_names=["input"],
-            output_names=["output"],
-            dynamic_axes={"input": axes, "output": {0: "batch", 2: "out_height", 3: "out_width"}},
-        )
+        try:
+            torch.onnx.export(
+                network,
+                (torch.rand(1, channels, side, side + multiple),),
+                buffer,
+                dynamo=False,
+                opset_version=opset,
+                input_names=["input"],
+                output_names=["output"],
+                dynamic_axes={"input": axes, "output": {0: "batch", 2: "out_height", 3: "out_width"}},
+            )
+        except Exception as error:  # Torch's exporter raises what it and the network stumble over
+            raise ModelLoadError(
+                f"{type(network.network).__name__} cannot be written as an ONNX graph of any size: {first_line(error)[:300]}"
+            ) from None
     return onnx.load_from_string(buffer.getvalue())
