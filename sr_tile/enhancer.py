@@ -17,7 +17,7 @@ from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.engines.precision import LEAST_PSNR
 from sr_tile.engines.strength_grain_tta import Adjustment
 from sr_tile.errors import ArgumentError, DeviceError, OutOfMemoryError, SrTileError
-from sr_tile.export.find_model import open_model
+from sr_tile.export.find_model import models_reaching, open_model
 from sr_tile.images import ImageReader, ImageWriter, TargetSize, WriteOptions
 from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil, is_tensor
 from sr_tile.images.edges import Edges, parse_edges
@@ -58,8 +58,9 @@ class Enhancer:
         model: path of an ONNX file, name of a bundled model, an `Engine`, or several engines of one model, which work
             side by side; None is the bundled model for `scale`. Several names, also as `denoise,photo-x2`, are a chain: one
             after the other over each picture.
-        scale: of the results, any number above 0. Where `model` is None it chooses the least bundled model that reaches
-            it; beside a model it may not be more than the model's. What is too large then is reduced (Lanczos).
+        scale: of the results, any number above 0. Where `model` is None it chooses the least bundled model, or two in
+            turn, that reach it; a model that is named and does not reach it runs twice. What is too large then is
+            reduced (Lanczos).
         size: of the results in another way than by `scale`, see `TargetSize`. Where `model` is None, the bundled model that
             enlarges most is taken, for the sizes of the pictures are not known yet. A picture that is to become smaller is
             reduced, and an enlarging network does not see it.
@@ -111,6 +112,8 @@ class Enhancer:
         max_in_flight: int | None = None,
     ) -> None:
         size, settings, steps = wanted_size(scale, size), settings or Settings(), steps_of(model)
+        if model is None or steps:
+            steps = models_reaching(steps, size.scale or (max(zoo.DEFAULT) if size.is_said and not steps else None))
         continued = _check(alpha, decoders, encoders, edges, len(steps) > 1 or settings.exact_pooling)
         if batch_size is not None:
             settings = replace(settings, batch=batch_size)
@@ -122,16 +125,12 @@ class Enhancer:
             common: Any = {"alpha": alpha, "decoders": decoders, "on_progress": on_progress, **opening}
             self._before = Enhancer(steps[:-1], settings=settings, **common)
             size, on_progress = size.behind(self._before.scale), None
-        self._process, self._owned = os.getpid(), bool(steps) or model is None
-        if self._owned:
-            least = size.scale or (max(zoo.DEFAULT) if size.is_said else None)
-            engines = open_model(steps[-1] if steps else None, least, expected_pixels=expected_pixels, **opening)
-        else:
-            engines = _open_already(model)
-        self.engines: list[Engine] = engines
+        self._process, self._owned = os.getpid(), bool(steps)
+        opening["expected_pixels"] = expected_pixels
+        self.engines: list[Engine] = open_model(steps[-1], **opening) if steps else _open_already(model)
         try:
             planning: Any = {"images_under_way": decoders + 1, "expected_pixels": expected_pixels}
-            self.engines, plan = _planned(engines, settings, adjustment or Adjustment(), size, planning)
+            self.engines, plan = _planned(self.engines, settings, adjustment or Adjustment(), size, planning)
         except SrTileError:
             self.close()
             raise

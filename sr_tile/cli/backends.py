@@ -4,7 +4,7 @@ import math
 import os
 import sys
 from collections.abc import Generator, Sequence
-from contextlib import ExitStack, closing
+from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -212,6 +212,7 @@ def _select_here(options: EnhanceOptions) -> "Selection":
 
 
 def _named(pairs: "Sequence[FilePair]", options: EnhanceOptions, template: str) -> "list[FilePair]":
+    from sr_tile.export.find_model import scale_of
     from sr_tile.jobs.result_names import by_template, check_template
 
     check_template(template)
@@ -219,30 +220,16 @@ def _named(pairs: "Sequence[FilePair]", options: EnhanceOptions, template: str) 
         raise ArgumentError(
             f"output {options.output} and --output-template both name the result; give a folder as output"
         )
-    model = _with_model(options, pairs)[0].model.model or ""
+    model = options.model.model or _with_model(options, pairs)[0].model.model or ""
 
     def size_of(source: "Path") -> tuple[int, int]:
         height, width = next(iter(image_sizes([source], options.files.excerpt)), (0, 0))
         if not height:
             return 0, 0  # reading it will say why
-        scale = 0 if options.target.is_said else _scale_of(model)
+        scale = 0 if options.target.is_said else math.prod(map(scale_of, model.split(",")))
         return options.target.of(height, width) or (height * scale, width * scale)
 
     return by_template(pairs, template, "+".join(Path(step).stem for step in model.split(",")), size_of)
-
-
-def _scale_of(model: str) -> int:
-    """Of a model, or of those of a chain; what a file does not say is measured."""
-    from sr_tile.export.find_model import find_model, open_model
-    from sr_tile.models.listing import facts
-
-    def scale_of(step: str) -> int:
-        if said := facts(find_model(step)).scale:
-            return said
-        with closing(open_model(step, device="cpu")[0]) as engine:
-            return engine.spec.scale or 1
-
-    return math.prod(scale_of(step) for step in model.split(","))
 
 
 def _repeatable(precision: str) -> str:
@@ -251,14 +238,19 @@ def _repeatable(precision: str) -> str:
 
 
 def _with_model(options: EnhanceOptions, pairs: "Sequence[FilePair]") -> tuple[EnhanceOptions, str | None]:
-    """With a model by name where none was named, and why it is this one: of the least scale that reaches every size."""
+    """With models by name that reach every size: those named, or of the least scale, and why it is these."""
+    from sr_tile.enhancer import steps_of
+    from sr_tile.export.find_model import models_reaching, most_in_turn
     from sr_tile.jobs.default_model import choose_default
     from sr_tile.models import zoo
 
-    if options.model.model is not None:
-        return options, None
     sources = [pair.source_path for pair in pairs if not pair.problem]
-    scale, *further = zoo.reaching_in_turn(_factor(sources, options.target))
+    if named := steps_of(options.model.model):
+        if not options.target.is_said or (options.backend.job and not options.target.scale):
+            return options, None
+        steps = models_reaching(named, _factor(sources, options.target, most_in_turn(named)))
+        return replace(options, model=replace(options.model, model=",".join(map(str, steps)))), None
+    scale, *further = zoo.reaching_in_turn(_factor(sources, options.target, max(zoo.DEFAULT) ** 2))
     # To a job images may be added, and what is done must not be done again with another model.
     fixed = (zoo.DEFAULT[scale], "the same for all images of a job")
     name, reason = fixed if options.backend.job else choose_default(sources, scale)
@@ -267,13 +259,13 @@ def _with_model(options: EnhanceOptions, pairs: "Sequence[FilePair]") -> tuple[E
     return replace(options, model=replace(options.model, model=name)), reason
 
 
-def _factor(sources: "Sequence[Path]", target: "TargetSize") -> float:
-    """By which the images are to grow, the most of all, as far as a model reaches: what is beyond is said for each."""
+def _factor(sources: "Sequence[Path]", target: "TargetSize", most: int) -> float:
+    """By which the images are to grow, the most of all, as far as models reach: what is beyond is said for each."""
     from sr_tile.models import zoo
 
     if target.scale or not target.is_said:
         return target.scale or min(zoo.DEFAULT)
-    return target.reach(image_sizes(sources[:MOST_HEADERS]), max(zoo.DEFAULT) ** 2) or 1
+    return target.reach(image_sizes(sources[:MOST_HEADERS]), most) or 1
 
 
 def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None":

@@ -53,7 +53,7 @@ def enhance(
     if output is None and files.output_template is not None and not Path(inputs[0]).is_dir():
         output = str(Path(inputs[0]).parent)
     elif output is None:
-        output = _beside(inputs[0], files.name_suffix or _usual_suffix(model, size))
+        output = _beside(inputs[0], files.name_suffix or _usual_suffix(model, size), files.suffix)
     elif files.name_suffix:
         raise typer.BadParameter("--suffix goes with one input alone, whose result lies beside it")
     with piped(inputs, output, files.suffix) as (sources, target):
@@ -63,7 +63,7 @@ def enhance(
         raise typer.Exit(1)
 
 
-def _beside(source: str, name_suffix: str) -> str:
+def _beside(source: str, name_suffix: str, suffix: str | None) -> str:
     """The place of a result for which none was named: beside its input, or what a folder's name makes of it."""
     from sr_tile.images import suffix_for_result
 
@@ -72,13 +72,13 @@ def _beside(source: str, name_suffix: str) -> str:
     path = Path(source)
     if path.is_dir():
         return str(path.absolute().with_name(path.absolute().name + name_suffix))
-    return str(path.with_name(path.stem + name_suffix + suffix_for_result(path.suffix)))
+    return str(path.with_name(path.stem + name_suffix + (suffix or suffix_for_result(path.suffix))))
 
 
 def _usual_suffix(model: ModelOptions, size: SizeOptions) -> str:
     """What was done, in a few letters."""
     if model.model is not None:
-        return f"-{Path(model.model).stem}"
+        return "".join(f"-{Path(step).stem}" for step in model.model.split(","))
     wanted = size.target(model.scale)
     return f"-x{wanted.scale or 2:g}" if wanted.scale or not wanted.is_said else "-resized"
 
@@ -89,6 +89,8 @@ def run(options: EnhanceOptions, backend: Backend) -> "Report":
 
     selection = backend.select()
     for line in selection.describe_left_out(options.report.verbose):
+        log.warning("%s", line)
+    for line in options.files.without_effect(pair.target for pair in selection.pairs if not pair.problem):
         log.warning("%s", line)
     report = Report(left_out=selection.left_out)
     if options.files.dry_run:

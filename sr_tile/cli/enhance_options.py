@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -74,7 +75,10 @@ class FileOptions:
         str | None,
         typer.Option("--format", help="Format of results in a folder, such as png; a wrong name lists them all."),
     ] = None
-    quality: Annotated[int, typer.Option(min=1, max=100, help="Quality of JPEG, WebP and AVIF.")] = 95
+    quality: Annotated[
+        int | None,
+        typer.Option(min=1, max=100, help="Quality of JPEG, WebP, AVIF and films; 95 where nothing is said."),
+    ] = None
     lossless: Annotated[bool, typer.Option("--lossless", help="Write WebP and AVIF without loss.")] = False
     output: Annotated[
         str | None,
@@ -121,7 +125,9 @@ class FileOptions:
     @property
     def suffix(self) -> str | None:
         """Ending of the results; None keeps each source's own."""
-        return f".{self.output_format.lower()}" if self.output_format else None
+        from sr_tile.images.formats import suffix_of
+
+        return suffix_of(self.output_format) if self.output_format else None
 
     @property
     def excerpt(self) -> "Excerpt | None":
@@ -147,13 +153,25 @@ class FileOptions:
         if self.strip not in (None, *CHOICES):
             raise ArgumentError(f"--strip {self.strip}: choose all, or gps")
         return WriteOptions(
-            quality=self.quality,
+            quality=self.quality or WriteOptions.quality,
             lossless=self.lossless,
             codec=self.codec,
             pyramid=self.pyramid,
             background=parse_colour(self.background) if self.background else None,
             strip=self.strip,
         )
+
+    def without_effect(self, targets: "Iterable[str]") -> "Iterator[str]":
+        """Options that were given and do nothing in some of the results, in a line each."""
+        from sr_tile.images.content_type import FILM_SUFFIXES
+        from sr_tile.images.formats import FORMATS, TAKEN_BY
+
+        suffixes = sorted({Path(target).suffix.lower() for target in targets})
+        for option, formats in TAKEN_BY.items():
+            taking = {suffix for name in formats for suffix in FORMATS[name].suffixes}
+            taking |= set(FILM_SUFFIXES if option == "quality" else ())
+            if getattr(self, option) and (others := [suffix for suffix in suffixes if suffix not in taking]):
+                yield f"--{option} does nothing in {', '.join(others)}: it is for {', '.join(map(str.upper, formats))}"
 
 
 @dataclass(frozen=True)

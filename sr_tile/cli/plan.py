@@ -64,9 +64,10 @@ def plan(  # the options of `enhance` that decide how it cuts
     if not paths and not sizes:
         raise typer.BadParameter("give images (IN...), or --size 4000x3000")
 
-    from sr_tile.engines.precision import built_in_pictures
+    from sr_tile.enhancer import steps_of
     from sr_tile.errors import ImageReadError
-    from sr_tile.export.find_model import open_model
+    from sr_tile.export.find_model import models_reaching, most_in_turn, open_model
+    from sr_tile.images import TargetSize
     from sr_tile.jobs.selection import find_images
     from sr_tile.models import zoo
 
@@ -76,24 +77,39 @@ def plan(  # the options of `enhance` that decide how it cuts
         raise ImageReadError(f"{', '.join(paths or ())}: none of the files can be read as an image")
     settings = settings_of(tile_size, overlap, halo, batch_size, mem_limit)
     wanted = target.target(scale)
+    named = steps_of(model)
+    most = most_in_turn(named) if named else max(zoo.DEFAULT) ** 2
+    plans: list[dict[str, Any]] = []
+    names = models_reaching(named, scale or wanted.reach(sizes, most))
+    for name in names:
+        pixels = sum(height * width for height, width in sizes)
+        opening: Any = {"device": device, "precision": precision, "agreement": agreement, "expected_pixels": pixels}
+        engines, last = open_model(name, **opening), len(plans) == len(names) - 1
+        plans.append(_planned(engines, settings, sizes, wanted if last else TargetSize(), fresh))
+        factor = engines[0].spec.scale or 1
+        sizes, wanted = [(height * factor, width * factor) for height, width in sizes], wanted.behind(factor)
+    found = {**plans[0], "then": plans[1:]} if plans[1:] else plans[0]
+    show(json.dumps(found, indent=2) if as_json else "\n".join(map(_text, plans)))
+
+
+def _planned(
+    engines: "list[Engine]", settings: "Settings", sizes: list[tuple[int, int]], wanted: "TargetSize", fresh: bool
+) -> dict[str, Any]:
+    """What one network does with pictures; its engines are closed."""
+    from sr_tile.engines.precision import built_in_pictures
+    from sr_tile.models import zoo
+
     with ExitStack() as opened:
-        engines = open_model(
-            model,
-            scale or wanted.reach(sizes, max(zoo.DEFAULT)),
-            device=device,
-            precision=precision,
-            agreement=agreement,
-            expected_pixels=sum(height * width for height, width in sizes),
-        )
         for engine in engines:
             opened.callback(engine.close)
         if engines[0].bound is not None:  # the first call settles the precision
             engines[0].run(built_in_pictures(engines[0].spec)[0])
-        zoo.check_scale(engines[0].spec.name, engines[0].spec.scale or 1, scale)
+        scale = engines[0].spec.scale or 1
+        zoo.check_scale(engines[0].spec.name, scale, wanted.scale)
         found = _weighed(engines, settings, sizes, fresh)
         if wanted.is_said:
-            found["steps"] = [_steps(height, width, engines[0].spec.scale or 1, wanted) for height, width in sizes]
-    show(json.dumps(found, indent=2) if as_json else _text(found))
+            found["steps"] = [_steps(height, width, scale, wanted) for height, width in sizes]
+    return found
 
 
 def _weighed(

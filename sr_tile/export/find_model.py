@@ -4,8 +4,9 @@ import atexit
 import contextlib
 import functools
 import logging
+import math
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import sr_tile
 from sr_tile.engines.base import Engine
 from sr_tile.engines.factory import Precision, open_engines
 from sr_tile.engines.precision import LEAST_PSNR
-from sr_tile.errors import unexpected
+from sr_tile.errors import ArgumentError, unexpected
 from sr_tile.export.ncnn.param import files_of, is_ncnn
 from sr_tile.models import zoo
+from sr_tile.models.listing import facts
 from sr_tile.system.cache import cache_folder, recall, remember
 from sr_tile.system.hashes import sha256_of
 from sr_tile.system.stopping import temporary_folder
@@ -69,6 +71,55 @@ def open_model(
     path = find_model(model, scale)
     wanted = Precision(precision, agreement)
     return open_engines(path, device, replace(wanted, variants=_variants(path, precision)), expected_pixels)
+
+
+def scale_of(model: str | Path) -> int:
+    """Output pixels per input pixel of a model; what its file does not say is measured.
+
+    Raises:
+        ModelLoadError: no such model.
+    """
+    if said := facts(find_model(model)).scale:
+        return said
+    with closing(open_model(model, device="cpu")[0]) as engine:
+        return engine.spec.scale or 1
+
+
+def most_in_turn(steps: Sequence[str | Path]) -> int:
+    """By how much models in turn enlarge at most: the last of those that enlarge may run twice."""
+    scales = [scale_of(step) for step in steps]
+    return math.prod(scales) * next((scale for scale in reversed(scales) if scale > 1), 1)
+
+
+def models_reaching(steps: Sequence[str | Path], factor: float | None) -> list[str | Path]:
+    """Models one after the other that reach a factor: those named, the last that enlarges twice where that takes it.
+
+    Args:
+        steps: the models that were named; none takes bundled ones.
+        factor: output pixels per input pixel; None is any.
+
+    Raises:
+        ModelLoadError: no such model.
+        ArgumentError: two times do not reach it.
+    """
+    if not steps:
+        first, *further = zoo.reaching_in_turn(factor or min(zoo.DEFAULT))
+        return [zoo.DEFAULT[first], *(zoo.CLEAN[each] for each in further)]  # what the first one made is clean
+    if factor is None or factor <= 1:
+        return list(steps)
+    scales = [scale_of(step) for step in steps]
+    reached, enlarging = math.prod(scales), [index for index, scale in enumerate(scales) if scale > 1]
+    if factor <= reached or not enlarging:
+        return list(steps)
+    again = enlarging[-1]
+    name = Path(steps[again]).stem
+    if factor > (twice := most_in_turn(steps)):
+        raise ArgumentError(
+            f"model {name} enlarges by {reached}, and by {twice} where it runs twice, not by {factor:g}, which is asked "
+            "for as well: twice is the most; leave out the scale, or choose another model"
+        )
+    log.warning("model %s enlarges by %d: for %g it runs twice, and the result is reduced", name, reached, factor)
+    return [*steps[: again + 1], *steps[again:]]
 
 
 def _variants(path: Path, precision: str) -> tuple[tuple[str, Path], ...]:

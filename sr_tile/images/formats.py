@@ -50,6 +50,21 @@ def format_of(path: Path | str) -> str:
     raise ImageWriteError(f"{path}: no format that is written has the suffix '{suffix}': use one of {known}")
 
 
+def suffix_of(format_name: str) -> str:
+    """The usual suffix of a format, by its name or one of its suffixes: `.jpg` for jpeg; what is no format keeps its own."""
+    name = format_name.lower()
+    return FORMATS[name].suffixes[0] if name in FORMATS else f".{name}"
+
+
+def same_format(suffix: str, other: str) -> bool:
+    """Whether two suffixes mean one format, as `.jpg` and `.jpeg` do."""
+    return suffix == other or any({suffix, other} <= set(kind.suffixes) for kind in FORMATS.values())
+
+
+TAKEN_BY = {"quality": ("jpeg", "webp", "avif", "dzi"), "lossless": ("webp", "avif"), "pyramid": ("tiff",)}
+"""Options of `WriteOptions` that not every format takes; films take a quality as well."""
+
+
 def listed(kinds: Iterable[str]) -> str:
     """Formats as a sentence names them."""
     names = [{"webp": "WebP"}.get(name, name.upper()) for name in kinds]

@@ -11,6 +11,7 @@ from typing import Literal
 
 from sr_tile.errors import ArgumentError, ImageReadError
 from sr_tile.images import READABLE_SUFFIXES, suffix_for_result
+from sr_tile.images.formats import same_format
 from sr_tile.jobs.report import FileResult
 
 Existing = Literal["refuse", "overwrite", "skip"]
@@ -132,7 +133,7 @@ def select_files(
         check_name(name, "output" if name is output else "input")
     target = Path(output)
     if len(inputs) == 1 and _is_file_name(output) and not _is_folder(inputs[0]) and not _is_glob(inputs[0]):
-        if suffix and suffix != target.suffix.lower():
+        if suffix and not same_format(suffix, target.suffix.lower()):
             raise ArgumentError(f"output {output} and --format {suffix[1:]} contradict each other; give one of them")
         return Selection([FilePair(str(Path(inputs[0])), str(target), _missing(inputs[0]))])
     _check_folder(target, output, inputs)

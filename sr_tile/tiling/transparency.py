@@ -101,7 +101,8 @@ def restore_hidden(
 ) -> Float32[Array, "c H W"]:
     """An output with the original colours, enlarged, where enlarged alpha is 0 (at scale 1 bit for bit), and with NaN.
 
-    reach: pixels of the original by which what is visible may grow, where a network enlarges alpha (`MODEL_REACH`). Rows and columns of the output beyond those of the original, which padding made, stay.
+    reach: pixels of the original by which what is visible may grow, where a network enlarges alpha (`MODEL_REACH`).
+    Rows and columns of the output beyond those of the original, which padding made, stay.
     """
     height, width = (side * scale for side in alpha_chw.shape[1:])
     restored_chw = output_chw.copy()

@@ -262,8 +262,8 @@ def test_wrong_arguments_say_what_to_do(run, tmp_path, arguments, code, words):
     ("options", "words"),
     [
         (("--model", "denoise", "--scale", 2), "denoise enlarges by 1, not by 2"),
-        (("--model", "x2", "--scale", 4), "x2 enlarges by 2, not by 4"),
-        (("--model", "model.onnx", "--scale", 3), "enlarges by 2, not by 3"),
+        (("--model", "x2", "--scale", 5), "x2 enlarges by 2, and by 4 where it runs twice, not by 5"),
+        (("--model", "model.onnx", "--scale", 4.5), "by 2, and by 4 where it runs twice, not by 4.5"),
     ],
 )
 def test_a_scale_beyond_the_models_is_refused(run, model, tmp_path, options, words):
@@ -273,6 +273,24 @@ def test_a_scale_beyond_the_models_is_refused(run, model, tmp_path, options, wor
     code, _, err = run("plan", "in.png", *options)
     assert (code, words in err, len(err.splitlines())) == (1, True, 1), err
     assert run("enhance", "in.png", "out.png", "--model", "x2", "--scale", 2)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "in_turn"),
+    [
+        (("--model", "clean-x2", "--scale", 3), "clean-x2,clean-x2"),
+        (("--model", "x2", "--width", 48), "x2,x2"),
+        (("--model", "denoise,clean-x2", "--scale", 3), "denoise,clean-x2,clean-x2"),
+    ],
+)
+def test_beyond_its_scale_a_model_runs_twice(run, tmp_path, options, in_turn):
+    save(tmp_path / "in.png", noise_image(16, 16))
+    code, _, err = run("enhance", "in.png", "out.png", *options, "--precision", "fp32", "-q")
+    assert (code, "x2 enlarges by 2: for 3 it runs twice" in err, len(err.splitlines())) == (0, True, 1), err
+    assert run("enhance", "in.png", "two.png", "--model", in_turn, *options[2:], "--precision", "fp32", "-q")[0] == 0
+    found, expected = (np.asarray(Image.open(tmp_path / name)) for name in ("out.png", "two.png"))
+    np.testing.assert_array_equal(found, expected)
+    assert found.shape == (48, 48, 3)
 
 
 def test_two_models_are_refused(run, model, tmp_path):

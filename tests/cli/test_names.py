@@ -30,6 +30,11 @@ def here(tmp_path):
         (("in.jpg", "--width", 40), ["in-resized.jpg"]),
         (("in.jpg", "--model", "net.onnx"), ["in-net.jpg"]),
         (("in.jpg", "--suffix", "_large"), ["in_large.jpg"]),
+        (("in.jpg", "--format", "tiff"), ["in-x2.tif"]),
+        (("in.bmp", "--format", "jpeg"), ["in-x2.jpg"]),
+        (("in.jpg", "-o", "a.jpeg", "--format", "jpg"), ["a.jpeg"]),
+        (("photos", "out", "--format", "jpeg"), ["out/a.jpg", "out/b.jpg"]),
+        (("in.jpg", "--model", "net.onnx,net.onnx"), ["in-net-net.jpg"]),
         (("photos",), ["photos-x2/a.png", "photos-x2/b.jpg"]),
         (("in.jpg", "-o", "other.png"), ["other.png"]),
         (("in.jpg", "in.bmp", "-o", "out"), ["out/in.jpg", "out/in.png"]),
@@ -43,6 +48,25 @@ def test_where_results_go(run, here, arguments, results):
         sorted(str(path.relative_to(here)) for path in here.rglob("*") if path.is_file() and path not in before)
         == results
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("in.bmp", "o.png", "--quality", 80), "--quality does nothing in .png"),
+        (("in.bmp", "in.jpg", "out", "--quality", 95), "--quality does nothing in .png"),
+        (("in.bmp", "o.jpg", "--quality", 80), None),
+        (("in.bmp", "o.jpg", "--lossless"), "--lossless does nothing in .jpg: it is for WEBP, AVIF"),
+        (("in.bmp", "o.webp", "--lossless"), None),
+        (("in.bmp", "o.png", "--pyramid"), "--pyramid does nothing in .png: it is for TIFF"),
+        (("in.bmp", "o.tif", "--pyramid"), None),
+        (("in.bmp", "o.png"), None),
+    ],
+)
+def test_an_option_that_does_nothing_is_said_to(run, here, arguments, words):
+    code, _, err = run("enhance", *arguments, "--model", "net.onnx", "--device", "cpu", "-q")
+    assert (code, len(err.splitlines())) == (0, 1 if words else 0), err
+    assert (words or "") in err
 
 
 def test_a_suffix_beside_a_name_is_refused(run, here):

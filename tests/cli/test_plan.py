@@ -76,6 +76,18 @@ def test_images_are_read_by_their_headers_and_broken_ones_left_out(run, model, t
     assert found["megapixels"] == pytest.approx(0.0606)
 
 
+@pytest.mark.parametrize("arguments", [("--model", "m.onnx,m.onnx"), ("--model", "m.onnx", "--scale", "3")])
+def test_networks_in_turn_have_a_plan_each(run, model, arguments):
+    code, out, err = run("plan", "--size", "30x20", *arguments, "--device", "cpu")
+    assert (code, [line.split(",")[0] for line in out.splitlines() if " on cpu, " in line]) == (0, ["m on cpu"] * 2), (
+        err
+    )
+    assert ("60 x 40 -> network x2: 120 x 80 -> reduced: 90 x 60" in out) == ("3" in arguments)
+    found = json.loads(run("plan", "--size", "30x20", *arguments, "--device", "cpu", "--json")[1])
+    assert [found["model"], *(step["model"] for step in found["then"])] == ["m", "m"]
+    assert found["then"][0]["megapixels"] == 4 * found["megapixels"]
+
+
 @pytest.mark.parametrize("arguments", [(), ("--size", "4000"), ("--size", "0x10"), ("--size", "axb")])
 def test_wrong_usage_is_told(run, arguments):
     assert run("plan", *arguments)[0] == 2

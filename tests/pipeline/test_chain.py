@@ -39,6 +39,22 @@ def test_a_chain_is_the_one_behind_the_other_in_float(scales, channels):
             np.testing.assert_allclose(found, expected * 255, atol=0.51)
 
 
+@pytest.mark.parametrize(
+    ("model", "scale", "steps"),
+    [
+        (None, 8, ["photo-x4", "clean-x2"]),
+        ("clean-x2", 3, ["clean-x2", "clean-x2"]),
+        (["denoise", "x2"], 4, ["denoise", "x2", "x2"]),
+    ],
+)
+def test_what_a_model_does_not_reach_models_in_turn_do(model, scale, steps):
+    image = noise_image(12, 10)
+    with Enhancer(model, scale=scale, device="cpu") as found, Enhancer(steps, scale=scale, device="cpu") as expected:
+        result = found.enhance(image)
+        np.testing.assert_array_equal(result, expected.enhance(image))
+    assert result.shape == (12 * scale, 10 * scale, 3)
+
+
 def failing(name):
     def fail():
         raise ImageReadError(f"{name}: broken")
