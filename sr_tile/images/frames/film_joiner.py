@@ -1,6 +1,8 @@
 """Segments of a film, and what of its source is no film, to one file; nothing is encoded again."""
 
 import logging
+import re
+import struct
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -13,6 +15,9 @@ from sr_tile.images.metadata_choices import of_film
 log = logging.getLogger("sr_tile")
 
 _TICKING = ("mp4", "mov")
+_TEXTS = ("srt", "subrip", "text")
+"""Subtitles in words, which Matroska holds as they are and QuickTime's family as `mov_text`: their length, then they."""
+_MARKUP = re.compile(rb"</?\w[^>]*>|\{\\[^}]*\}")
 
 
 def ticks_of(format_name: str, time_base: Fraction) -> dict[str, str]:
@@ -75,11 +80,17 @@ class _Copied:
         self._source, self._target = source, target
         self._container = open_film(source.path)
         target.metadata.update(of_film(self._container.metadata, choices))
-        self._streams = {}
+        self._streams: dict[int, Any] = {}
+        self._texts: set[int] = set()
         for stream in self._container.streams:
             if stream.type in ("audio", "subtitle", "attachment"):
                 try:
-                    copy = target.add_stream_from_template(stream, opaque=True)
+                    if stream.name in _TEXTS and target.format.name in _TICKING:
+                        copy = target.add_stream("mov_text")
+                        copy.codec_context.subtitle_header = b"[Script Info]\n"  # no style: FFmpeg wants one or none
+                        self._texts.add(stream.index)
+                    else:
+                        copy = target.add_stream_from_template(stream, opaque=True)
                     language = {name: text for name, text in stream.metadata.items() if name == "language"}
                     copy.metadata.update(language if choices.strip == "all" else stream.metadata)
                     self._streams[stream.index] = copy
@@ -110,7 +121,9 @@ class _Copied:
         ):
             shift = round(offset / packet.time_base)
             packet.pts, packet.dts = packet.pts - shift, packet.dts - shift
-            packet.stream = self._streams[packet.stream.index]
+            index = packet.stream.index
+            packet = _mov_text(packet) if index in self._texts else packet
+            packet.stream = self._streams[index]
             self._target.mux_one(packet)
 
     def close(self) -> None:
@@ -118,3 +131,11 @@ class _Copied:
         while self._next is not None:
             self._copy()
         self._container.close()
+
+
+def _mov_text(packet: Any) -> Any:
+    """The words of a packet, without their markup, for QuickTime's family."""
+    words = _MARKUP.sub(b"", bytes(packet))
+    made = load_av().Packet(struct.pack(">H", len(words)) + words)
+    made.time_base, made.pts, made.dts, made.duration = packet.time_base, packet.pts, packet.dts, packet.duration
+    return made

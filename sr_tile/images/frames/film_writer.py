@@ -48,7 +48,16 @@ CODECS = {
 }
 """Codecs of films by name."""
 
-_CONTAINERS = {".mp4": "h264", ".m4v": "h264", ".mov": "h264", ".mkv": "h264", ".webm": "av1", ".nut": "ffv1"}
+_MPEG4 = ("h264", "h265", "av1", "ffv1")
+_CONTAINERS = {
+    ".mp4": _MPEG4,
+    ".m4v": _MPEG4,
+    ".mov": ("h264", "h265", "prores"),
+    ".mkv": ("h264", "h265", "av1", "prores", "ffv1"),
+    ".webm": ("av1",),
+    ".nut": ("ffv1", "h264", "h265", "av1"),
+}
+"""The codecs that FFmpeg puts into each, the usual one first."""
 _FORMATS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska", ".webm": "webm", ".nut": "nut"}
 
 
@@ -78,9 +87,15 @@ class FilmWriter:
         segments: "Segments | None" = None,
     ) -> None:
         self.path, self._source, self._options = path, source, options
-        name = options.codec or _CONTAINERS[path.suffix.lower()]
+        held = _CONTAINERS[path.suffix.lower()]
+        name = options.codec or held[0]
         if name not in CODECS:
             raise ArgumentError(f"codec {name} is not known; choose {', '.join(CODECS)}")
+        if name not in held:
+            others = ", ".join(suffix for suffix, codecs in _CONTAINERS.items() if name in codecs)
+            raise ArgumentError(
+                f"{path}: {path.suffix.lower()} does not hold {name}: choose {', '.join(held)}, or a name in {others}"
+            )
         self._codec = CODECS[name]
         self._colour = source.colour if source else FilmColour(1, 1, 1, False, 8)
         self._segments = segments or Segments(path)
@@ -97,8 +112,10 @@ class FilmWriter:
         Raises:
             ImageWriteError: a side is odd, or there is alpha, which no film here holds.
         """
-        if info.has_alpha:
-            raise ImageWriteError(f"{self.path}: a film holds no alpha: choose WebP, PNG or GIF")
+        if info.has_alpha and not self._options.background:
+            raise ImageWriteError(
+                f"{self.path}: a film holds no alpha: choose WebP, PNG or GIF, or give --background white"
+            )
         size = info.result
         if (size.height % 2 or size.width % 2) and "420" in self._codec.pixels[0]:
             raise ImageWriteError(
@@ -111,13 +128,14 @@ class FilmWriter:
         self._order.put(frame.index, None)
 
     def _write(self, picture: Picture) -> None:
+        pixels_hwc = _over(self._options.background, picture.pixels_hwc)
         try:
             for time in picture.frame.times:
                 if self._encoder is None:
                     size = (picture.info.height, picture.info.width)
                     look = _Look(self._codec, self._options.quality, self._colour, size, self._source)
                     self._encoder = _Encoder(self._segments.begin(), look)
-                self._encoder.write(picture.pixels_hwc, time)
+                self._encoder.write(pixels_hwc, time)
                 if self._segments.is_full(self._encoder.frames):
                     self._end_segment()
         except load_av().error.FFmpegError as error:
@@ -156,6 +174,16 @@ class FilmWriter:
     def _unwritable(self, error: Exception) -> ImageWriteError:
         reason = reason_of(error) if isinstance(error, OSError) else one_line(error)
         return ImageWriteError(f"{self.path}: cannot be written: {reason}")
+
+
+def _over(background: tuple[int, int, int] | None, pixels_hwc: np.ndarray) -> np.ndarray:
+    """RGB over a background where there is alpha."""
+    if pixels_hwc.shape[2] != 4 or background is None:
+        return pixels_hwc
+    top = np.iinfo(pixels_hwc.dtype).max
+    alpha_hw1 = pixels_hwc[..., 3:] / np.float32(top)
+    behind = np.float32(background) * np.float32(top // 255)
+    return np.rint(pixels_hwc[..., :3] * alpha_hw1 + behind * (1 - alpha_hw1)).astype(pixels_hwc.dtype)
 
 
 class Segments:

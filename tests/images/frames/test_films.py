@@ -19,6 +19,7 @@ from sr_tile.jobs import durable_file
 from sr_tile.jobs.resumable import ResumableJob
 from sr_tile.jobs.selection import FilePair
 from sr_tile.models.spec import ModelSpec
+from sr_tile.pipeline.frame_files import each_file
 
 av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'sr-tile[video]'")
 
@@ -247,3 +248,54 @@ def test_a_job_that_was_stopped_goes_on_behind_the_last_segment(tmp_path, monkey
     assert (tmp_path / "b.mp4").read_bytes() == expected
     assert list((tmp_path / "killed" / "strips").iterdir()) == []
     assert do("killed") == (["done"], 0)
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".m4v", ".mov", ".mkv", ".webm", ".nut"])
+@pytest.mark.parametrize("codec", ["h264", "h265", "av1", "prores", "ffv1"])
+def test_a_codec_that_a_container_does_not_hold_is_refused_before_the_work(tmp_path, suffix, codec, caplog):
+    """And what is not refused comes out."""
+    source = tmp_path / "in.mkv"
+    film(source, pictures(3, 64, 64))
+    engine = ToyEngine(spec=ModelSpec("toy", 1))
+    target = tmp_path / f"out{suffix}"
+    with Enhancer(engine) as enhancer:
+        (outcome,) = each_file(enhancer.run, [enhancer.file_job(source, target, options=WriteOptions(codec=codec))])
+    if outcome.error is None:
+        assert len(decoded(target)[0]) == 3
+        return
+    assert f"{suffix} does not hold {codec}: choose" in str(outcome.error)
+    assert not engine.shapes
+    assert names(tmp_path) == ["in.mkv"]
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".mov"])
+def test_subtitles_in_words_are_kept_where_they_take_another_form(tmp_path, suffix, caplog):
+    film(tmp_path / "plain.mkv", pictures(25, 64, 64))
+    (tmp_path / "in.srt").write_text("1\n00:00:00,200 --> 00:00:00,600\nGrüße <i>an</i> alle\n\n")
+    sources = [av.open(str(tmp_path / name)) for name in ("plain.mkv", "in.srt")]
+    with av.open(str(tmp_path / "in.mkv"), "w") as out:
+        streams = [out.add_stream_from_template(source.streams[0], opaque=True) for source in sources]
+        for source, stream in zip(sources, streams, strict=True):
+            for packet in source.demux():
+                if packet.size:
+                    packet.stream = stream
+                    out.mux(packet)
+            source.close()
+    with Enhancer(ToyEngine(spec=ModelSpec("toy", 1))) as enhancer:
+        enhancer.enhance_file(tmp_path / "in.mkv", tmp_path / f"out{suffix}")
+    found = [(float(start), words[2:].decode()) for start, words in packets(tmp_path / f"out{suffix}", "subtitles")]
+    assert [(start, words) for start, words in found if words] == [(pytest.approx(0.2), "Grüße an alle")]
+    assert not [record for record in caplog.records if "left out" in record.getMessage()]
+
+
+def test_an_animation_with_alpha_lies_on_a_background_in_a_film(tmp_path):
+    frames = [Image.new("RGBA", (64, 64), (200, 0, 0, alpha)) for alpha in (0, 255)]
+    frames[0].save(tmp_path / "in.webp", save_all=True, append_images=frames[1:], duration=100, lossless=True)
+    with Enhancer(ToyEngine(spec=ModelSpec("toy", 1))) as enhancer:
+        with pytest.raises(ImageWriteError, match="--background"):
+            enhancer.enhance_file(tmp_path / "in.webp", tmp_path / "out.mp4")
+        options = WriteOptions(background=(0, 255, 0))
+        enhancer.enhance_file(tmp_path / "in.webp", tmp_path / "out.mp4", options=options)
+    first, second = (frame[10:-10, 10:-10].mean((0, 1)) for frame in decoded(tmp_path / "out.mp4")[1])
+    np.testing.assert_allclose(first, (0, 255, 0), atol=4)
+    np.testing.assert_allclose(second, (200, 0, 0), atol=4)
