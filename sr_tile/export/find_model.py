@@ -81,7 +81,7 @@ def scale_of(model: str | Path) -> int:
     """
     if said := facts(find_model(model)).scale:
         return said
-    with closing(open_model(model, device="cpu")[0]) as engine:
+    with contextlib.closing(open_model(model, device="cpu")[0]) as engine:
         return engine.spec.scale or 1
 
 

@@ -182,7 +182,7 @@ def _over(background: tuple[int, int, int] | None, pixels_hwc: np.ndarray) -> np
         return pixels_hwc
     top = np.iinfo(pixels_hwc.dtype).max
     alpha_hw1 = pixels_hwc[..., 3:] / np.float32(top)
-    behind = np.float32(background) * np.float32(top // 255)
+    behind = np.asarray(background, np.float32) * np.float32(top // 255)
     return np.rint(pixels_hwc[..., :3] * alpha_hw1 + behind * (1 - alpha_hw1)).astype(pixels_hwc.dtype)
 
 
