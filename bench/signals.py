@@ -153,6 +153,8 @@ class Rounds:
         clients = [threading.Thread(target=self._ask, args=(server, over)) for _ in range(4)]
         for client in clients:
             client.start()
+        if dice.random() < 0.5:  # the other half: at some moment of its start, or soon after
+            server.port()
         time.sleep(dice.uniform(0, 6.0))
         server.process.send_signal(sent)
         try:
