@@ -181,3 +181,13 @@ def test_a_device_that_cannot_have_such_ends_is_given_floats_and_that_is_said(tm
     for _ in range(2):
         np.testing.assert_array_equal(engine.run(pixels), engine.run(pixels.astype(np.float32)))
     assert caplog.text.count("pixels go there as floats") == 1
+
+
+def test_pictures_of_all_number_types_in_one_list_come_out_as_alone(tmp_path):
+    facts = '{"scale": 2, "multiple": 1, "halo": 3}'
+    engine = PixelEngine(conv_model(tmp_path / "m.onnx", metadata=facts))
+    pictures = [noise_image(30, 34, dtype=dtype) for dtype in (np.uint8, np.uint16, np.float32, np.uint8)]
+    together = run(pictures, engine, plan(24, 6, 3, batch=8))
+    for picture, found in zip(pictures, together, strict=True):
+        assert found.dtype == picture.dtype
+        assert np.array_equal(found, run([picture], engine, plan(24, 6, 3, batch=8))[0])
