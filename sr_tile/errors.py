@@ -131,7 +131,7 @@ def printable(text: str) -> str:
     )
 
 
-_CPP_SIGNATURE = re.compile(r"[/\w.-]*\.(?:cc|h|cpp|cu|cuh|hpp):\d+ [^()]*\([^()]*\)(?: const)? ")
+_CPP_SIGNATURE = re.compile(r"(?<![/\w.-])[/\w.-]*\.(?:cc|h|cpp|cu|cuh|hpp):\d+ [^()]*\([^()]*\)(?: const)? ")
 
 
 def one_line(error: Exception, most: int = 300) -> str:

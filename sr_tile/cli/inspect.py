@@ -22,6 +22,8 @@ def inspect(
 
 
 def _text(found: dict[str, Any]) -> str:
+    from sr_tile.models.spec import short
+
     opsets = ", ".join(f"{domain} {version}" for domain, version in found["opset"].items())
     commonest = ", ".join(f"{count} {name}" for name, count in list(found["operators"].items())[:5])
     lines = [
@@ -29,10 +31,10 @@ def _text(found: dict[str, Any]) -> str:
         _line("size", f"{found['bytes']:,} bytes"),
         _line("sha256", found["sha256"]),
         _line("graph", f"{found['nodes']} nodes ({commonest}), {found['parameters']:,} parameters"),
-        _line("opset", f"{opsets}; {found['producer'] or 'by an unnamed exporter'}"),
+        _line("opset", f"{opsets}; {short(found['producer']) or 'by an unnamed exporter'}"),
     ]
     for place in ("input", "output"):
-        lines += [_line(place, f"{port['name']}: {port['type']} {_shape(port)}") for port in found[f"{place}s"]]
+        lines += [_line(place, f"{short(port['name'])}: {port['type']} {_shape(port)}") for port in found[f"{place}s"]]
     spec = found["spec"]
     if spec:
         low, high = spec["value_range"]
@@ -46,8 +48,9 @@ def _text(found: dict[str, Any]) -> str:
 
 def _details(values: dict[str, Any]) -> list[str]:
     """One line each; what is nested as JSON."""
-    texts = {key: value if isinstance(value, str) else json.dumps(value) for key, value in values.items()}
-    return [_line("", f"{key}: {' '.join(text.split())}") for key, text in texts.items()]
+    from sr_tile.models.spec import short
+
+    return [_line("", f"{short(key)}: {short(value, 1000)}") for key, value in values.items()]
 
 
 def _line(label: str, text: str) -> str:
@@ -59,7 +62,7 @@ def _shape(port: dict[str, Any]) -> str:
     if port["shape"] is None:
         return "of unknown shape"
     axes = [
-        str(dim["size"]) + " fixed" if dim["kind"] == "fixed" else f"{dim.get('name', '')} {dim['kind']}".strip()
+        str(dim["size"]) + " fixed" if dim["kind"] == "fixed" else f"{dim.get('name', '')[:120]} {dim['kind']}".strip()
         for dim in port["shape"]
     ]
     return f"({', '.join(axes)})"

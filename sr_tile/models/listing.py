@@ -7,7 +7,7 @@ from typing import Any
 from sr_tile.errors import ArgumentError, ModelLoadError
 from sr_tile.models import zoo
 from sr_tile.models.onnx_files import load_model
-from sr_tile.models.spec import METADATA_KEY, ModelSpec
+from sr_tile.models.spec import METADATA_KEY, ModelSpec, short
 from sr_tile.system.file_lock import locked
 
 SUFFIXES = (".onnx", *zoo.CHECKPOINT_SUFFIXES, ".param")
@@ -103,8 +103,10 @@ def _of_file(name: str, path: Path, state: str) -> Row:
         spec = facts(path)
     except ModelLoadError:
         return row | {"purpose": "damaged: no ONNX model"}
-    details = {key: spec.details.get(key) for key in ("licence", "purpose")}
-    return row | details | {"scale": spec.scale, "url": spec.details.get("source")}
+    said = {
+        key: spec.details.get(name) for key, name in (("licence", "licence"), ("purpose", "purpose"), ("url", "source"))
+    }
+    return row | {key: value and short(value) for key, value in said.items()} | {"scale": spec.scale}
 
 
 def of_folder(folder: Path) -> list[Row]:

@@ -17,6 +17,12 @@ LARGEST = {"scale": 64, "multiple": 4096, "halo": 2**20, "tile": 8192, "channels
 """What metadata may say at most: a file that says more is damaged, or wants the machine's memory."""
 
 
+def short(value: object, most: int = 120) -> str:
+    """What metadata say for people to read, as one printable line of at most so many characters."""
+    text = printable(" ".join((value if isinstance(value, str) else json.dumps(value)).split()))
+    return text if len(text) <= most else f"{text[: most - 3]}..."
+
+
 @dataclass(frozen=True)
 class ModelSpec:
     """The facts of one model; what a file does not say is measured by the engine when it is loaded.
@@ -73,7 +79,7 @@ class ModelSpec:
             whole = {key: data.pop(key, None) for key in ("scale", "multiple", "halo", "tile")}
             whole |= {"channels": data.pop("channels", 3), "smallest": data.pop("smallest", 1)}
             padding = data.pop("padding", "replicate")
-            name = printable(str(data.pop("name", name)))
+            name = short(data.pop("name", None) or name)
         except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise ModelLoadError(
                 f"model {name}: its metadata `{METADATA_KEY}` is not the JSON object that sr-tile writes "

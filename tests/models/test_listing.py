@@ -1,6 +1,11 @@
+import json
+from pathlib import Path
+
 import pytest
 from support.toys import identity_model
 
+from sr_tile.cli.inspect import inspect
+from sr_tile.cli.models import list_models
 from sr_tile.errors import ArgumentError
 from sr_tile.models import listing, zoo
 from sr_tile.models.licences import is_free
@@ -34,6 +39,22 @@ def test_a_folder_is_listed_with_what_its_files_say(tmp_path):
     assert "damaged" in rows["c.onnx"]["purpose"]
     with pytest.raises(ArgumentError, match="no folder"):
         listing.rows(tmp_path / "gone")
+
+
+def test_what_metadata_say_is_one_short_line(tmp_path, capsys):
+    values = [{"a": 1}, [1], 3, "\n\nsr-tile: error: x", "\x1b]0;x", "a" * 100_000, {"a" * 9999: "\n"}]
+    for number, value in enumerate(values):
+        said = dict.fromkeys(("licence", "purpose", "source", "name"), value)
+        identity_model(tmp_path / f"{number}.onnx", 2, metadata=json.dumps({"scale": 2, "multiple": 1, **said}))
+    list_models(tmp_path)
+    printed = capsys.readouterr().out.splitlines()
+    assert len(printed) == 1 + len(listing.rows(tmp_path)), printed
+    assert max(map(len, printed)) < 700
+    for row in listing.of_folder(tmp_path):
+        assert all(len(row[key]) <= 126 and row[key].isprintable() for key in ("licence", "purpose", "url"))
+        assert len(listing.facts(Path(row["path"])).name) <= 126
+    inspect(str(tmp_path / "6.onnx"), device="cpu")
+    assert max(map(len, capsys.readouterr().out.splitlines())) < 1200
 
 
 def test_a_model_goes_with_its_checkpoint_once_nobody_else_needs_it():
