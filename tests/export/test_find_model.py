@@ -85,6 +85,7 @@ def test_another_graph_beside_the_same_weights_is_another_model(tmp_path, suffix
         find_model(param)
 
 
+@pytest.mark.parametrize("weights", ["param"], indirect=True)
 @pytest.mark.parametrize("keep", [0, 100, -1])
 def test_a_damaged_export_in_the_cache_is_made_again(weights, keep):
     found = find_model(weights)
@@ -99,6 +100,7 @@ def test_a_pipe_in_the_cache_is_not_waited_for(tmp_path):
     assert recall(tmp_path / "pipe", str) is None
 
 
+@pytest.mark.parametrize("weights", ["param"], indirect=True)
 def test_a_cache_that_cannot_be_written_holds_up_nothing(weights, monkeypatch, tmp_path, caplog):
     wall = tmp_path / "wall"
     wall.write_bytes(b"")

@@ -16,6 +16,7 @@ from sr_tile.export.ncnn.param import REST, Layer
 from sr_tile.export.ncnn.weights import WeightReader, Weights
 
 LARGEST = 2**31 - 1
+LARGEST_FACTOR = 16
 LOWEST = -3.4e38
 SAME_UPPER, SAME_LOWER = -233, -234
 
@@ -314,8 +315,12 @@ def interp(context: Context, layer: Layer, inputs: list[str]) -> list[str]:
         sizes = graph.op("Concat", *(graph.op("Shape", v, start=s, end=e) for v, s, e in _sizes(inputs)), axis=0)
         return [graph.op("Resize", inputs[0], "", "", sizes, **attributes)]
     factors = [layer.real(1, 1.0), layer.real(2, 1.0)]
-    if layer.whole(3) or layer.whole(4) or not all(0 < factor <= 64 for factor in factors):
+    if layer.whole(3) or layer.whole(4) or not all(factor > 0 for factor in factors):
         layer.refuse("fixes the size of its output, so the network would take one size only")
+    if max(factors) > LARGEST_FACTOR:
+        layer.refuse(
+            f"enlarges by {max(factors):g}; expected at most {LARGEST_FACTOR}: no network of pictures does more"
+        )
     return [graph.op("Resize", inputs[0], "", graph.floats([1, 1, *factors]), **attributes)]
 
 
@@ -326,8 +331,10 @@ def _sizes(inputs: list[str]) -> list[tuple[str, int, int]]:
 
 def pixel_shuffle(context: Context, layer: Layer, inputs: list[str]) -> list[str]:
     """`PixelShuffle`: channels to pixels."""
-    mode = "DCR" if layer.whole(1) else "CRD"
-    return [context.graph.op("DepthToSpace", inputs[0], blocksize=max(1, layer.whole(0, 1)), mode=mode)]
+    mode, factor = "DCR" if layer.whole(1) else "CRD", layer.whole(0, 1)
+    if not 1 <= factor <= LARGEST_FACTOR:
+        layer.refuse(f"enlarges by {factor}; expected 1 to {LARGEST_FACTOR}")
+    return [context.graph.op("DepthToSpace", inputs[0], blocksize=factor, mode=mode)]
 
 
 def reorg(context: Context, layer: Layer, inputs: list[str]) -> list[str]:

@@ -14,6 +14,7 @@ from sr_tile.system.plain_file import open_plain
 MAGIC = "7767517"
 BINARY_MAGIC = (7767517).to_bytes(4, "little")
 LARGEST_TEXT = 16 * 2**20  # bytes; the largest published one has 150 kB
+LARGEST_NUMBER = 2**31 - 1
 ARRAY = -23300  # keys of arrays are this minus the parameter's number
 REST = -233
 """ncnn's word for "not given" inside a parameter."""
@@ -106,7 +107,7 @@ def read_param(path: Path) -> list[Layer]:
         raise ModelLoadError(
             f"{path}: is the binary form of an ncnn graph, which names no blobs; get the text `.param`"
         )
-    lines = data[:LARGEST_TEXT].decode("utf-8", "replace").splitlines()
+    lines = data[:LARGEST_TEXT].decode("utf-8-sig", "replace").splitlines()
     if not lines or lines[0].strip() != MAGIC or len(data) > LARGEST_TEXT:
         raise ModelLoadError(f"{path}: is no ncnn graph: its first line is not {MAGIC}")
     counts = lines[1].split() if len(lines) > 1 else []
@@ -115,6 +116,9 @@ def read_param(path: Path) -> list[Layer]:
     layers = [_layer(line, f"{path}: line {number}") for number, line in enumerate(lines[2:], 3) if line.strip()]
     if not layers or len(layers) != int(counts[0]):
         raise ModelLoadError(f"{path}: has {len(layers)} layers and announces {counts[0]}; it was cut or edited")
+    blobs = sum(len(layer.tops) for layer in layers)
+    if blobs > int(counts[1]):
+        raise ModelLoadError(f"{path}: has {blobs} blobs and announces {counts[1]}; it was cut or edited")
     _check_blobs(layers)
     return layers
 
@@ -130,6 +134,10 @@ def _layer(line: str, where: str) -> Layer:
     if inputs < 0 or outputs < 0 or len(rest) < inputs + outputs:
         raise ModelLoadError(f"{where}: names fewer blobs than it announces")
     parameters = dict(_parameter(word, where) for word in rest[inputs + outputs :])
+    for number, value in parameters.items():
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, int) and not -LARGEST_NUMBER <= part <= LARGEST_NUMBER:
+                raise ModelLoadError(f"{where}: parameter {number} is {part}; ncnn's numbers end at {LARGEST_NUMBER}")
     bottoms, tops = rest[:inputs], rest[inputs : inputs + outputs]
     return Layer(kind, name, tuple(bottoms), tuple(tops), parameters, where)
 
@@ -154,6 +162,8 @@ def _number(text: str) -> int | float:
         if not math.isfinite(value):
             raise ValueError
         return value
+    if not text.lstrip("+-").isdecimal() or not text.isascii():  # Python takes 8_1 as well
+        raise ValueError
     return int(text[:24])
 
 

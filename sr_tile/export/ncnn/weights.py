@@ -56,7 +56,7 @@ class WeightReader:
         """
         tag = int(np.frombuffer(self._take(layer, 4), "<u4")[0])
         if tag == FLOAT16:
-            return self._array(layer, count, "<f2").astype(np.float32), False
+            return _finite(layer, self._array(layer, count, "<f2").astype(np.float32), self._path), False
         if tag == INT8:
             return self._array(layer, count, "i1").astype(np.float32), True
         if tag in (0, FLOAT32_KEPT):
@@ -67,10 +67,7 @@ class WeightReader:
         return self._floats(layer, count), False
 
     def _floats(self, layer: Layer, count: int) -> Weights:
-        values = self._array(layer, count, "<f4")
-        if not np.isfinite(values).all():
-            layer.refuse(f"its weights in {self._path.name} hold values that are no numbers")
-        return values
+        return _finite(layer, self._array(layer, count, "<f4"), self._path)
 
     def _array(self, layer: Layer, count: int, dtype: str) -> Weights:
         if count < 1:
@@ -85,3 +82,9 @@ class WeightReader:
             layer.refuse(f"{self._path.name} ends before its weights: {size} bytes wanted, {self.left} left")
         self._offset += size
         return self._data[self._offset - size : self._offset]
+
+
+def _finite(layer: Layer, values: Weights, path: Path) -> Weights:
+    if not np.isfinite(values).all():
+        layer.refuse(f"its weights in {path.name} hold values that are no numbers")
+    return values

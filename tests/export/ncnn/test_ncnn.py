@@ -178,6 +178,10 @@ def test_a_table_of_weights(tmp_path):
     np.testing.assert_allclose(run(picture[None])[0], wanted, atol=1e-5)
 
 
+HUGE = 99999999999999999999
+NUMBERS = [("PixelShuffle", 0), ("Pooling", 1), ("Pooling", 3), ("Padding", 0), ("Crop", 0)]
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -191,18 +195,38 @@ def test_a_table_of_weights(tmp_path):
         ("ReLU out_l 1 1 in in", "which another layer wrote"),
         ("ReLU out_l 1 2 in out", "names fewer blobs"),
         ("ReLU out_l 1 1 in out 0:3", "no parameter"),
+        ("ReLU out_l 1 1 in out 0=8_1", "no parameter"),
+        *((f"Convolution out_l 1 1 in out 0=3 1=3 6=81 {n}={HUGE}", f"parameter {n} is") for n in (2, 3, 4)),
+        *((f"{kind} out_l 1 1 in out {n}={HUGE}", f"parameter {n} is") for kind, n in NUMBERS),
+        (f"Crop out_l 1 1 in out -23309=1,{HUGE} -23310=1,5", "parameter 9 is"),
+        ("PixelShuffle out_l 1 1 in out 0=-2", "enlarges by -2"),
+        ("PixelShuffle out_l 1 1 in out 0=0", "enlarges by 0"),
+        ("Interp out_l 1 1 in out 0=2 1=64 2=64", "enlarges by 64"),
+        ("Convolution out_l 1 1 in out 0=3 1=3 6=81 #f16nan", "hold values that are no numbers"),
     ],
 )
 def test_what_is_not_understood_names_the_layer(line, words, tmp_path):
-    (tmp_path / "net.param").write_text(f"7767517\n2 2\nInput in 0 1 in 2=3\n{line}\n")
-    (tmp_path / "net.bin").write_bytes(bytes(400))
+    (tmp_path / "net.param").write_text(f"7767517\n2 2\nInput in 0 1 in 2=3\n{line.split('#')[0]}\n")
+    (tmp_path / "net.bin").write_bytes(FLOAT16 + b"\xff" * 162 if "#" in line else bytes(400))
     with pytest.raises(ModelLoadError, match=words) as caught:
         load_ncnn(tmp_path / "net.param")
     assert "net.param" in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
+def test_a_mark_of_byte_order_and_capital_suffixes_are_passed_over(tmp_path):
+    writer = NcnnWriter()
+    plain(writer)
+    path = writer.save(tmp_path / "net.param")
+    (tmp_path / "UP.PARAM").write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    path.with_suffix(".bin").rename(tmp_path / "UP.BIN")
+    assert load_ncnn(tmp_path / "UP.PARAM").scale == 1
+
+
 def test_files_that_are_none(tmp_path):
+    (tmp_path / "counts.param").write_text("7767517\n2 1\nInput in 0 1 in 2=3\nReLU a 1 1 in out\n")
+    with pytest.raises(ModelLoadError, match="has 2 blobs and announces 1"):
+        load_ncnn(tmp_path / "counts.param")
     binary = tmp_path / "binary.param"
     binary.write_bytes((7767517).to_bytes(4, "little") + bytes(40))
     with pytest.raises(ModelLoadError, match="binary form"):
