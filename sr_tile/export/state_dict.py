@@ -18,8 +18,9 @@ log = logging.getLogger("sr_tile")
 
 PICKLES = (".pth", ".pt", ".ckpt")
 WRAPPERS = (
-    *("params_ema", "params-ema", "ema", "ema_model", "model_ema", "ema_state_dict", "params", "state_dict"),
-    *("model_state_dict", "model", "net", "net_g", "netG", "generator", "network", "weights"),
+    *("params_ema", "params-ema", "ema", "ema_model", "model_ema", "g_ema", "ema_state_dict", "shadow", "params"),
+    *("state_dict", "model_state_dict", "netG_state_dict", "model", "net", "net_g", "netG", "generator", "network"),
+    *("weights", "models", "g"),
 )
 """Keys under which checkpoints keep the state dict; averaged weights are what authors publish figures for."""
 SHELLS = ("module.", "_orig_mod.")
@@ -56,8 +57,15 @@ def readings(state: dict[str, Array]) -> Iterator[dict[str, Array]]:
     """The state as it is, then what lies in each member of a training program: the first that is understood is meant."""
     yield state
     for member in MEMBERS:
-        if inner := {name.removeprefix(member): value for name, value in state.items() if name.startswith(member)}:
-            yield inner
+        inner = {name.removeprefix(member): value for name, value in state.items() if name.startswith(member)}
+        if inner:
+            yield {_without_shells(name): value for name, value in inner.items()}
+
+
+def _without_shells(name: str) -> str:
+    while (shell := next((shell for shell in SHELLS if name.startswith(shell)), "")) and name != shell:
+        name = name.removeprefix(shell)
+    return name
 
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
@@ -94,7 +102,8 @@ def _read_pickle(path: Path) -> object:
         raise ModelLoadError(f"checkpoint {path}: refused: {reason}") from None
     except Exception as error:  # torch raises whatever a broken file makes it stumble over
         raise ModelLoadError(
-            f"checkpoint {path}: not a complete Torch checkpoint ({type(error).__name__}: {first_line(error)})"
+            f"checkpoint {path}: not a complete Torch checkpoint ({type(error).__name__}: "
+            f"{first_line(error).partition('(Could this')[0].strip()})"
         ) from None
 
 
@@ -113,6 +122,8 @@ def _refuse_inflating(path: Path) -> None:
             f"checkpoint {path}: is a TorchScript archive, a program in place of weights; save its weights with "
             "torch.save(torch.jit.load(FILE).state_dict(), 'weights.pth') and export those"
         )
+    if "data.pkl" not in names:
+        raise ModelLoadError(f"checkpoint {path}: is no Torch checkpoint: an archive without data.pkl, which each has")
     if unpacked > path.stat().st_size:
         raise ModelLoadError(
             f"checkpoint {path}: refused: {path.stat().st_size} bytes that claim to unpack to {unpacked} bytes"
@@ -128,19 +139,30 @@ def _numpy_scalars() -> list[Any]:
 
 
 def _unwrap(path: Path, content: object) -> object:
-    """The innermost state dict, under one of the usual keys, or under the only key there is."""
+    """The innermost state dict, under the first of the usual keys that leads to weights, or under the only key there is."""
     seen: set[int] = set()
-    while isinstance(content, Mapping):
-        if id(content) in seen:
+
+    def states(content: object, above: tuple[int, ...] = ()) -> Iterator[Mapping[Any, Any]]:
+        if isinstance(content, list | tuple) and len(content) == 1:  # one network of several that there could be
+            content = content[0]
+        if id(content) in above:
             raise ModelLoadError(f"checkpoint {path}: refused: it holds itself under one of its keys")
+        if not isinstance(content, Mapping) or not content or id(content) in seen:
+            return
         seen.add(id(content))
-        inner = [content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping) and content[key]]
-        if not inner and len(content) == 1:
-            inner = [value for value in content.values() if isinstance(value, Mapping)]
-        if not inner:
-            break
-        content = inner[0]
-    return content
+        named = [content[key] for key in WRAPPERS if key in content]
+        for inner in named or (content.values() if len(content) == 1 else ()):
+            yield from states(inner, (*above, id(content)))
+        yield content
+
+    found = list(states(content))
+    return next((state for state in found if _holds_weights(state)), found[0] if found else content)
+
+
+def _holds_weights(state: Mapping[Any, Any]) -> bool:
+    import torch
+
+    return any(isinstance(value, torch.Tensor) for value in state.values())
 
 
 def _as_arrays(path: Path, content: object) -> dict[str, Array]:
@@ -159,10 +181,7 @@ def _as_arrays(path: Path, content: object) -> dict[str, Array]:
                 f"checkpoint {path}: entry {str(name)[:80]!r} is {type(value).__name__}, not a weight; "
                 f"expected a state dict, alone or under {', '.join(WRAPPERS)}"
             )
-        array = _as_array(path, name, value)
-        while (shell := next((shell for shell in SHELLS if name.startswith(shell)), "")) and name != shell:
-            name = name.removeprefix(shell)
-        result[name] = array
+        result[_without_shells(name)] = _as_array(path, name, value)
     if not result:
         raise ModelLoadError(f"checkpoint {path}: holds no weights, only {', '.join(ignored[:5])}")
     if ignored:

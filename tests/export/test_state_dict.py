@@ -170,6 +170,11 @@ def _before(prefix):
         {"params_ema": _before("module.") | {"n_averaged": torch.tensor(5)}},
         {"state_dict": WEIGHTS, "best_psnr": np.float64(31.2), "epoch": np.int64(3)},
         {"whatever": {"model": WEIGHTS}},
+        {"ema": {"decay": 0.9, "num_updates": 3, "shadow_params": list(WEIGHTS.values())}, "model": WEIGHTS},
+        {"ema": {"decay": 0.9, "shadow": WEIGHTS}},
+        {"g": {"a": torch.ones(1)}, "d": {"a": torch.ones(2)}, "g_ema": WEIGHTS},
+        {"netG_state_dict": WEIGHTS, "opt": {"lr": 1e-4}},
+        {"models": [WEIGHTS]},
         *(
             {key: WEIGHTS, "epoch": 1}
             for key in ("model", "net", "params-ema", "model_state_dict", "generator", "ema_model")
@@ -190,6 +195,30 @@ def test_a_member_of_a_training_program_is_one_reading(tmp_path, member):
     plain, inner = readings(load_state(tmp_path / "m.ckpt"))
     assert "loss.w" in plain
     assert list(inner) == list(WEIGHTS)
+
+
+def test_a_checkpoint_that_holds_itself_is_refused(tmp_path):
+    content = {"a": torch.ones(3)}
+    content["params"] = content
+    torch.save(content, tmp_path / "w.pth")
+    with pytest.raises(ModelLoadError, match="holds itself"):
+        load_state(tmp_path / "w.pth")
+
+
+def test_a_compiled_member_is_read_too(tmp_path):
+    torch.save({"state_dict": _before("model._orig_mod.") | {"loss.w": torch.ones(3)}}, tmp_path / "m.ckpt")
+    assert list(list(readings(load_state(tmp_path / "m.ckpt")))[1]) == list(WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"), [("junk.txt", "data.pkl"), ("a/data.pkl", "not a complete Torch checkpoint")]
+)
+def test_an_archive_of_something_else_is_said_in_our_words(tmp_path, name, reason):
+    with zipfile.ZipFile(tmp_path / "m.pth", "w") as archive:
+        archive.writestr(name, b"junk")
+    with pytest.raises(ModelLoadError, match=reason) as raised:
+        load_state(tmp_path / "m.pth")
+    assert "improved" not in str(raised.value)
 
 
 @pytest.mark.parametrize("content", [b"1234567", b"<html></html>", b"\x80\x02"])
