@@ -54,6 +54,7 @@ def _show(output: Path, exported: Any, converted: "PrecisionReport | None") -> N
             f"halo {facts['halo']}, receptive field {facts['receptive_field']}, tile {facts['tile']}"
         )
         against, cases = facts["verification"]["against"], len(exported.errors)
+        typer.echo(f"licence: {facts['licence'] or 'not said; --licence names it'}")
         typer.echo(f"against {against}: worst relative error {exported.worst_error:.1e} of {cases} cases")
     if converted is not None:
         typer.echo(str(converted))

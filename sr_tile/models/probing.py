@@ -174,7 +174,12 @@ def _accepted(run: Run, spec: ModelSpec, channels: Iterable[int], steps: Iterabl
             except ModelError as error:
                 failure = failure or error
             else:
-                return replace(spec, scale=spec.scale or scale, channels=count), step
+                if spec.scale not in (None, scale):
+                    raise ModelLoadError(
+                        f"model {spec.name}: its metadata say scale {spec.scale}, and running it shows {scale}; export the "
+                        f"model again, or write scale {scale} into its metadata"
+                    )
+                return replace(spec, scale=scale, channels=count), step
     raise failure or ModelLoadError(f"model {spec.name}: no size was tried")
 
 

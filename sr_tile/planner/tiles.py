@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from sr_tile.errors import GeometryError
 from sr_tile.models.spec import ModelSpec
-from sr_tile.planner.plan import Plan
+from sr_tile.planner.plan import SMALLEST_TILE, Plan
 from sr_tile.planner.settings import Settings
 from sr_tile.tiling.grid import round_up
 
@@ -79,7 +79,7 @@ def _tile(spec: ModelSpec, settings: Settings, multiple: int) -> tuple[int, int]
                 "model %s takes tiles of %d x %d only; --tile-size %s is ignored", spec.name, *tile, settings.tile
             )
     elif settings.tile == "auto":
-        side = round_up(max(spec.tile or DEFAULT_TILE, spec.smallest), multiple)
+        side = round_up(max(spec.tile or DEFAULT_TILE, spec.smallest, SMALLEST_TILE), multiple)
         tile = (side, side)
     else:
         if settings.tile % multiple:

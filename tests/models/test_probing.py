@@ -4,7 +4,7 @@ import numpy as np
 import onnxruntime
 import pytest
 from onnx import helper
-from support.toys import noise_image, save_model
+from support.toys import identity_model, noise_image, save_model
 
 from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.enhancer import Enhancer
@@ -139,6 +139,12 @@ def test_what_was_found_is_kept_by_the_files_hash(tmp_path, monkeypatch):
     second = OnnxEngine(path, "cpu").spec
     assert (second, second.details) == (first, first.details)
     assert second.padding == "reflect"
+
+
+def test_a_scale_that_running_does_not_show_is_refused_with_both(tmp_path):
+    path = identity_model(tmp_path / "m.onnx", 1, metadata='{"scale": 2}')
+    with pytest.raises(ModelError, match="say scale 2, and running it shows 1"):
+        OnnxEngine(path, "cpu")
 
 
 def test_the_first_failure_is_what_is_said(tmp_path):

@@ -55,6 +55,11 @@ def test_defaults_without_metadata():
     assert (plan.tile, plan.overlap, plan.halo) == ((256, 256), 64, 16)
 
 
+def test_a_tile_that_metadata_make_tiny_is_not_obeyed():
+    assert plan_tiles(ModelSpec("m", scale=1, multiple=1, tile=1), Settings()).tile == (32, 32)
+    assert plan_tiles(ModelSpec("m", scale=1, multiple=1, tile=1), Settings(tile=1, overlap=0)).tile == (1, 1)
+
+
 def test_the_models_halo_sets_the_overlap():
     plan = plan_tiles(spec(halo=10, tile=512), Settings())
     assert (plan.tile, plan.overlap, plan.halo) == ((512, 512), 20, 10)

@@ -147,6 +147,17 @@ def test_export_describes_it_and_enhance_takes_it(tmp_path):
         assert enhancer.enhance(data.astronaut()[:50, :71]).shape == (100, 142, 3)
 
 
+@pytest.mark.parametrize(
+    ("more", "said"), [((), "licence: not said; --licence names it"), (("--licence", "MIT"), "licence: MIT")]
+)
+def test_an_export_shows_the_licence(run, tmp_path, more, said):
+    writer = NcnnWriter()
+    writer.conv("in", "out", 3, 3)
+    writer.save(tmp_path / "net.param")
+    code, printed, _ = run("export-onnx", "net.param", "net.onnx", *more)
+    assert (code, said in printed.splitlines()) == (0, True)
+
+
 def test_int8_weights_are_scaled_back(tmp_path):
     writer = NcnnWriter()
     rng = np.random.default_rng(0)
