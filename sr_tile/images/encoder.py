@@ -15,6 +15,7 @@ from sr_tile.images.result_metadata import Extras, complete, extras_of
 from sr_tile.images.row_feed import Feed, FloatFeed, PngFeed
 from sr_tile.images.vips import reason_of, vips
 
+_ONE = (1 + 1e-9) / 25.4  # pixels an inch, for libvips, which cuts off behind three digits
 AVIF_BITS = 12  # the most that the format holds
 _ALL_BUT_EXIF = 2 | 4 | 8 | 16  # XMP, IPTC, ICC, other
 
@@ -131,9 +132,9 @@ class Encoder:
     def _save(self) -> None:
         info = replace(self.info.result, dtype=self._stored)
         metadata = info.metadata
-        # EXIF must have a number: where nothing is known 72 dpi, as its specification wants; `complete` takes the unit away.
+        # EXIF and TIFF must have a number: where nothing is known 1, from which `complete` takes the unit.
         known = metadata.xres and metadata.yres
-        density = {"xres": metadata.xres if known else 72 / 25.4, "yres": metadata.yres if known else 72 / 25.4}
+        density = {"xres": metadata.xres if known else _ONE, "yres": metadata.yres if known else _ONE}
         image = self._feed.image()
         if self.info.reduction:
             shape: dict[str, Any] = {"has_alpha": info.has_alpha, "dtype": self.dtype, "bits": self._bits}
