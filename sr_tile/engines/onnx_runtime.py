@@ -32,7 +32,7 @@ from sr_tile.errors import (
     one_line,
 )
 from sr_tile.models.onnx_files import check_references, load_model
-from sr_tile.models.probing import probe, probed
+from sr_tile.models.probing import BEYOND, probe, probed
 from sr_tile.models.spec import METADATA_KEY, ModelSpec
 from sr_tile.system import memory, nvidia
 from sr_tile.system.cpu import allowed_threads
@@ -338,6 +338,13 @@ class OnnxEngine(BaseEngine):
 
         wanted = (spec.channels,) if self._channels else (spec.channels, 4 - spec.channels)
         found = probed(self._path, spec, lambda: probe(run, spec, wanted))
+        if beyond := found.details.get(BEYOND):
+            log.warning(
+                "model %s: gives values from %.4g to %.4g for a picture of 0 to 1: where it takes another range, write that "
+                "down with `sr-tile rebatch --value-range`; where it gives another one than it takes, divide in its graph",
+                spec.name,
+                *beyond,
+            )
         if found.value_range != spec.value_range:
             log.warning(
                 "model %s: takes values from %g to %g, as running it shows; if that is wrong, write down others with "

@@ -21,10 +21,15 @@ from sr_tile.tiling.padding import Padding, pad
 
 STEPS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12, 14, 15, 16, 20, 24, 28, 32, 36, 40, 48, 56, 60, 64, 80, 96, 112, 128)
 """Windows, strides and unshuffle factors that networks have."""
+_MOST = 128
+"""The largest step of sizes that a graph may want: those that are none of `STEPS` are tried as well."""
 CANVAS = 256
 """Side of the pictures on which phase and halo are measured."""
 FORMAT = 1  # of the files in the cache
 _SMALL = 64
+BEYOND = "beyond"
+"""In a model's details: the least and the largest value that it gives for a picture of 0-1, where they are far from that."""
+_FAR = 2.0  # from the picture, root mean square, of the whole range
 _RANGES = ((0.0, 1.0), (0.0, 255.0))
 
 
@@ -41,13 +46,16 @@ def probe(run: Run, spec: ModelSpec, channels: Iterable[int]) -> ModelSpec:
         ModelError: what the network said to the first size, where it takes none.
     """
     declared = spec.multiple
-    spec, step = _accepted(run, spec, channels, (declared,) if declared else (1,) if spec.fixed_tile else STEPS)
+    spec, step = _accepted(
+        run, spec, channels, (declared,) if declared else (1,) if spec.fixed_tile else range(1, _MOST + 1)
+    )
     if declared:
         return spec
     if not spec.fixed_tile:
         spec = replace(spec, smallest=_smallest(run, spec, step))
     if spec.value_range == _RANGES[0]:
-        spec = replace(spec, value_range=_range(run, spec, step))
+        value_range, beyond = _range(run, spec, step)
+        spec = replace(spec, value_range=value_range, details={**spec.details, **({BEYOND: beyond} if beyond else {})})
     unit = in_unit_range(run, spec.value_range)
     side = round_up(max(CANVAS, spec.smallest), step)
     spec = replace(spec, multiple=phase(unit, spec.channels, spec.scale or 1, step, spec.fixed_tile or (side, side)))
@@ -104,7 +112,7 @@ def phase(run: Run, channels: int, scale: int, step: int, size: tuple[int, int])
         step: sizes are multiples of it, and so is the answer.
         size: (height, width) of the pictures that are run.
     """
-    moves = [move for move in STEPS if move % step == 0 and 2 * move <= min(size)] or [step]
+    moves = [move for move in sorted({*STEPS, step}) if move % step == 0 and 2 * move <= min(size)] or [step]
     if min(size) < 4 * step:
         return step  # nothing is far from the borders
     picture = natural_like(1, channels, *(side + moves[-1] for side in size))
@@ -215,14 +223,19 @@ def _smallest(run: Run, spec: ModelSpec, step: int) -> int:
     return works * step
 
 
-def _range(run: Run, spec: ModelSpec, step: int) -> tuple[float, float]:
-    """The range of values in which the network gives its picture back: by far better in 0-255, or else 0-1."""
+def _range(run: Run, spec: ModelSpec, step: int) -> tuple[tuple[float, float], tuple[float, float] | None]:
+    """The range of values in which the network gives its picture back: by far better in 0-255, or else 0-1.
+
+    And the least and the largest value that it gives for 0-1, where neither is anything like it.
+    """
     scale = spec.scale or 1
     side = round_up(max(_SMALL, spec.smallest), step)
     picture = natural_like(1, spec.channels, *(spec.fixed_tile or (side, side)))
-    errors = []
+    errors, values = [], []
     for value_range in _RANGES:
         result = in_unit_range(run, value_range)(picture)
+        values.append((float(result.min()), float(result.max())))
         small = result.reshape(*picture.shape[:3], scale, picture.shape[3], scale).mean(axis=(3, 5))
         errors.append(float(np.sqrt(np.mean(np.square(small - picture), dtype=np.float64))))
-    return _RANGES[1] if errors[1] < 0.1 and 4 * errors[1] < errors[0] else _RANGES[0]
+    found = _RANGES[1] if errors[1] < 0.1 and 4 * errors[1] < errors[0] else _RANGES[0]
+    return found, values[0] if min(errors) > _FAR else None

@@ -73,7 +73,7 @@ def test_tiles_equal_the_whole_picture_for_networks_that_pad_inside(tmp_path, k,
     assert np.abs(result.astype(int) - whole(path, image)).max() <= 1
 
 
-@pytest.mark.parametrize("k", [5, 7, 12, 24, 48, 128])
+@pytest.mark.parametrize("k", [5, 7, 11, 12, 13, 24, 48, 72, 128])
 def test_sizes_that_the_graph_takes_are_found(tmp_path, k):
     nodes = [
         helper.make_node("SpaceToDepth", ["input"], ["deep"], blocksize=k),
@@ -129,6 +129,17 @@ def test_the_range_of_values_is_found_and_said(tmp_path, white, caplog):
         assert enhancer.engine.spec.value_range == (0.0, white)
         np.testing.assert_array_equal(enhancer.enhance(image), image)
     assert ("--value-range" in caplog.text) == (white > 1)
+
+
+def test_values_far_from_those_of_the_picture_are_said(tmp_path, caplog):
+    nodes = [helper.make_node("Mul", ["input", "white"], ["output"])]
+    path = save_model(tmp_path / "m.onnx", nodes, weights={"white": np.array(255, np.float32)})
+    for _ in range(2):  # measured, and remembered
+        caplog.clear()
+        OnnxEngine(path, "cpu").close()
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert "to 255 for a picture of 0 to 1" in line
+        assert "--value-range" in line
 
 
 def test_what_was_found_is_kept_by_the_files_hash(tmp_path, monkeypatch):
