@@ -114,6 +114,14 @@ class CoverageError(SrTileError):
     """A pixel was finished without full weight: a defect of sr-tile, never of the input."""
 
 
+_SPOKEN: dict[str, str] = {}
+
+
+def call(path: str, name: str) -> None:
+    """Let messages call a file by another name, such as `-` for one that stands for a pipe, from now on."""
+    _SPOKEN[path] = name
+
+
 def printable(text: str) -> str:
     r"""The text on one line, without what a terminal would obey: file names and models' metadata come from anyone.
 
@@ -123,6 +131,8 @@ def printable(text: str) -> str:
     Control characters, lone surrogates (bytes of a file name that are no text) and marks that turn the direction of
     writing become escapes, as Python writes them.
     """
+    for path, name in _SPOKEN.items():
+        text = text.replace(path, name)
     if text.isprintable():
         return text
     return "".join(

@@ -423,3 +423,9 @@ def test_the_bytes_of_a_file_give_a_picture(identity):
     np.testing.assert_array_equal(np.asarray(result), identity.enhance(noise_image(20, 30)))
     with pytest.raises(ArgumentError, match="no whole picture"):
         identity.enhance(file.getvalue()[:100])
+
+
+def test_bytes_that_are_no_picture_are_named_and_no_object_of_python(identity):
+    with pytest.raises(ArgumentError, match="image: 9 bytes are no picture") as caught:
+        identity.enhance(b"something")
+    assert "0x" not in str(caught.value)

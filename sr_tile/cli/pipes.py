@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sr_tile.errors import ArgumentError
+from sr_tile.errors import ArgumentError, call
 
 PIPE = "-"
 
@@ -35,11 +35,13 @@ def piped(inputs: Sequence[str], output: str, suffix: str | None) -> Iterator[tu
         source = inputs[0]
         if source == PIPE:
             source = str(Path(folder, "stdin"))
+            call(source, PIPE)
             with Path(source).open("wb") as file:
                 shutil.copyfileobj(sys.stdin.buffer, file)
         target = output
         if output == PIPE:
             target = str(Path(folder, f"stdout{suffix or _suffix_of(source)}"))
+            call(target, PIPE)
         yield (source,), target
         if output == PIPE and Path(target).is_file():
             with Path(target).open("rb") as file:

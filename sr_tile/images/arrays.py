@@ -35,11 +35,13 @@ def _from_bytes(content: bytes, where: str) -> "Image.Image":
     """
     import io
 
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         image = Image.open(io.BytesIO(content))
         image.load()
+    except UnidentifiedImageError:
+        raise ArgumentError(f"{where}: {len(content)} bytes are no picture that Pillow knows; give a file's") from None
     except Exception as error:  # Pillow's plugins raise whatever damaged bytes lead them to
         raise ArgumentError(f"{where}: {len(content)} bytes are no whole picture: {one_line(error)}") from None
     return image

@@ -8,6 +8,7 @@ import numpy as np
 
 from sr_tile.errors import ArgumentError
 from sr_tile.images.formats import ImageInfo
+from sr_tile.images.reader import ImageReader
 from sr_tile.images.rows import SkippingSource, Source, whole_bytes_of
 
 EdgeMode = Literal["wrap", "reflect", "edge"]
@@ -100,6 +101,8 @@ class ContinuedSource:
 
     def _read_bottom(self) -> None:
         source = self._reopen()
+        if isinstance(source, ImageReader):
+            source.say_nothing()  # twice
         try:
             start = self._ends[1]
             self._take(SkippingSource(source, start).read_rows(self._height - start), start)

@@ -95,6 +95,10 @@ class ImageReader:
         """Rows that read_rows has not given yet."""
         return self.info.height - self._next_row
 
+    def say_nothing(self) -> None:
+        """Leave out what is to be said of the picture: another reader of it does."""
+        self._notes = []
+
     def read_rows(self, count: int) -> np.ndarray:
         """The next rows, top to bottom.
 

@@ -160,14 +160,18 @@ def _scales() -> str:
 
 
 def _refuse_checkpoint(path: Path) -> None:
-    """Name a file of weights as such: to a runtime it would be damage.
+    """Name a file of weights, and what a failed download leaves, as such: to a runtime they would be damage.
 
     Raises:
-        ModelLoadError: it holds weights for PyTorch.
+        ModelLoadError: it holds weights for PyTorch, is a pointer of Git LFS, or a web page.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
-        head = file.read(10)
+        head = file.read(64)
+    if head.startswith(b"version https://git-lfs"):
+        raise ModelLoadError(f"model {path}: is a pointer of Git LFS, not the model itself; get that by `git lfs pull`")
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n").lower().startswith((b"<!doctype", b"<html")):
+        raise ModelLoadError(f"model {path}: is a web page, not an ONNX file; download the file itself")
     is_pickle = head.startswith((b"PK\x03\x04", b"\x80\x02"))
     is_safetensors = head[8:9] == b"{" and head[7:8] == b"\0"  # a size, then JSON
     if is_pickle or is_safetensors:

@@ -101,6 +101,15 @@ def test_a_picture_through_pipes(run, here, monkeypatch):
     assert not list(here.glob("std*"))
 
 
+def test_messages_call_pipes_by_their_name(run, here, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b"no picture")))
+    code, _, err = run("enhance", "-", "o.png", "--model", "net.onnx", "--device", "cpu")
+    assert (code, "error: -: " in err, "stdin" in err) == (1, True, False), err
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((here / "in.jpg").read_bytes())))
+    code, out, _ = run("enhance", "-", "-", "--dry-run")
+    assert (code, out) == (0, "- -> -\n")
+
+
 def test_pipes_that_cannot_be(run, here):
     code, _, err = run("enhance", "-", "in.jpg", "out")
     assert (code, "one picture" in err) == (1, True)

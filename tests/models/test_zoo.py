@@ -44,6 +44,20 @@ def test_a_checkpoint_under_another_suffix_is_named_as_one(tmp_path, name, conte
         zoo.find(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 1\n", "pointer of Git LFS.*git lfs pull"),
+        (b"\n<!DOCTYPE html><html><body>404</body></html>", "web page"),
+        (b"<HTML><head>", "web page"),
+    ],
+)
+def test_what_a_failed_download_leaves_is_named(tmp_path, content, words):
+    (tmp_path / "net.onnx").write_bytes(content)
+    with pytest.raises(ModelLoadError, match=words):
+        zoo.find(tmp_path / "net.onnx")
+
+
 def test_bundled_models_are_no_checkpoints():
     for name, path in zoo.bundled().items():
         assert zoo.find(path) == zoo.find(name) == path

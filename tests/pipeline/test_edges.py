@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from support.pipelines import plan, run
 from support.toys import BoxBlurEngine, ToyEngine, noise_image
@@ -95,3 +96,11 @@ def test_what_cannot_be_is_one_line():
         Enhancer(ToyEngine(), edges="tile")
     with pytest.raises(ArgumentError, match="not with a chain"):
         Enhancer("denoise,clean-x2", edges="wrap")
+
+
+def test_what_is_said_of_a_picture_is_said_once(tmp_path, caplog):
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, np.random.default_rng(0).random((40, 50, 3), np.float32) * 7, photometric="rgb")
+    with Enhancer(BoxBlurEngine(3, spec=ModelSpec("toy", 1, multiple=1)), edges="wrap") as enhancer:
+        enhancer.enhance_file(path, tmp_path / "b.tif")
+    assert len([record for record in caplog.records if "values from" in record.getMessage()]) == 1
