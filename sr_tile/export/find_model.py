@@ -112,13 +112,14 @@ def models_reaching(steps: Sequence[str | Path], factor: float | None) -> list[s
     if factor <= reached or not enlarging:
         return list(steps)
     again = enlarging[-1]
-    name = Path(steps[again]).stem
+    last, name = Path(steps[again]).stem, ",".join(Path(step).stem for step in steps)
     if factor > (twice := most_in_turn(steps)):
         raise ArgumentError(
-            f"model {name} enlarges by {reached}, and by {twice} where it runs twice, not by {factor:g}, which is asked "
+            f"model {name} enlarges by {reached}, and by {twice} where {last} runs twice, not by {factor:g}, which is asked "
             "for as well: twice is the most; leave out the scale, or choose another model"
         )
-    log.warning("model %s enlarges by %d: for %g it runs twice, and the result is reduced", name, reached, factor)
+    what = "" if factor == twice else ", and the result is reduced"
+    log.warning("model %s enlarges by %d: for %g, %s runs twice%s", name, reached, factor, last, what)
     return [*steps[: again + 1], *steps[again:]]
 
 
