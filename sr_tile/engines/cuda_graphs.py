@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sr_tile.engines.time_limit import TimedCalls
+
 MAX_RECORDINGS = 4  # each holds the buffers of a whole batch
 GRAPH_ID = "gpu_graph_id"  # a run option: which recording; -1 for none
 
@@ -30,10 +32,11 @@ class GraphCalls:
         runtime: the module `onnxruntime`.
         session: on CUDA, with one input and the output of interest first.
         index: number of the GPU.
+        calls: which end in time, or when they are cancelled.
     """
 
-    def __init__(self, runtime: Any, session: Any, index: int) -> None:
-        self._runtime, self._session, self._index = runtime, session, index
+    def __init__(self, runtime: Any, session: Any, index: int, calls: TimedCalls) -> None:
+        self._runtime, self._session, self._index, self._calls = runtime, session, index, calls
         self._recordings: dict[tuple[int, ...], _Recording] = {}
         self._ids = itertools.count(1)  # never given twice: the session keeps what was recorded under each
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sr-tile cuda graphs")
@@ -53,9 +56,12 @@ class GraphCalls:
             while len(self._recordings) >= MAX_RECORDINGS:
                 del self._recordings[next(iter(self._recordings))]
             recording = self._prepare(batch, target_shape)
-        self._recordings[batch.shape] = recording  # the last one used is the last to go
         recording.source.update_inplace(batch)
-        self._session.run_with_iobinding(recording.binding, recording.options)
+        with self._calls.limited(recording.options, batch):
+            self._session.run_with_iobinding(recording.binding, recording.options)
+        self._recordings[batch.shape] = (
+            recording  # the last one used is the last to go; one that failed is not used again
+        )
         return np.array(recording.target.numpy())
 
     def _prepare(self, batch: np.ndarray, target_shape: tuple[int, ...]) -> _Recording:
@@ -71,5 +77,6 @@ class GraphCalls:
         binding.bind_ortvalue_output(self._session.get_outputs()[0].name, target)
         options = self._runtime.RunOptions()
         options.add_run_config_entry(GRAPH_ID, str(next(self._ids)))
-        self._session.run_with_iobinding(binding, options)
+        with self._calls.limited(options, batch):
+            self._session.run_with_iobinding(binding, options)
         return _Recording(source, target, binding, options)

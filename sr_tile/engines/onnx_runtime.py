@@ -277,7 +277,7 @@ class OnnxEngine(BaseEngine):
         """A recorded call of the main session; a plain one of the twin, and while the scale is not known."""
         scale = self.spec.scale
         if session is self._session and scale:
-            self._graphs = self._graphs or GraphCalls(_runtime(), session, self._device.index)
+            self._graphs = self._graphs or GraphCalls(_runtime(), session, self._device.index, self._calls)
             rows, channels, height, width = batch.shape
             return [self._graphs.run(batch, (rows, channels, height * scale, width * scale))]
         options = _runtime().RunOptions()

@@ -4,8 +4,10 @@ A model may hold a loop that never ends, and a call is one function of a library
 looks at `RunOptions.terminate` before every operator, those of a loop's body too.
 """
 
+import contextlib
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -58,8 +60,15 @@ class TimedCalls:
             StoppedError: `cancel` was called.
         """
         name, wanted = session.get_inputs()[0].name, [output.name for output in session.get_outputs()[:outputs]]
+        with self.limited(options, batch_nchw):
+            return [np.asarray(output) for output in session.run(wanted, {name: batch_nchw}, options)]
+
+    @contextlib.contextmanager
+    def limited(self, options: Any, batch_nchw: np.ndarray) -> Iterator[None]:
+        """A block with one call that has these `RunOptions` and this input; raises what `run` raises."""
         limit = time_limit(batch_nchw)
         deadline = time.monotonic() + limit
+        options.terminate = False
         with self._changed:
             self._active[options] = deadline
             if self._watcher is None:
@@ -68,7 +77,7 @@ class TimedCalls:
             elif len(self._active) == 1:
                 self._changed.notify()
         try:
-            return [np.asarray(output) for output in session.run(wanted, {name: batch_nchw}, options)]
+            yield
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
             if not options.terminate:
                 raise

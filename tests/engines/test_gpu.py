@@ -1,6 +1,7 @@
 """What sr-tile does with a GPU, on a session that is none."""
 
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from support.toys import ToyEngine, conv_model, identity_model, save_model
 from sr_tile.engines.onnx_runtime import OnnxEngine, open_session
 from sr_tile.engines.providers import Device
 from sr_tile.engines.tensorrt import load_libraries, tensorrt_options
-from sr_tile.errors import DeviceError, ModelOutputError
+from sr_tile.errors import DeviceError, ModelOutputError, ModelTimeoutError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner import Settings, make_plan
 
@@ -285,6 +286,28 @@ def test_cuda_graphs_keep_addresses_and_thread(tmp_path, monkeypatch):
     engine.close()
     thread.join(5)
     assert not thread.is_alive()
+
+
+class Endless(Recorder):
+    """A session whose calls end when they are told to."""
+
+    def run_with_iobinding(self, binding, options):
+        for _ in range(3000):
+            if options.terminate:
+                raise RuntimeError("terminated")
+            time.sleep(0.01)
+
+
+def test_cuda_graphs_have_the_time_limit_of_all_calls(tmp_path, monkeypatch):
+    engine = OnnxEngine(identity_model(tmp_path / "m.onnx", 2), "cpu")
+    engine._device = Device("cuda", 1, (("enable_cuda_graph", "1"),))
+    engine._session = Endless(engine._session)
+    runtime = type("Runtime", (), {"OrtValue": Memory, "RunOptions": RunOptions})
+    monkeypatch.setattr("sr_tile.engines.onnx_runtime._runtime", lambda: runtime)
+    monkeypatch.setattr("sr_tile.engines.time_limit.time_limit", lambda batch: 0.1)
+    with pytest.raises(ModelTimeoutError):
+        engine.run(np.zeros((1, 3, 8, 8), np.float32))
+    engine.close()
 
 
 def test_cuda_graphs_are_asked_for_by_an_option_of_the_provider():
