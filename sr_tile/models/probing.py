@@ -4,6 +4,7 @@ A network that pads inside accepts every size and may still work on a grid (pixe
 the origin shows it. Whatever is measured here is what decides whether tiles equal the whole picture.
 """
 
+import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -91,9 +92,12 @@ def probed(path: Path, spec: ModelSpec, find: Callable[[], ModelSpec]) -> ModelS
 
 def _read(text: str, name: str) -> ModelSpec:
     try:
-        return ModelSpec.from_metadata(text, name)
+        spec = ModelSpec.from_metadata(text, name)
     except ModelError as error:
         raise ValueError from error
+    if spec.scale is None or spec.multiple is None or "channels" not in json.loads(text):
+        raise ValueError("less than what is found")
+    return spec
 
 
 def in_unit_range(run: Run, value_range: tuple[float, float]) -> Run:

@@ -152,6 +152,17 @@ def test_what_was_found_is_kept_by_the_files_hash(tmp_path, monkeypatch):
     assert second.padding == "reflect"
 
 
+@pytest.mark.parametrize("text", ['{"scale": 2}', '{"multiple": 4}', '{"scale": 2, "multiple": 4}', "{}", "", "[]"])
+def test_what_is_kept_in_part_is_found_again(tmp_path, monkeypatch, text):
+    monkeypatch.setattr("sr_tile.models.probing.cache_folder", lambda *names: tmp_path / "cache")
+    path = cells(tmp_path / "m.onnx", 4, "reflect")
+    first = OnnxEngine(path, "cpu").spec
+    (kept,) = (tmp_path / "cache").iterdir()
+    kept.write_text(text)
+    second = OnnxEngine(path, "cpu").spec
+    assert (second, second.details) == (first, first.details)
+
+
 def test_a_scale_that_running_does_not_show_is_refused_with_both(tmp_path):
     path = identity_model(tmp_path / "m.onnx", 1, metadata='{"scale": 2}')
     with pytest.raises(ModelError, match="say scale 2, and running it shows 1"):
