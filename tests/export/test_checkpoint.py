@@ -1,6 +1,8 @@
 """An export is verified, measured and described, or leaves nothing."""
 
 import json
+import sys
+import types
 
 import numpy as np
 import onnx
@@ -137,6 +139,16 @@ def test_other_architectures(tmp_path, make):
     assert (report.metadata["scale"], report.metadata["channels"]) == (scale, 3)
     result = OnnxEngine(tmp_path / "net.onnx", "cpu").run(picture.numpy())
     np.testing.assert_allclose(result, original, atol=1e-5 * np.abs(original).max())
+
+
+def test_extra_architectures_are_asked_where_they_are_installed(tmp_path, monkeypatch):
+    installed = []
+    extra = types.SimpleNamespace(install=lambda **options: installed.append(options))
+    monkeypatch.setitem(sys.modules, "spandrel_extra_arches", extra)
+    torch.save({"what.weight": torch.zeros(3, 3)}, tmp_path / "w.pth")
+    with pytest.raises(ModelLoadError, match="spandrel_extra_arches"):
+        checkpoint.export(tmp_path / "w.pth", tmp_path / "w.onnx")
+    assert installed
 
 
 def test_unknown_architecture(tmp_path):

@@ -58,12 +58,17 @@ def load_module(state: State) -> Network:
             "the checkpoint is neither SCUNet nor NAFNet, and spandrel, which knows others, is not installed; "
             "pip install 'sr-tile[export]'"
         ) from None
+    with contextlib.suppress(ImportError):
+        import spandrel_extra_arches
+
+        spandrel_extra_arches.install(ignore_duplicates=True)
     tensors = {name: torch.from_numpy(value.copy()) for name, value in state.items()}
     try:
         found: Any = spandrel.ModelLoader(device="cpu").load_from_state_dict(tensors)
     except Exception as error:  # spandrel's detectors raise what they stumble over
         raise ModelLoadError(
-            f"the checkpoint's architecture is not known to sr-tile or spandrel ({first_line(error)})"
+            f"the checkpoint's architecture is not known to sr-tile or spandrel ({first_line(error)}); "
+            "`pip install spandrel_extra_arches` adds some, under licences of their own"
         ) from None
     if not isinstance(found, spandrel.ImageModelDescriptor) or found.input_channels != found.output_channels:
         raise ModelLoadError(f"{found.architecture.name} does not map one picture to one picture of equal channels")
