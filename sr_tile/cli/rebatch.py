@@ -22,6 +22,7 @@ def rebatch(
     value_range: Annotated[
         str | None, typer.Option(metavar="LOW,HIGH", help="The graph's values of black and white, such as 0,255.")
     ] = None,
+    channels: Annotated[int | None, typer.Option(help="1 or 3, of a graph that takes any.")] = None,
     scale: Annotated[int | None, typer.Option(min=1, help="Output pixels per input pixel.")] = None,
     multiple: Annotated[int | None, typer.Option(min=1, help="Sides of a tile must be multiples of it.")] = None,
     halo: Annotated[int | None, typer.Option(min=0, help="Pixels at a tile's edge to discard.")] = None,
@@ -35,7 +36,10 @@ def rebatch(
     """
     if layout not in ("nchw", "nhwc"):
         raise typer.BadParameter(f"{layout!r} is neither nchw nor nhwc", param_hint="--layout")
+    if channels not in (None, 1, 3):
+        raise typer.BadParameter(f"{channels} is neither 1 nor 3", param_hint="--channels")
     facts: dict[str, Any] = {"scale": scale, "multiple": multiple, "halo": halo, "tile": tile, "name": name}
+    facts["channels"] = channels
     facts["value_range"] = _range(value_range)
     facts = {key: value for key, value in facts.items() if value is not None}
     rows, sides = _batch(batch), _size(size)

@@ -73,6 +73,16 @@ class Graph:
         self.graph.node.insert(0, first)
         self.graph.node.append(last)
 
+    def set_channels(self, channels: int) -> None:
+        """Fix the channels of a graph that takes any.
+
+        Raises:
+            ArgumentError: it takes others.
+        """
+        if self.dims[1] not in (None, channels):
+            raise ArgumentError(f"--channels {channels}: the graph takes {self.dims[1]}; leave it out")
+        self.input.type.tensor_type.shape.dim[1].dim_value = channels
+
     def set_dims(self, batch: Dim | None, size: tuple[int, int] | Literal["dynamic"] | None) -> None:
         """Say what the input takes, and let the rest follow from it; None leaves it as it is."""
         dims = self.input.type.tensor_type.shape.dim
@@ -91,6 +101,9 @@ class Graph:
         for output in self.graph.output:
             output.CopyFrom(inferred[output.name])
         shape = self.output.type.tensor_type.shape.dim
+        if not self.output.type.tensor_type.HasField("shape"):  # behind an operator of which ONNX knows nothing
+            for name in ("batch", "channels", "out_height", "out_width"):
+                shape.add().dim_param = name
         if len(shape) == 4:
             shape[0].CopyFrom(dims[0])
 

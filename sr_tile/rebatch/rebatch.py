@@ -99,6 +99,8 @@ def _edit(model: onnx.ModelProto, options: RebatchOptions, first: Path, second: 
     try:
         graph = Graph(model)
         graph.adapt_layout(nhwc=options.nhwc, bgr=options.bgr)
+        if "channels" in options.facts:
+            graph.set_channels(spec.channels)
         _save(model, first)
         edited = Graph(copy.deepcopy(model))
         batch, _, *sides = edited.dims

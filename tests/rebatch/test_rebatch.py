@@ -285,3 +285,25 @@ def test_a_model_of_two_inputs_is_refused(tmp_path):
     save_model(tmp_path / "in.onnx", nodes, extra_inputs=("b",), dtype=TensorProto.FLOAT)
     with pytest.raises(ModelError, match="2 inputs"):
         rebatch(tmp_path / "in.onnx", tmp_path / "out.onnx")
+
+
+def test_operators_of_which_onnx_knows_nothing_are_no_obstacle(tmp_path):
+    save_model(tmp_path / "a.onnx", [helper.make_node("Gelu", ["input"], ["output"], domain="com.microsoft")])
+    model = onnx.load(tmp_path / "a.onnx")
+    model.opset_import.append(helper.make_opsetid("com.microsoft", 1))
+    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+    onnx.save(model, tmp_path / "a.onnx")
+    rebatch(tmp_path / "a.onnx", tmp_path / "b.onnx", RebatchOptions(batch="dynamic"))
+    picture = np.random.default_rng(0).random((3, 3, 9, 7), np.float32)
+    single = OnnxEngine(tmp_path / "a.onnx", "cpu")
+    expected = np.concatenate([single.run(picture[row : row + 1]) for row in range(3)])
+    np.testing.assert_allclose(OnnxEngine(tmp_path / "b.onnx", "cpu").run(picture), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_channels_of_a_graph_that_takes_any_are_said(tmp_path, channels):
+    save_model(tmp_path / "a.onnx", [helper.make_node("Identity", ["input"], ["output"])], shape=("n", "c", "h", "w"))
+    rebatch(tmp_path / "a.onnx", tmp_path / "b.onnx", RebatchOptions(facts={"channels": channels}))
+    assert OnnxEngine(tmp_path / "b.onnx", "cpu").spec.channels == channels
+    with pytest.raises(ArgumentError, match="--channels"):
+        rebatch(tmp_path / "b.onnx", tmp_path / "c.onnx", RebatchOptions(facts={"channels": 4 - channels}))
