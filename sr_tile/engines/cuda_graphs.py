@@ -59,9 +59,8 @@ class GraphCalls:
         recording.source.update_inplace(batch)
         with self._calls.limited(recording.options, batch):
             self._session.run_with_iobinding(recording.binding, recording.options)
-        self._recordings[batch.shape] = (
-            recording  # the last one used is the last to go; one that failed is not used again
-        )
+        # The last one used is the last to go; one that failed is not used again.
+        self._recordings[batch.shape] = recording
         return np.array(recording.target.numpy())
 
     def _prepare(self, batch: np.ndarray, target_shape: tuple[int, ...]) -> _Recording:

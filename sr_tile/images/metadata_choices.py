@@ -23,9 +23,8 @@ def as_chosen(info: ImageInfo, options: WriteOptions) -> ImageInfo:
 
 def of_film(tags: Mapping[str, str], options: WriteOptions) -> dict[str, str]:
     """A container's tags, as `as_chosen` does it for pictures; what was done is a line of its comment."""
-    kept = {name: text for name, text in tags.items() if not options.strip or not _FILM_PLACE.search(name)}
-    if options.strip == "all":
-        kept = {}
+    wanted = {} if options.strip == "all" else tags
+    kept = {name: text for name, text in wanted.items() if not options.strip or not _FILM_PLACE.search(name)}
     if options.history:
         kept["comment"] = "\n".join([*filter(None, [kept.get("comment")]), options.history])
     return kept

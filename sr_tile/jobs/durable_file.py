@@ -4,8 +4,6 @@ Of giant images strips are kept, of animations and files of pages each picture, 
 """
 
 import contextlib
-import hashlib
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +18,7 @@ from sr_tile.images.frames.film_writer import Segments
 from sr_tile.images.frames.frame import Frame, FrameReader, FrameWriter
 from sr_tile.images.frames.open_frames import open_frame_writer, open_frames
 from sr_tile.images.rows import CroppingSink, Sink, SkippingSource, Source
-from sr_tile.jobs.job_folder import FileFingerprint, JobFolder, absolute, strips_name
+from sr_tile.jobs.job_folder import FileFingerprint, JobFolder, folder_name, strips_name
 from sr_tile.jobs.segment_store import SegmentStore
 from sr_tile.jobs.selection import FilePair
 from sr_tile.jobs.strip_store import CheckpointingSink, StripStore
@@ -94,8 +92,7 @@ class DurableFile:
         return FrameFile(self._pair.source, reader, open_writer, lambda: self._folder.done(self._pair), keep)
 
     def _film(self, reader: FilmReader, facts: FileFingerprint) -> FrameFile:
-        key = hashlib.sha256(json.dumps([absolute(self._pair.target), facts.sha256]).encode()).hexdigest()[:24]
-        folder = self._folder.strips / key
+        folder = self._folder.strips / folder_name(self._pair.target, facts)
         store = SegmentStore(folder, lambda number: self._folder.strip(self._pair.target, folder, number, number + 1))
         segments = Segments(self._pair.target_path, SEGMENT_FRAMES, store.keep, _go_on(reader, store))
         open_writer = self._open_writer(reader, facts, segments)

@@ -241,8 +241,12 @@ def _plan_of(values: dict[str, Any]) -> Plan:
 
 def strips_name(target: Path | str, facts: FileFingerprint, grid: TileGrid, picture: int | None = None) -> str:
     """The folder of a picture's strips: another for another input, for other tiles, and for each picture of a file."""
-    key = json.dumps([absolute(target), facts.sha256, asdict(grid.y), asdict(grid.x), picture])
-    return hashlib.sha256(key.encode()).hexdigest()[:24]
+    return folder_name(target, facts, asdict(grid.y), asdict(grid.x), picture)
+
+
+def folder_name(target: Path | str, facts: FileFingerprint, *what: Any) -> str:
+    """A folder for what is kept of a result; `what` tells it from others of the same input and target."""
+    return hashlib.sha256(json.dumps([absolute(target), facts.sha256, *what]).encode()).hexdigest()[:24]
 
 
 def absolute(path: Path | str) -> str:

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from sr_tile.errors import SrTileError
 from sr_tile.serving.http import schemas
 from sr_tile.serving.http.http_errors import HttpError
-from sr_tile.serving.http.job_store import JobStore, refusal_of, view_folder
+from sr_tile.serving.http.job_store import JobStore, StoredJob, refusal_of, view_folder
 from sr_tile.serving.http.model_pool import Done, ImageRequest
 from sr_tile.serving.http.options import Options
 from sr_tile.serving.http.schemas import BODY, IMAGES, answers
@@ -98,9 +98,22 @@ def _kept(server: Server, identity: str) -> tuple[str, Done | HttpError]:
         return identity, refusal
     if item.done is None:
         return item.task.name, item.refusal or HttpError(409, "not_done", "the image is not done yet")
+    try:
+        return _named(item), item.done
+    except HttpError as refusal:
+        return item.task.name, refusal
+
+
+def _named(item: StoredJob) -> str:
+    """The name of a result that is here.
+
+    Raises:
+        HttpError: it is not any longer.
+    """
+    assert item.done is not None  # the caller has looked
     if not item.done.path.is_file():
-        return item.task.name, HttpError(404, "unknown_job", "the result of this job is not here any longer")
-    return result_name(item.task.name, item.done.format, item.done.after[0] // item.done.before[0]), item.done
+        raise HttpError(404, "unknown_job", "the result of this job is not here any longer")
+    return result_name(item.task.name, item.done.format, item.done.after[0] // item.done.before[0])
 
 
 def _add_results(app: FastAPI) -> None:
@@ -117,11 +130,8 @@ def _add_results(app: FastAPI) -> None:
         item = request.app.state.server.job_store.find(job)
         if item.done is None:
             raise HttpError(409, "not_done", "the image is not done yet; ask /v1/jobs/{job} how far it is")
-        kind = item.done.format
-        if not await run_in_threadpool(item.done.path.is_file):
-            raise HttpError(404, "unknown_job", "the result of this job is not here any longer")
-        name = result_name(item.task.name, kind, item.done.after[0] // item.done.before[0])
-        return FileResponse(item.done.path, media_type=MEDIA[kind], filename=name)
+        name = await run_in_threadpool(_named, item)
+        return FileResponse(item.done.path, media_type=MEDIA[item.done.format], filename=name)
 
     @jobs(
         "/v1/jobs/{job}/view/{side}/{level}/{column}/{row}",
