@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sr_tile.tiling.blending import largest_value
+from sr_tile.tiling.blending import largest_value, to_range
 
 if TYPE_CHECKING:
     import onnx
@@ -21,9 +21,7 @@ def as_floats(pixels: np.ndarray, value_range: tuple[float, float]) -> np.ndarra
     """Pixels as the floats of a model's range; floats are left as they are."""
     if pixels.dtype.kind != "u":
         return pixels
-    low, high = value_range
-    unit = np.divide(pixels, np.float32(largest_value(pixels.dtype)), dtype=np.float32)
-    return unit if (low, high) == (0.0, 1.0) else unit * np.float32(high - low) + np.float32(low)
+    return to_range(np.divide(pixels, np.float32(largest_value(pixels.dtype)), dtype=np.float32), value_range)
 
 
 def alike(outputs: Sequence[np.ndarray], value_range: tuple[float, float]) -> Sequence[np.ndarray]:

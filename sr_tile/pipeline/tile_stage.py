@@ -13,7 +13,7 @@ from sr_tile.pipeline.inference import Numbered
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled
 from sr_tile.pipeline.tile_batches import Batch, BatchBuilder
 from sr_tile.planner.tiles import is_local
-from sr_tile.tiling.blending import to_unit
+from sr_tile.tiling.blending import to_range, to_unit
 from sr_tile.tiling.channels import Part
 from sr_tile.tiling.grid import Region
 from sr_tile.tiling.padding import pad
@@ -120,8 +120,7 @@ class TileStage:
 
     def _gather(self, part: Part, tile_chw: np.ndarray) -> np.ndarray:
         """What the network reads of a tile: pixels as they are, floats from 0 to 1 in its own range of values."""
-        low, high = self._context.spec.value_range
         pixels = part.gather(tile_chw)
         if pixels.dtype.kind == "u":
             return np.ascontiguousarray(pixels)
-        return pixels if (low, high) == (0.0, 1.0) else pixels * np.float32(high - low) + np.float32(low)
+        return to_range(pixels, self._context.spec.value_range)

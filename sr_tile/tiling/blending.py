@@ -156,6 +156,12 @@ def to_unit(pixels_hwc: np.ndarray) -> Float32[Array, "C h w"]:
     return np.divide(pixels_hwc.transpose(2, 0, 1), largest, dtype=np.float32, order="C")
 
 
+def to_range(unit: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+    """Floats of range [0, 1] to those of a model's range, (black, white); the same array where that is [0, 1]."""
+    low, high = value_range
+    return unit if (low, high) == (0.0, 1.0) else unit * np.float32(high - low) + np.float32(low)
+
+
 def quantise(rows_chw: Float32[Array, "C n W"], dtype: np.dtype) -> np.ndarray:
     """Float rows to the pixels of a file: clipped once, rounded half to even once.
 
