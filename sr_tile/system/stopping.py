@@ -68,16 +68,27 @@ def unwinding() -> Iterator[None]:
 
 @contextlib.contextmanager
 def handlers_kept() -> Iterator[None]:
-    """Around what sets handlers of its own, in Python or below it: those of before are set again."""
+    """Around what sets handlers of its own, in Python or below it: those of before are set again.
+
+    Where one of theirs has heard SIGTERM meanwhile and raises `SystemExit`, the signal comes once more for those of before.
+    """
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     before = {number: signal.getsignal(number) for name in names if (number := getattr(signal, name))}
+    heard = False
     try:
         yield
+    except SystemExit:
+        heard = before.get(signal.SIGTERM) is _handle
+        if not heard:
+            raise
     finally:
         if threading.current_thread() is threading.main_thread():
             for number, handler in before.items():
                 if handler is not None:  # one that Python did not set cannot be named
                     signal.signal(number, handler)
+    if heard:
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(GRACE)  # the thread that hears of it ends the process
 
 
 @contextlib.contextmanager

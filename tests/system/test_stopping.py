@@ -54,6 +54,30 @@ def test_a_signal_ends_the_process_in_one_line_and_leaves_nothing(tmp_path, numb
     assert ("unwound" in out) == (unwinding == "unwinding" and kind == "idle")
 
 
+@pytest.mark.parametrize("unwinding", ["plain", "unwinding"])
+def test_a_signal_that_a_library_takes_meanwhile_ends_the_process_as_any_other(tmp_path, unwinding):
+    code = HOLDING.replace(
+        'print("ready", flush=True)',
+        """with stopping.handlers_kept():
+        import signal
+        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(number))
+        print("ready", flush=True)
+        time.sleep(30)""",
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "idle", unwinding, tmp_path],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (143, "sr-tile: stopped by SIGTERM\n")
+    assert list(tmp_path.iterdir()) == []
+    assert ("unwound" in out) == (unwinding == "unwinding")
+
+
 def test_what_was_started_with_nohup_stays_deaf_to_sighup(tmp_path):
     code = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + HOLDING
     process = subprocess.Popen([sys.executable, "-c", code, "idle", "plain", tmp_path], stdout=subprocess.PIPE)
