@@ -65,7 +65,7 @@ class RayConfig:
             quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
             room = int(min(OBJECT_STORE_BYTES, memory.free_ram() / 4))
             own = {"num_cpus": max(2, os.cpu_count() or 2), "include_dashboard": False, "object_store_memory": room}
-            with handlers_kept():  # Ray's, of SIGTERM, prints a core dump's text and aborts
+            with handlers_kept():  # Ray has handlers of its own
                 ray.init(**({"address": self.address} if self.address else own), **quiet)
         # Ray has no other way to bound tries: pyproject.toml ends where it is taken away.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
@@ -228,6 +228,7 @@ def _dataset(rows: list[Row], batch: int) -> Any:
 def _ray() -> Any:
     # It says of every pool of actors that their arguments may be lost, which Ray Data holds.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_DISABLE_FAILURE_SIGNAL_HANDLER", "1")  # it prints a stack and aborts at SIGTERM
     # Ray's agents ask its server for so long, also where all of it was killed: a minute by themselves.
     os.environ.setdefault("RAY_gcs_rpc_server_reconnect_timeout_s", "10")
     try:
