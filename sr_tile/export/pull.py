@@ -19,6 +19,7 @@ from sr_tile.models.licences import check_licence
 from sr_tile.models.listing import facts
 from sr_tile.models.onnx_files import load_model
 from sr_tile.models.spec import write_spec
+from sr_tile.system.atomic_file import atomic_write
 from sr_tile.system.file_lock import locked
 from sr_tile.system.hashes import sha256_of
 from sr_tile.system.stopping import temporary_folder
@@ -146,7 +147,7 @@ def _make(
     item: zoo.Official, checkpoint: Path, target: Path, expected: str, options: PullOptions, exporter: Exporter | None
 ) -> None:
     """From the file that came to a model under its name; whole or not at all."""
-    with temporary_folder(".sr-tile-", target.parent) as temporary:
+    with temporary_folder() as temporary:
         model = temporary / target.name
         source = unpacked(item, checkpoint, temporary)
         if source.suffix.lower() == ".onnx":
@@ -155,7 +156,8 @@ def _make(
         else:
             _export(item, source, checkpoint, model, options.pooling or "global", exporter)
         _describe(item, model, expected)
-        model.replace(target)
+        with atomic_write(target) as part:
+            shutil.copyfile(model, part)
 
 
 def _export(

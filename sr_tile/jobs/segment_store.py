@@ -4,13 +4,14 @@ A segment is named `NUMBER-LAST-CRC`: its place, the start of its last frame in 
 CRC-32 of its bytes, so that one that was cut or changed since is known and done again.
 """
 
-import os
 import re
 import shutil
 import zlib
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
+
+from sr_tile.system.atomic_file import atomic_write
 
 _NAME = re.compile(r"(\d+)-(-?\d+)_(\d+)-([0-9a-f]{8})")
 
@@ -34,12 +35,11 @@ class SegmentStore:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         name = f"{number}-{last.numerator}_{last.denominator}-{_checksum(path):08x}"
-        kept = Path(shutil.move(path, self.folder / f"{name}.part"))  # the job may lie on another disk
-        with kept.open("rb+") as file:
-            os.fsync(file.fileno())
-        kept = kept.rename(self.folder / name)
+        with atomic_write(self.folder / name, durable=True) as part:
+            shutil.copyfile(path, part)  # the job may lie on another disk
+        path.unlink()
         self._on_keep(number)
-        return kept
+        return self.folder / name
 
     def whole(self) -> list[tuple[Path, Fraction]]:
         """Those that follow each other from the first on, as they were written, each with the start of its last frame."""
