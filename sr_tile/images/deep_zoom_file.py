@@ -4,12 +4,11 @@ libvips writes all tiles, as a stream, into one archive without compression; tha
 """
 
 import shutil
-import tempfile
 import zipfile
 from pathlib import Path
 
 from sr_tile.system.atomic_file import AtomicFile, TargetError
-from sr_tile.system.part_file import label
+from sr_tile.system.stopping import temporary_folder
 
 NAME = "picture"
 """What the picture is called inside of the archive."""
@@ -37,26 +36,25 @@ class DeepZoomFile:
             raise TargetError(17, "exists already: choose another name, or give --overwrite", str(self._tiles))
 
     def commit(self) -> None:
-        """Unpack, and give file and folder their names."""
-        target = self._archive.target
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{label(target.name)}.", suffix=".part") as folder:
-            with open(self.descriptor, "rb", closefd=False) as file, zipfile.ZipFile(file) as archive:
-                archive.extractall(folder)
-            tiles = Path(folder, f"{NAME}_files")
+        """Unpack, and give file and folder their names; where that fails, those that were there before stay."""
+        with temporary_folder(".sr-tile-", self._tiles.parent) as folder:
+            with open(self.descriptor, "r+b", closefd=False) as file:
+                with zipfile.ZipFile(file) as archive:
+                    archive.extractall(folder)
+                file.seek(0)
+                file.truncate(file.write((folder / f"{NAME}.dzi").read_bytes()))
+            tiles, before = folder / f"{NAME}_files", folder / "before"
             (tiles / "vips-properties.xml").unlink(missing_ok=True)
-            description = Path(folder, f"{NAME}.dzi").read_bytes()
             if self._tiles.exists():
-                self._tiles.rename(Path(folder, "old"))
-            tiles.rename(self._tiles)
-        with open(self.descriptor, "r+b", closefd=False) as out:
-            out.seek(0)
-            out.write(description)
-            out.truncate(len(description))
-        try:
-            self._archive.commit()
-        except OSError:
-            shutil.rmtree(self._tiles, ignore_errors=True)
-            raise
+                self._tiles.rename(before)
+            try:
+                tiles.rename(self._tiles)
+                self._archive.commit()
+            except OSError:
+                shutil.rmtree(self._tiles, ignore_errors=True)
+                if before.exists():
+                    before.rename(self._tiles)
+                raise
 
     def discard(self) -> None:
         """See `UnfinishedFile.discard`."""

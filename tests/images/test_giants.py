@@ -57,6 +57,21 @@ def test_deep_zoom_is_whole_or_not_there_and_replaces_what_was_there(tmp_path):
     assert names(tmp_path) == ["a_files"]
 
 
+def test_deep_zoom_that_cannot_be_finished_leaves_what_was_there(tmp_path, monkeypatch):
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    before = data.astronaut()[:300, :300]
+    write(tmp_path / "a.dzi", before, quality=100)
+    with monkeypatch.context() as patch:
+        patch.setattr("sr_tile.system.atomic_file.AtomicFile.commit", full)
+        writer = ImageWriter(tmp_path / "a.dzi", ImageInfo(90, 80, 3, np.uint8), overwrite=True)
+        with pytest.raises(ImageWriteError, match="No space left"), writer:
+            writer.write_rows(before[:90, :80])
+    np.testing.assert_allclose(assembled(tmp_path / "a.dzi").astype(int), before, atol=12)
+    assert names(tmp_path) == ["a.dzi", "a_files"]
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_a_pyramid_holds_the_picture_its_copies_and_its_exif(tmp_path, dtype):
     image_hwc = data.astronaut().repeat(2, 0).repeat(2, 1).astype(dtype) * (257 if dtype == np.uint16 else 1)
