@@ -19,6 +19,7 @@ from sr_tile.errors import ArgumentError, OutOfMemoryError
 from sr_tile.models.receptive_field import natural_like
 from sr_tile.planner import Settings
 from sr_tile.system import memory
+from sr_tile.tiling.blending import to_range
 
 DIFFERENT_TILES = 4  # rows of a batch repeat them, so that what one row alone gives is known for every row
 PHOTOGRAPH = 3000 * 4000  # pixels, for which `enhance` is asked what it would choose
@@ -210,8 +211,7 @@ def _words(cell: Cell) -> str:
 def _batch(cell: Cell) -> np.ndarray:
     """Pictures in the model's range of values, (batch, channels, height, width)."""
     spec = cell.subject.engine.spec
-    low, high = spec.value_range
-    tiles = natural_like(DIFFERENT_TILES, spec.channels, *cell.tile) * np.float32(high - low) + np.float32(low)
+    tiles = to_range(natural_like(DIFFERENT_TILES, spec.channels, *cell.tile), spec.value_range)
     return tiles[np.arange(cell.batch) % DIFFERENT_TILES]
 
 

@@ -10,6 +10,7 @@ from sr_tile.enhancer import Enhancer
 from sr_tile.errors import GeometryError
 from sr_tile.models.receptive_field import natural_like
 from sr_tile.planner import Settings
+from sr_tile.tiling.blending import from_range, to_range
 from sr_tile.tiling.grid import Axis
 
 NEAR = 8  # input pixels on either side of a border, or of its ramp, that belong to it
@@ -69,9 +70,8 @@ def _measure(subject: Subject, tile: int, overlap: int) -> Seam:
     enhancer = Enhancer(engine, settings=Settings(tile=tile, overlap=overlap, batch=1))
     side = (2 * tile - overlap) // multiple * multiple
     picture = natural_like(1, spec.channels, side, side)
-    low, high = spec.value_range
-    whole = engine.run(picture * np.float32(high - low) + np.float32(low))[0]
-    whole = np.clip((whole - np.float32(low)) / np.float32(high - low), 0, 1).transpose(1, 2, 0)
+    whole = from_range(engine.run(to_range(picture, spec.value_range))[0], spec.value_range)
+    whole = whole.clip(0, 1).transpose(1, 2, 0)
     tiled = enhancer.enhance(np.ascontiguousarray(picture[0].transpose(1, 2, 0)))
     grid = enhancer.plan.grid(side, side)
     gap = np.abs(tiled.reshape(whole.shape) - whole).max(axis=2) * 255

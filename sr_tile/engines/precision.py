@@ -19,6 +19,7 @@ from sr_tile.models.spec import ModelSpec
 from sr_tile.models.synthetic_images import scenes
 from sr_tile.system.cache import cache_folder, measured_file, recall, remember
 from sr_tile.system.cpu import allowed_threads, processor_name
+from sr_tile.tiling.blending import from_range, to_range
 from sr_tile.tiling.grid import round_up
 from sr_tile.types import Array, Float32
 
@@ -62,12 +63,11 @@ class Agreement:
 
 def agreement(fewer: Iterable[np.ndarray], exact: Iterable[np.ndarray], value_range: tuple[float, float]) -> Agreement:
     """Compare outputs, pair by pair; the worst of each figure counts."""
-    low, high = value_range
     psnr, within = math.inf, 1.0
     for one, two in zip(fewer, exact, strict=True):
         if not (np.isfinite(one).all() and np.isfinite(two).all()):
             return Agreement(-math.inf, 0.0)
-        a, b = (((value - low) / (high - low)).clip(0, 1) for value in (one, two))
+        a, b = (from_range(values, value_range).clip(0, 1) for values in (one, two))
         mse = float(np.mean((a - b) ** 2, dtype=np.float64))
         psnr = min(psnr, -10 * math.log10(mse) if mse else math.inf)
         within = min(within, float(np.mean(np.abs(np.rint(a * _STEPS) - np.rint(b * _STEPS)) <= 1)))
@@ -121,7 +121,6 @@ def built_in_pictures(spec: ModelSpec) -> list[np.ndarray]:
     Returns:
         Each (1, channels, height, width), float32, in the model's range of values.
     """
-    low, high = spec.value_range
     made = []
     for index, picture in enumerate(scenes(5, _side(spec), seed=2)):
         planes = picture.transpose(2, 0, 1)
@@ -129,7 +128,7 @@ def built_in_pictures(spec: ModelSpec) -> list[np.ndarray]:
             planes = planes + 0.02 * index * np.random.default_rng(index).standard_normal(planes.shape, np.float32)
         if spec.channels == 1:
             planes = planes.mean(axis=0, keepdims=True)
-        made.append(np.ascontiguousarray(planes.clip(0, 1)[None] * (high - low) + low, np.float32))
+        made.append(np.ascontiguousarray(to_range(planes.clip(0, 1)[None], spec.value_range), np.float32))
     return made
 
 

@@ -17,6 +17,7 @@ from sr_tile.models.receptive_field import HALF_STEP, Picture, Run, measure, nat
 from sr_tile.models.spec import ModelSpec
 from sr_tile.system.cache import cache_folder, measured_file, recall, remember
 from sr_tile.system.hashes import sha256_of
+from sr_tile.tiling.blending import from_range, to_range
 from sr_tile.tiling.grid import round_up
 from sr_tile.tiling.padding import Padding, pad
 
@@ -102,8 +103,7 @@ def _read(text: str, name: str) -> ModelSpec:
 
 def in_unit_range(run: Run, value_range: tuple[float, float]) -> Run:
     """The network from and to pictures in the range [0, 1]."""
-    low, high = value_range
-    return lambda picture: (run(picture * np.float32(high - low) + np.float32(low)) - low) / (high - low)
+    return lambda picture: from_range(run(to_range(picture, value_range)), value_range)
 
 
 def phase(run: Run, channels: int, scale: int, step: int, size: tuple[int, int]) -> int:

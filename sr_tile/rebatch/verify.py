@@ -7,6 +7,7 @@ import numpy as np
 from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.errors import ModelError
 from sr_tile.models.spec import ModelSpec
+from sr_tile.tiling.blending import to_range
 from sr_tile.tiling.grid import round_up
 
 _CENTRE = 1e-2
@@ -70,13 +71,12 @@ def other_sizes(original: OnnxEngine, new: OnnxEngine, runs: list[str]) -> list[
 
 def _pictures(spec: ModelSpec, rows: int, size: Size) -> Iterator[np.ndarray]:
     """A batch of noise and one of smooth pictures, in the model's range of values."""
-    low, high = spec.value_range
     rng = np.random.default_rng(0)
     noise = rng.random((rows, spec.channels, *size), np.float32)
     y, x = (np.linspace(0, 1, side, dtype=np.float32) for side in size)
     waves = np.sin(rng.uniform(1, 9, (rows, spec.channels, 1, 1)) * (y[:, None] + x)).astype(np.float32)
     for picture in (noise, waves / 2 + 0.5):
-        yield (low + (high - low) * picture).astype(np.float32)
+        yield to_range(picture.astype(np.float32), spec.value_range)
 
 
 def _sizes(spec: ModelSpec) -> list[Size]:

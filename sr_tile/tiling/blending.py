@@ -162,6 +162,12 @@ def to_range(unit: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
     return unit if (low, high) == (0.0, 1.0) else unit * np.float32(high - low) + np.float32(low)
 
 
+def from_range(values: np.ndarray, value_range: tuple[float, float]) -> np.ndarray:
+    """The inverse of `to_range`; values beyond black and white stay beyond."""
+    low, high = value_range
+    return values if (low, high) == (0.0, 1.0) else (values - np.float32(low)) / np.float32(high - low)
+
+
 def quantise(rows_chw: Float32[Array, "C n W"], dtype: np.dtype) -> np.ndarray:
     """Float rows to the pixels of a file: clipped once, rounded half to even once.
 

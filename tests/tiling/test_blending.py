@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from sr_tile.errors import CoverageError
-from sr_tile.tiling.blending import TileBlender, axis_weights, quantise
+from sr_tile.tiling.blending import TileBlender, axis_weights, from_range, quantise, to_range
 from sr_tile.tiling.grid import Axis, TileGrid
 
 AXES = [
@@ -96,3 +96,12 @@ def test_quantise_keeps_every_integer():
         every = np.arange(np.iinfo(dtype).max + 1, dtype=dtype)
         unit = (every / np.float32(every[-1])).astype(np.float32)
         assert (quantise(unit[None, None].copy(), np.dtype(dtype)).ravel() == every).all()
+
+
+@pytest.mark.parametrize("value_range", [(0.0, 1.0), (0.0, 255.0), (-1.0, 1.0), (16.0, 235.0)])
+def test_a_models_range_of_values_and_back(value_range):
+    unit = np.linspace(0, 1, 256, dtype=np.float32)
+    values = to_range(unit, value_range)
+    np.testing.assert_allclose(values, np.linspace(*value_range, 256), atol=2e-5)
+    np.testing.assert_allclose(from_range(values, value_range), unit, atol=2e-7)
+    assert values.dtype == from_range(values, value_range).dtype == np.float32

@@ -16,6 +16,7 @@ from sr_tile.errors import ModelError, PrecisionLossError
 from sr_tile.export.precision.pictures import Pictures
 from sr_tile.models.spec import METADATA_KEY, ModelSpec
 from sr_tile.system.atomic_file import atomic_write
+from sr_tile.tiling.blending import from_range
 
 if TYPE_CHECKING:
     import onnx
@@ -120,10 +121,9 @@ def judge(outputs: Sequence[np.ndarray], wanted: Sequence[np.ndarray], pictures:
     """Compare a model's outputs for `pictures` with those of float32; any that is no number makes all infinite."""
     if not all(np.isfinite(output).all() for output in outputs):
         return Judgement(-float("inf"), float("inf"), float("inf"))
-    low, high = pictures.value_range
     worst, losses, relative = float("inf"), [], 0.0
     for output, reference, truth in zip(outputs, wanted, pictures.truths, strict=True):
-        before, after = ((value - low) / (high - low) for value in (reference, output))
+        before, after = (from_range(values, pictures.value_range) for values in (reference, output))
         worst = min(worst, psnr(float(np.mean((after - before) ** 2, dtype=np.float64))))
         losses.append(psnr_loss(before.clip(0, 1), after.clip(0, 1), truth))
         relative = max(relative, float(np.abs(output - reference).max() / max(np.abs(reference).max(), 1e-12)))

@@ -9,7 +9,7 @@ from sr_tile.errors import ArgumentError, ImageError
 from sr_tile.images import READABLE_SUFFIXES
 from sr_tile.models.spec import ModelSpec
 from sr_tile.models.synthetic_images import scenes
-from sr_tile.tiling.blending import largest_value
+from sr_tile.tiling.blending import largest_value, to_range
 from sr_tile.tiling.grid import round_up
 
 _SIDE = 128
@@ -68,7 +68,6 @@ def _noisy(picture: np.ndarray, index: int) -> np.ndarray:
 
 
 def _as_inputs(pictures: list[np.ndarray], spec: ModelSpec, size: tuple[int, int]) -> Pictures:
-    low, high = spec.value_range
     inputs: list[np.ndarray] = []
     truths: list[np.ndarray | None] = []
     for picture in pictures:
@@ -77,7 +76,7 @@ def _as_inputs(pictures: list[np.ndarray], spec: ModelSpec, size: tuple[int, int
         planes = np.ascontiguousarray(picture.transpose(2, 0, 1))
         small = planes if spec.scale in (None, 1) else np.stack([_reduce(plane, size) for plane in planes])
         batch = np.repeat(small[None], spec.fixed_batch or 1, axis=0)
-        inputs.append((batch * (high - low) + low).astype(np.float32))
+        inputs.append(to_range(batch.astype(np.float32), spec.value_range))
         truths.append(None if spec.scale in (None, 1) else np.repeat(planes[None], len(batch), axis=0))
     return Pictures(tuple(inputs), tuple(truths), spec.value_range)
 
