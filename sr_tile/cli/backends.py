@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from sr_tile.cli.enhance_options import EnhanceOptions
 from sr_tile.cli.figures import MOST_HEADERS, Progress
-from sr_tile.cli.options import image_sizes
+from sr_tile.cli.options import Headers
 from sr_tile.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -58,24 +58,53 @@ class LocalBackend:
     """An `Enhancer` in this process, with a journal where there is a job."""
 
     def __init__(self, options: EnhanceOptions) -> None:
-        self._options = options
+        self._options, self._headers = options, Headers(options.files.excerpt)
+        self._chosen: tuple[EnhanceOptions, str | None] | None = None
         self._enhancer: Enhancer | None = None
 
     def select(self) -> "Selection":
         """See `Backend.select`."""
-        return _select_here(self._options)
+        selection = _select_here(self._options)
+        if (template := self._options.files.output_template) is not None:
+            selection.pairs = self._named(selection.pairs, template)
+        return selection
+
+    def _named(self, pairs: "Sequence[FilePair]", template: str) -> "list[FilePair]":
+        from sr_tile.export.find_model import scale_of
+        from sr_tile.jobs.result_names import by_template, check_template
+
+        check_template(template)
+        if [pair.target for pair in pairs] == [self._options.output]:
+            raise ArgumentError(
+                f"output {self._options.output} and --output-template both name the result; give a folder as output"
+            )
+        options = self._with_model(pairs)[0]
+        steps = str(options.model.model).split(",")
+
+        def size_of(source: "Path") -> tuple[int, int]:
+            height, width = next(iter(self._headers.sizes([source])), (0, 0))
+            if not height:
+                return 0, 0  # reading it will say why
+            scale = 0 if options.target.is_said else math.prod(map(scale_of, steps))
+            return options.target.of(height, width) or (height * scale, width * scale)
+
+        return by_template(pairs, template, "+".join(Path(step).stem for step in steps), size_of)
+
+    def _with_model(self, pairs: "Sequence[FilePair]") -> tuple[EnhanceOptions, str | None]:
+        self._chosen = self._chosen or _with_model(self._options, pairs, self._headers)
+        return self._chosen
 
     def run(self, pairs: "Sequence[FilePair]") -> "Generator[FileResult]":
         """See `Backend.run`."""
         from sr_tile.jobs.files import run_files
 
-        options, reason = _with_model(self._options, pairs)
+        options, reason = self._with_model(pairs)
         self._options = options
         files = options.files
         common: Any = {"existing": files.existing, "options": options.write_options, "excerpt": files.excerpt}
         with ExitStack() as stack:
             job = _open_job(options, stack)
-            by_path, work = _work(pairs, options, job)
+            by_path, work = _work(pairs, options, job, self._headers)
             sizes = list(by_path.values())
             progress = stack.enter_context(Progress(work, [pair.source for pair in pairs], options.report.quiet))
             self._enhancer = stack.enter_context(self._open(job, work or sum(h * w for h, w in sizes), progress))
@@ -141,7 +170,7 @@ class ServerBackend:
         wanted = {"model": options.model.model, "scale": options.model.scale, "alpha": options.compute.alpha}
         wanted |= {name: value for name, value in vars(options.size).items() if value}
         wanted |= options.compute.for_server(options.model.precision)
-        work = _work(pairs, options, None)[1]
+        work = _work(pairs, options, None, Headers())[1]
         with Progress(work, [pair.source for pair in pairs], options.report.quiet) as progress:
             enhancer = RemoteEnhancer(
                 options.backend.server,
@@ -205,31 +234,7 @@ def _select_here(options: EnhanceOptions) -> "Selection":
     from sr_tile.jobs.selection import select_files
 
     files = options.files
-    selection = select_files(options.inputs, options.output, recursive=files.recursive, suffix=files.suffix)
-    if files.output_template is not None:
-        selection.pairs = _named(selection.pairs, options, files.output_template)
-    return selection
-
-
-def _named(pairs: "Sequence[FilePair]", options: EnhanceOptions, template: str) -> "list[FilePair]":
-    from sr_tile.export.find_model import scale_of
-    from sr_tile.jobs.result_names import by_template, check_template
-
-    check_template(template)
-    if [pair.target for pair in pairs] == [options.output]:
-        raise ArgumentError(
-            f"output {options.output} and --output-template both name the result; give a folder as output"
-        )
-    model = options.model.model or _with_model(options, pairs)[0].model.model or ""
-
-    def size_of(source: "Path") -> tuple[int, int]:
-        height, width = next(iter(image_sizes([source], options.files.excerpt)), (0, 0))
-        if not height:
-            return 0, 0  # reading it will say why
-        scale = 0 if options.target.is_said else math.prod(map(scale_of, model.split(",")))
-        return options.target.of(height, width) or (height * scale, width * scale)
-
-    return by_template(pairs, template, "+".join(Path(step).stem for step in model.split(",")), size_of)
+    return select_files(options.inputs, options.output, recursive=files.recursive, suffix=files.suffix)
 
 
 def _repeatable(precision: str) -> str:
@@ -237,7 +242,9 @@ def _repeatable(precision: str) -> str:
     return "fp32" if precision == "auto" else precision
 
 
-def _with_model(options: EnhanceOptions, pairs: "Sequence[FilePair]") -> tuple[EnhanceOptions, str | None]:
+def _with_model(
+    options: EnhanceOptions, pairs: "Sequence[FilePair]", headers: Headers
+) -> tuple[EnhanceOptions, str | None]:
     """With models by name that reach every size: those named, or of the least scale, and why it is these."""
     from sr_tile.enhancer import steps_of
     from sr_tile.export.find_model import models_reaching, most_in_turn
@@ -248,9 +255,9 @@ def _with_model(options: EnhanceOptions, pairs: "Sequence[FilePair]") -> tuple[E
     if named := steps_of(options.model.model):
         if not options.target.is_said or (options.backend.job and not options.target.scale):
             return options, None
-        steps = models_reaching(named, _factor(sources, options.target, most_in_turn(named)))
+        steps = models_reaching(named, _factor(sources, options.target, most_in_turn(named), headers))
         return replace(options, model=replace(options.model, model=",".join(map(str, steps)))), None
-    scale, *further = zoo.reaching_in_turn(_factor(sources, options.target, max(zoo.DEFAULT) ** 2))
+    scale, *further = zoo.reaching_in_turn(_factor(sources, options.target, max(zoo.DEFAULT) ** 2, headers))
     # To a job images may be added, and what is done must not be done again with another model.
     fixed = (zoo.DEFAULT[scale], "the same for all images of a job")
     name, reason = fixed if options.backend.job else choose_default(sources, scale)
@@ -259,13 +266,13 @@ def _with_model(options: EnhanceOptions, pairs: "Sequence[FilePair]") -> tuple[E
     return replace(options, model=replace(options.model, model=name)), reason
 
 
-def _factor(sources: "Sequence[Path]", target: "TargetSize", most: int) -> float:
+def _factor(sources: "Sequence[Path]", target: "TargetSize", most: int, headers: Headers) -> float:
     """By which the images are to grow, the most of all, as far as models reach: what is beyond is said for each."""
     from sr_tile.models import zoo
 
     if target.scale or not target.is_said:
         return target.scale or min(zoo.DEFAULT)
-    return target.reach(image_sizes(sources[:MOST_HEADERS]), most) or 1
+    return target.reach(headers.sizes(sources[:MOST_HEADERS]), most) or 1
 
 
 def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None":
@@ -290,7 +297,7 @@ def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None
 
 
 def _work(
-    pairs: "Sequence[FilePair]", options: EnhanceOptions, job: "ResumableJob | None"
+    pairs: "Sequence[FilePair]", options: EnhanceOptions, job: "ResumableJob | None", headers: Headers
 ) -> tuple[dict[str, tuple[int, int]], int | None]:
     """(height, width) of each file to do, as its first picture, and the pixels of all unless these are too many."""
     from sr_tile.jobs.selection import FilePair, screen
@@ -303,6 +310,6 @@ def _work(
         for item in screen(pairs, options.files.existing, is_ours=is_ours)
         if isinstance(item, FilePair) and not (job and job.known(item, options.backend.retry_failed))
     ]
-    found = {item.source: image_sizes([item.source_path], options.files.excerpt) for item in waiting[:MOST_HEADERS]}
+    found = {item.source: headers.sizes([item.source_path]) for item in waiting[:MOST_HEADERS]}
     work = sum(height * width for sizes in found.values() for height, width in sizes)
     return {name: sizes[0] for name, sizes in found.items() if sizes}, None if len(waiting) > MOST_HEADERS else work

@@ -152,27 +152,43 @@ def settings_of(tile_size: str, overlap: str, halo: str, batch_size: str, mem_li
     )
 
 
-def image_sizes(sources: Iterable[Path], excerpt: "Excerpt | None" = None) -> list[tuple[int, int]]:
-    """(height, width) of those of the pictures that can be read, by their headers; all of a file count as its first."""
-    from sr_tile.errors import ImageError
-    from sr_tile.images import ImageReader
-    from sr_tile.images.frames.open_frames import open_frames
+class Headers:
+    """Sizes of pictures by the headers of their files, each opened once.
 
-    sizes = []
-    for source in sources:
+    Args:
+        excerpt: what of each file counts.
+    """
+
+    def __init__(self, excerpt: "Excerpt | None" = None) -> None:
+        self._excerpt = excerpt
+        self._sizes: dict[Path, list[tuple[int, int]]] = {}
+
+    def sizes(self, sources: Iterable[Path]) -> list[tuple[int, int]]:
+        """(height, width) of those of the pictures that can be read; all of a file count as its first."""
+        found = []
+        for source in sources:
+            if source not in self._sizes:
+                self._sizes[source] = self._read(source)
+            found += self._sizes[source]
+        return found
+
+    def _read(self, source: Path) -> list[tuple[int, int]]:
+        from sr_tile.errors import ImageError
+        from sr_tile.images import ImageReader
+        from sr_tile.images.frames.open_frames import open_frames
+
         try:
-            frames = open_frames(source, excerpt)
-            if excerpt and excerpt.crop and not frames:
-                sizes.append(excerpt.crop[:1:-1])
-                continue
+            frames = open_frames(source, self._excerpt)
+            if self._excerpt and self._excerpt.crop and not frames:
+                return [self._excerpt.crop[:1:-1]]
             first = next(frames.frames()).open_source() if frames else ImageReader(source)
-            sizes += [(first.info.height, first.info.width)] * ((frames.count or 1) if frames else 1)
-            for opened in (first, frames):
-                if opened:
-                    opened.close()
         except (ImageError, StopIteration):
-            continue
-    return sizes
+            return []
+        found = [(first.info.height, first.info.width)] * ((frames.count or 1) if frames else 1)
+        for opened in (first, frames):
+            if opened:
+                opened.close()
+        return found
 
 
 def numbers(text: str) -> str:

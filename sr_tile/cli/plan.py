@@ -12,6 +12,7 @@ from sr_tile.cli.options import (
     BatchSize,
     Device,
     Halo,
+    Headers,
     MemLimit,
     MinAgreement,
     Model,
@@ -20,7 +21,6 @@ from sr_tile.cli.options import (
     Scale,
     SizeOptions,
     TileSize,
-    image_sizes,
     settings_of,
     show,
 )
@@ -72,7 +72,7 @@ def plan(  # the options of `enhance` that decide how it cuts
     from sr_tile.models import zoo
 
     if paths:
-        sizes += image_sizes(find_images(paths, recursive))
+        sizes += Headers().sizes(find_images(paths, recursive))
     if not sizes:
         raise ImageReadError(f"{', '.join(paths or ())}: none of the files can be read as an image")
     settings = settings_of(tile_size, overlap, halo, batch_size, mem_limit)

@@ -86,3 +86,12 @@ def test_what_two_models_reach_is_reduced(run, tmp_path):
     assert run("enhance", "in.png", "out.png", "--width", "250", "--device", "cpu")[0] == 0
     with Image.open(tmp_path / "out.png") as result:
         assert (result.width, result.height) == (250, 200)
+
+
+def test_the_size_of_a_window_is_reached_from_the_window(run, tmp_path):
+    Image.fromarray(data.astronaut()).save(tmp_path / "in.png")
+    model = conv_model(tmp_path / "two.onnx", 2)
+    code, _, err = run("enhance", "in.png", "out.png", "--model", model, "--crop", "8,8,20,20", "--width", 70)
+    assert code == 0, err  # the model runs twice; of the whole picture it would not have to
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.size == (70, 70)

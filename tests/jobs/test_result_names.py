@@ -66,3 +66,16 @@ def test_a_file_as_output_contradicts_it(folder):
     done = enhance("in/a.png", "b.png", "--output-template", "{stem}2{ext}")
     assert done.returncode == 1
     assert "both name the result" in done.stderr
+
+
+def test_a_file_is_looked_at_once_for_its_name_and_its_model(folder, run, monkeypatch):
+    from sr_tile.images import ImageReader, damage_signs
+    from sr_tile.jobs import default_model
+
+    looked, opened = [], []
+    condition_of, init = damage_signs.condition_of, ImageReader.__init__
+    monkeypatch.setattr(default_model, "condition_of", lambda path: looked.append(path) or condition_of(path))
+    monkeypatch.setattr(ImageReader, "__init__", lambda self, path, **keywords: opened.append(path) or init(self, path))
+    assert run("enhance", "in/a.png", "--output-template", "{stem}@{width}{ext}", "--width", "45")[0] == 0
+    assert (folder / "in" / "a@45.png").is_file()
+    assert (len(looked), len(opened)) == (1, 3)  # its header, signs of damage, its rows
