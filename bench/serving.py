@@ -35,13 +35,13 @@ CALL_SECONDS = 0.01  # of the stand-in
 
 
 class WaitNQueue(FairQueue):
-    """A batch leaves when `WAIT_N` requests are there, or `patience` after the first was seen, idle or not."""
+    """A batch leaves when `WAIT_N` requests are there, or `timeout` after the first was seen, idle or not."""
 
-    def take(self, most: int, expected: int = 0, patience: float = 0.0) -> list[Entry]:
+    def take(self, most: int, expected: int = 0, timeout: float = 0.0) -> list[Entry]:
         """See `FairQueue.take`."""
         with self._changed:
             self._changed.wait_for(lambda: self._count or self._closed)
-            until = time.monotonic() + patience
+            until = time.monotonic() + timeout
             while self._count < WAIT_N and not self._closed and (left := until - time.monotonic()) > 0:
                 self._changed.wait(left)
             return self._pop(most)[0] if self._count else []

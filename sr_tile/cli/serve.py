@@ -97,7 +97,9 @@ class LimitOptions:
     queue: Annotated[int, typer.Option(min=1, help="Images under way, beyond which clients are told to wait.")] = 64
     per_client: Annotated[int, typer.Option(min=1, help="Of these, images of one client.")] = 16
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without a byte from or to a client.")] = 30.0
-    patience: Annotated[float, typer.Option(min=0.0, help="Seconds to finish what is under way when stopped.")] = 60.0
+    shutdown_timeout: Annotated[
+        float, typer.Option(min=0.0, help="Seconds to finish what is under way when stopped.")
+    ] = 60.0
 
     @property
     def limits(self) -> "Limits":
@@ -159,7 +161,7 @@ def serve(listen: ListenOptions, models: ServedModels, limits: LimitOptions, log
         (listen.host, listen.port),
         token=listen.token,
         names=listen.name or (),
-        patience=limits.patience,
+        shutdown_timeout=limits.shutdown_timeout,
         on_request=None if logs.quiet else functools.partial(print_request, form=logs.log),  # type: ignore[arg-type]
         **listen.uvicorn,
     )

@@ -29,7 +29,7 @@ def test_put_waits_for_room():
     thread.join()
 
 
-def test_impatience_is_told_and_nothing_is_lost():
+def test_a_timeout_is_told_and_nothing_is_lost():
     queue = BoundedQueue(2)
     waited = threading.Event()
     got = []

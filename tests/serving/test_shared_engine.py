@@ -330,7 +330,7 @@ def test_stop_lets_clients_finish_and_takes_no_more():
 
 
 @pytest.mark.parametrize("keywords", [{"drain": False}, {"timeout": 0.05}])
-def test_stop_without_patience_ends_all_clients(keywords):
+def test_stop_without_waiting_ends_all_clients(keywords):
     engine = GateEngine()
     shared = SharedEngine(engine, plan()).start()
     running = Threads(*[lambda seed=seed: serve(shared, noise_image(80, 80, seed=seed)) for seed in range(4)])

@@ -149,22 +149,22 @@ class FairQueue:
         self._weight += entry.weight
         self._count += 1
 
-    def take(self, most: int, expected: int = 0, patience: float = 0.0) -> list[Entry]:
+    def take(self, most: int, expected: int = 0, timeout: float = 0.0) -> list[Entry]:
         """The next batch, waiting for one; its futures are marked as running.
 
         Callers that were just answered tend to come back at once. So while less waits than is expected, it waits for more,
-        until the batch is full or `patience` seconds have passed since this call began. Whoever comes later than that
+        until the batch is full or `timeout` seconds have passed since this call began. Whoever comes later than that
         finds the engine idle and waits for nobody, nor does a caller that is alone.
 
         Args:
             most: weight of a batch at most; one entry may be heavier, and goes alone.
             expected: what was just answered and what waited then, by weight.
-            patience: seconds.
+            timeout: seconds.
 
         Returns:
             Entries of one key, the caller that got least first; empty where the queue is closed and nothing is left.
         """
-        until = time.monotonic() + patience
+        until = time.monotonic() + timeout
         batch: list[Entry] = []
         while not batch:
             late: list[Entry] = []

@@ -23,7 +23,7 @@ class IdleTimeout(asyncio.Protocol):
 
     Args:
         inner: the protocol that speaks HTTP.
-        seconds: of patience.
+        seconds: without a byte.
     """
 
     def __init__(self, inner: asyncio.Protocol, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What a server takes on: sizes, patience, and how many images at a time."""
+"""What a server takes on: sizes, timeouts, and how many images at a time."""
 
 import threading
 import weakref

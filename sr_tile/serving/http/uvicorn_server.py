@@ -25,12 +25,12 @@ log = logging.getLogger("sr_tile")
 
 
 class Server(uvicorn.Server):
-    """Finishes what is under way at the first signal, and gives it up at the second or after `patience` seconds."""
+    """Finishes what is under way at the first signal, and gives it up at the second or after `shutdown_timeout` seconds."""
 
-    def __init__(self, config: uvicorn.Config, app: Any, patience: float, failed: list[BaseException]) -> None:
+    def __init__(self, config: uvicorn.Config, app: Any, shutdown_timeout: float, failed: list[BaseException]) -> None:
         super().__init__(config)
         self.app, self.failed = app, failed
-        self._patience, self._since = patience, 0.0
+        self._shutdown_timeout, self._since = shutdown_timeout, 0.0
         self._address = ""  # to be said once the models are there
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -76,7 +76,7 @@ class Server(uvicorn.Server):
             self._address = ""
         if not self._since:
             return False
-        if time.monotonic() - self._since > self._patience:
+        if time.monotonic() - self._since > self._shutdown_timeout:
             self.config.timeout_graceful_shutdown = 1  # then it cancels, and what is cancelled is given up
             return True
         return not self.app.state.server.admission.active
@@ -108,7 +108,7 @@ def build(
     *,
     token: str | None = None,
     names: Collection[str] = (),
-    patience: float = 60.0,
+    shutdown_timeout: float = 60.0,
     on_request: Callable[[Request], None] | None = None,
     **config: Any,
 ) -> Server:
@@ -135,7 +135,7 @@ def build(
     settings.http_protocol_class = with_idle_timeout(  # type: ignore[assignment]  # called, never subclassed
         settings.http_protocol_class, pool.limits.idle_seconds
     )
-    server = Server(settings, app, patience, failed)
+    server = Server(settings, app, shutdown_timeout, failed)
     return server
 
 
@@ -145,7 +145,7 @@ def serve(
     *,
     token: str | None = None,
     names: Collection[str] = (),
-    patience: float = 60.0,
+    shutdown_timeout: float = 60.0,
     on_request: Callable[[Request], None] | None = None,
     **config: Any,
 ) -> None:
@@ -156,7 +156,7 @@ def serve(
         address: where to listen; port 0 is any that is free.
         token: that clients must show; needed where others than this machine can connect.
         names: under which the server answers, beside those of this machine; with a token it answers to any.
-        patience: seconds that work under way may take after the first signal.
+        shutdown_timeout: seconds that work under way may take after the first signal.
         on_request: is told of each request when its answer ends.
         config: of uvicorn: certificates, proxies.
 
@@ -169,7 +169,7 @@ def serve(
             f"--host {address[0]} lets other machines in; set a token in SR_TILE_TOKEN (--token), or serve on 127.0.0.1"
         )
     allow_only_known_formats()
-    server = build(pool, token=token, names=names, patience=patience, on_request=on_request, **config)
+    server = build(pool, token=token, names=names, shutdown_timeout=shutdown_timeout, on_request=on_request, **config)
     with listen(*address) as listener:
         server.run(sockets=[listener])
     if server.failed:

@@ -190,7 +190,7 @@ def watched_queue():
 def test_a_batch_waits_for_the_callers_of_the_last_one():
     queue, waits = watched_queue()
     queue.put(entries("a", 1))
-    taking = Threads(lambda: queue.take(most=8, expected=4, patience=1000))
+    taking = Threads(lambda: queue.take(most=8, expected=4, timeout=1000))
     for name in "bcd":
         assert waits.acquire(timeout=PATIENCE)
         queue.put(entries(name, 1))
@@ -201,30 +201,30 @@ def test_a_batch_waits_for_the_callers_of_the_last_one():
 def test_a_full_batch_waits_for_nobody():
     queue = FairQueue()
     queue.put(entries("a", 4))
-    (batch,) = Threads(lambda: queue.take(most=4, expected=100, patience=1000)).get()
+    (batch,) = Threads(lambda: queue.take(most=4, expected=100, timeout=1000)).get()
     assert len(batch) == 4
 
 
 def test_a_caller_that_is_alone_waits_for_nobody():
     queue, waits = watched_queue()
-    taking = Threads(lambda: queue.take(most=4, expected=1, patience=1000))
+    taking = Threads(lambda: queue.take(most=4, expected=1, timeout=1000))
     assert waits.acquire(timeout=PATIENCE)
     queue.put(entries("a", 1))
     (batch,) = taking.get()
     assert len(batch) == 1
 
 
-def test_patience_ends():
+def test_a_timeout_ends():
     queue = FairQueue()
     queue.put(entries("a", 1))
-    (batch,) = Threads(lambda: queue.take(most=4, expected=3, patience=0.01)).get()
+    (batch,) = Threads(lambda: queue.take(most=4, expected=3, timeout=0.01)).get()
     assert len(batch) == 1
 
 
-def test_closing_ends_patience():
+def test_closing_ends_the_wait():
     queue, waits = watched_queue()
     queue.put(entries("a", 1))
-    taking = Threads(lambda: queue.take(most=4, expected=3, patience=1000))
+    taking = Threads(lambda: queue.take(most=4, expected=3, timeout=1000))
     assert waits.acquire(timeout=PATIENCE)
     queue.close()
     assert len(taking.get()[0]) == 1

@@ -293,7 +293,7 @@ def test_a_signal_that_comes_before_the_server_listens_for_it_leaves_no_spool(tm
 
 @pytest.mark.slow
 def test_the_end_does_not_wait_for_ever(model):
-    process, port = start(model, "--patience", 0.2)
+    process, port = start(model, "--shutdown-timeout", 0.2)
     with connect(port, upload("/v1/enhance", 1000) + b"x"):
         assert until(lambda: "in_flight 1" in httpx.get(f"http://127.0.0.1:{port}/metrics").text)
         process.send_signal(signal.SIGTERM)
