@@ -52,7 +52,7 @@ def plan(  # the options of `enhance` that decide how it cuts
     batch_size: BatchSize = "auto",
     mem_limit: MemLimit = None,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders below, too.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Measure again what is remembered.")] = False,
+    remeasure: Annotated[bool, typer.Option("--remeasure", help="Measure again what is remembered.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Print which tiles and batch `enhance` takes for images, what the alternatives cost, and why.
@@ -85,7 +85,7 @@ def plan(  # the options of `enhance` that decide how it cuts
         pixels = sum(height * width for height, width in sizes)
         opening: Any = {"device": device, "precision": precision, "agreement": agreement, "expected_pixels": pixels}
         engines, last = open_model(name, **opening), len(plans) == len(names) - 1
-        plans.append(_planned(engines, settings, sizes, wanted if last else TargetSize(), fresh))
+        plans.append(_planned(engines, settings, sizes, wanted if last else TargetSize(), remeasure))
         factor = engines[0].spec.scale or 1
         sizes, wanted = [(height * factor, width * factor) for height, width in sizes], wanted.behind(factor)
     found = {**plans[0], "then": plans[1:]} if plans[1:] else plans[0]
@@ -93,7 +93,7 @@ def plan(  # the options of `enhance` that decide how it cuts
 
 
 def _planned(
-    engines: "list[Engine]", settings: "Settings", sizes: list[tuple[int, int]], wanted: "TargetSize", fresh: bool
+    engines: "list[Engine]", settings: "Settings", sizes: list[tuple[int, int]], wanted: "TargetSize", remeasure: bool
 ) -> dict[str, Any]:
     """What one network does with pictures; its engines are closed."""
     from sr_tile.engines.precision import built_in_pictures
@@ -106,20 +106,20 @@ def _planned(
             engines[0].run(built_in_pictures(engines[0].spec)[0])
         scale = engines[0].spec.scale or 1
         zoo.check_scale(engines[0].spec.name, scale, wanted.scale)
-        found = _weighed(engines, settings, sizes, fresh)
+        found = _weighed(engines, settings, sizes, remeasure)
         if wanted.is_said:
             found["steps"] = [_steps(height, width, scale, wanted) for height, width in sizes]
     return found
 
 
 def _weighed(
-    engines: "list[Engine]", settings: "Settings", sizes: list[tuple[int, int]], fresh: bool
+    engines: "list[Engine]", settings: "Settings", sizes: list[tuple[int, int]], remeasure: bool
 ) -> dict[str, Any]:
     """The choice, its alternatives and the reasons, ready for JSON."""
     from sr_tile.planner import make_plan
     from sr_tile.planner.explain import alternatives, reasons, weigh
 
-    chosen = make_plan(engines, settings, expected_pixels=EVERYTHING, remeasure=fresh)
+    chosen = make_plan(engines, settings, expected_pixels=EVERYTHING, remeasure=remeasure)
     others = alternatives(engines, chosen, settings, sizes)
     return {
         "model": engines[0].spec.name,

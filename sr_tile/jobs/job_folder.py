@@ -78,12 +78,12 @@ class JobFolder:
         self.journal = Journal(self.folder)
         self._settings = json.loads(json.dumps(settings))
         started = self.journal.state.started
-        self.fresh = started.get("settings") != self._settings
-        if started and self.fresh:
+        self.is_new = started.get("settings") != self._settings
+        if started and self.is_new:
             before, now = started["settings"], self._settings
             changed = {key for key in (*before, *now) if before.get(key) != now.get(key)}
             log.warning("job %s: other %s than before: starting afresh", self.folder, ", ".join(sorted(changed)))
-        if self.fresh:
+        if self.is_new:
             shutil.rmtree(self.strips, ignore_errors=True)
 
     @property
@@ -94,7 +94,7 @@ class JobFolder:
     @property
     def plan(self) -> Plan | None:
         """The tiles with which the job was begun; None for a new one."""
-        if self.fresh:
+        if self.is_new:
             return None
         try:
             return _plan_of(self.journal.state.started["plan"])
@@ -106,14 +106,14 @@ class JobFolder:
     @property
     def device(self) -> str | None:
         """Where the job was begun: another may round differently. None for a new one."""
-        return None if self.fresh else self.journal.state.started["device"]
+        return None if self.is_new else self.journal.state.started["device"]
 
     def start(self, plan: Plan, device: str, total: int) -> None:
         """Note that a process begins or goes on with `total` images."""
-        if self.fresh:
+        if self.is_new:
             facts = {"settings": self._settings, "device": device, "plan": asdict(plan)}
             self.journal.append("start", sync=True, **facts, total=total, pid=os.getpid())
-            self.fresh = False
+            self.is_new = False
         else:
             state = self.journal.state
             done = sum(image.status == "done" for image in state.images.values())

@@ -40,7 +40,7 @@ def test_what_was_measured_is_kept_and_enhance_goes_by_it_until_it_is_measured_a
     arguments = ("plan", "--size", "90x70", "--model", model, "--device", "cpu", "--json")
     first, second = (json.loads(run(*arguments)[1]) for _ in range(2))
     assert first == second
-    third = json.loads(run(*arguments, "--fresh")[1])
+    third = json.loads(run(*arguments, "--remeasure")[1])
     assert third["measured"] != first["measured"]
 
 

@@ -238,7 +238,7 @@ def test_what_follows_a_torn_start_is_not_taken_for_other_settings(photos):
     whole = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(b"".join([*whole[:start], whole[start][:40], b"\n", *whole[start + 1 :]]))
     with ResumableJob("job", SETTINGS) as job:
-        assert job.fresh, "what was done between belongs to tiles of 24"
+        assert job.is_new, "what was done between belongs to tiles of 24"
 
 
 def test_a_short_write_is_taken_back(photos, monkeypatch):

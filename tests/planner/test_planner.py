@@ -134,8 +134,8 @@ SHAPES = [(1, 128, 128), (1, 256, 256), (4, 256, 256)]
 
 def test_measuring_finds_the_price_of_a_pixel(tmp_path):
     engine = HungryEngine(per_pixel=1234)
-    for fresh in (False, True):  # a used session tells the same
-        costs = measure(engine, SHAPES, 1e12, remeasure=fresh, folder=tmp_path)
+    for remeasure in (False, True):  # a used session tells the same
+        costs = measure(engine, SHAPES, 1e12, remeasure=remeasure, folder=tmp_path)
         assert costs.bytes_per_pixel == pytest.approx(1234)
         assert costs.largest == 4 * 256 * 256
 

@@ -169,14 +169,14 @@ def _add_health(app: FastAPI, pool: ModelPool) -> None:
 
 
 def _add_page(app: FastAPI) -> None:
-    fresh = {"Cache-Control": "no-cache"}
+    no_cache = {"Cache-Control": "no-cache"}
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:
-        return FileResponse(PAGE / "index.html", headers=fresh)
+        return FileResponse(PAGE / "index.html", headers=no_cache)
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> Response:
-        return FileResponse(PAGE / "docs.html", headers=fresh)
+        return FileResponse(PAGE / "docs.html", headers=no_cache)
 
     app.mount("/page", StaticFiles(directory=PAGE), name="page")
