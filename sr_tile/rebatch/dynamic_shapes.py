@@ -39,18 +39,18 @@ def make_dynamic(graph: Graph, batch: int | None, *, size: bool) -> list[str]:
     Raises:
         ModelError: a node holds a constant that cannot be replaced.
     """
-    known, moving = shapes(graph.model), graph.pixel_tensors()
+    known, pixels = shapes(graph.model), graph.pixel_tensors()
     done: list[str | None] = []
     for node in list(graph.graph.node):
-        if node.op_type == "Reshape" and node.input[0] in moving:
+        if node.op_type == "Reshape" and node.input[0] in pixels:
             data, result = known.get(node.input[0]), known.get(node.output[0])
             if size and graph.value(node.input[1]) is not None and data and result:
                 done.append(_reshape_any_size(graph, node, data, result))
             else:
                 done.append(_leading(graph, node, 1, batch))
-        elif node.op_type == "Expand" and (batch != 1 or _joined(graph, node, moving)):
+        elif node.op_type == "Expand" and (batch != 1 or _joined(graph, node, pixels)):
             done.append(_leading(graph, node, 1, batch))
-        elif node.op_type == "Resize" and node.input[0] in moving and len(node.input) == 4 and node.input[3]:
+        elif node.op_type == "Resize" and node.input[0] in pixels and len(node.input) == 4 and node.input[3]:
             done.append(_resize(graph, node, known, batch))
     return [line for line in done if line]
 
@@ -155,10 +155,10 @@ def _ends_in_constant(graph: Graph, name: str) -> bool:
     return maker is not None and maker.op_type == "Concat" and graph.value(maker.input[-1]) is not None
 
 
-def _joined(graph: Graph, node: onnx.NodeProto, moving: set[str]) -> bool:
+def _joined(graph: Graph, node: onnx.NodeProto, pixels: set[str]) -> bool:
     """A constant is expanded to be joined to the picture, where broadcasting does not help."""
-    return node.input[0] not in moving and any(
-        item.op_type == "Concat" and node.output[0] in item.input and moving.intersection(item.input)
+    return node.input[0] not in pixels and any(
+        item.op_type == "Concat" and node.output[0] in item.input and pixels.intersection(item.input)
         for item in graph.graph.node
     )
 

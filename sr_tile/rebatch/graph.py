@@ -1,4 +1,4 @@
-"""An ONNX graph under edit: its face, (N, C, H, W) in RGB, and what its input takes."""
+"""An ONNX graph under edit: its layout, (N, C, H, W) in RGB, and what its input takes."""
 
 from typing import Any, Literal
 
@@ -117,8 +117,8 @@ class Graph:
 
     def batch_axis_nodes(self) -> list[str]:
         """Nodes that work along the batch axis, so that rows cannot be told apart."""
-        moving = self.pixel_tensors()
-        return [describe(node) for node in self.graph.node if moving.intersection(node.input) and self._first(node)]
+        pixels = self.pixel_tensors()
+        return [describe(node) for node in self.graph.node if pixels.intersection(node.input) and self._first(node)]
 
     def _first(self, node: onnx.NodeProto) -> bool:
         attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}

@@ -92,7 +92,7 @@ def rebatch(source: Path, target: Path, options: RebatchOptions | None = None, *
 
 
 def _edit(model: onnx.ModelProto, options: RebatchOptions, first: Path, second: Path, name: str) -> list[str]:
-    """Save the original with the face of sr-tile to `first`, and the edited one to `second`."""
+    """Save the original with the layout of sr-tile, (N, C, H, W) in RGB, to `first`, and the edited one to `second`."""
     kept = {entry.key: entry.value for entry in model.metadata_props}
     spec = replace(ModelSpec.from_metadata(kept.get(METADATA_KEY), name), **options.facts)
     onnx.helper.set_model_props(model, {**kept, METADATA_KEY: spec.to_metadata()})
