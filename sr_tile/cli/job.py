@@ -33,7 +33,7 @@ def status(
         "total": state.total,
         "done": sum(image.status == "done" for image in images),
         "failed": [{"source": i.source, "target": i.target, "error": i.error} for i in images if i.status == "failed"],
-        "under_way": [
+        "in_progress": [
             {
                 "source": i.source,
                 "target": i.target,
@@ -59,7 +59,7 @@ def _text(found: dict[str, Any]) -> str:
         f"{found['folder']}: {'running' if found['running'] else 'not running'}, {found['runs']} run{plural} so far",
         f"  done     {found['done']} of {found['total']} images",
     ]
-    for image in found["under_way"]:
+    for image in found["in_progress"]:
         rows = f", {image['rows_done']} rows of the result are kept" if image["rows_done"] else ""
         lines.append(f"  begun    {image['source']}{rows}")
     if found["failed"]:
