@@ -129,7 +129,7 @@ class Enhancer:
         opening["expected_pixels"] = expected_pixels
         self.engines: list[Engine] = open_model(steps[-1], **opening) if steps else _open_already(model)
         try:
-            planning: Any = {"images_under_way": decoders + 1, "expected_pixels": expected_pixels}
+            planning: Any = {"images_in_flight": decoders + 1, "expected_pixels": expected_pixels}
             self.engines, plan = _planned(self.engines, settings, adjustment or Adjustment(), size, planning)
         except SrTileError:
             self.close()

@@ -84,7 +84,7 @@ def make_plan(
     engines: Engine | Sequence[Engine],
     settings: Settings,
     *,
-    images_under_way: int = 3,
+    images_in_flight: int = 3,
     expected_pixels: int | None = None,
     remeasure: bool = False,
 ) -> Plan:
@@ -93,7 +93,7 @@ def make_plan(
     Args:
         engines: the model on its device, or on several that work side by side.
         settings: what the user asks for.
-        images_under_way: images whose rows are in memory at the same time; `Enhancer` reads two and writes a third.
+        images_in_flight: images whose rows are in memory at the same time; `Enhancer` reads two and writes a third.
         expected_pixels: pixels of all images to come, as far as is known: what pays for measuring, if nothing is remembered.
         remeasure: measure again, whatever is remembered and however little there is to do.
 
@@ -129,7 +129,7 @@ def make_plan(
     price = budget.bytes_per_pixel(prices) if budget.on_cpu and not assumed else budget.waiting
     taken = plan.batch * max(math.prod(plan.tile), max(plan.sides, default=0) ** 2) * price
     # Half is for rows at any rate: a batch that is never full, and a tile beyond the picture, take less than they could.
-    return replace(plan, strip_budget=(budget.all - min(taken, budget.all / 2)) / images_under_way)
+    return replace(plan, strip_budget=(budget.all - min(taken, budget.all / 2)) / images_in_flight)
 
 
 def find_costs(

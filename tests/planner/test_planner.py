@@ -344,7 +344,7 @@ def test_tiles_that_grow_leave_room_for_rows(monkeypatch, free):
     monkeypatch.setattr(memory, "free_ram", lambda: free * GIB)
     engine = HungryEngine(spec=spec(halo=48, tile=512), device="cpu", per_pixel=600)
     engine.identity = f"leaves room in {free}"
-    plan = make_plan(engine, Settings(), images_under_way=3, expected_pixels=12_000_000)
+    plan = make_plan(engine, Settings(), images_in_flight=3, expected_pixels=12_000_000)
     assert plan.tile[0] > 512
     assert plan.strip_budget >= 0.9 * free * GIB / 2 / 3
     plan.grid_for(2000, 6000, 3, 2)

@@ -200,7 +200,7 @@ class ModelPool:
             self.models = loaded
 
     def _load(self, name: str, engines: list[Engine]) -> Model:
-        plan = make_plan(engines, self._settings, images_under_way=self.limits.running + 1)
+        plan = make_plan(engines, self._settings, images_in_flight=self.limits.running + 1)
         if not engines[0].uses_host_memory:  # images of many sizes come mixed, and a GPU pays for each change of shape
             plan = replace(plan, equalised=False)
         for engine in engines:
