@@ -217,21 +217,21 @@ def _batch(cell: Cell) -> np.ndarray:
 
 def _inspect(cells: list[Cell], step: Callable[[str], None]) -> None:
     """Memory, arithmetic and answers of one subject's cells, on a session that held nothing before each."""
-    engine, price = cells[0].subject.engine, 0.0
+    engine, bytes_per_pixel = cells[0].subject.engine, 0.0
     for cell in cells:
         step(f"memory: {_words(cell)}")
         pixels = cell.batch * cell.tile[0] * cell.tile[1]
         engine.rebuild()
         before = engine.memory_used()
-        if price * pixels > engine.memory_free():
-            cell.failure = f"needs about {memory.format_size(price * pixels)}, more than is free"
+        if bytes_per_pixel * pixels > engine.memory_free():
+            cell.failure = f"needs about {memory.format_size(bytes_per_pixel * pixels)}, more than is free"
             continue
         batch = _batch(cell)
         try:
             with _watching(engine) as peak:
                 together = engine.run(batch)
             cell.peak = max(peak)
-            price = (cell.peak - before) / pixels
+            bytes_per_pixel = (cell.peak - before) / pixels
             for row in range(min(cell.batch, DIFFERENT_TILES)):
                 alone = engine.run(batch[row : row + 1])
                 gap = np.abs(together[row::DIFFERENT_TILES] - alone)

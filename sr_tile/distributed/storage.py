@@ -62,13 +62,13 @@ def writing(name: str) -> Iterator[Path]:
         copy = folder / PurePosixPath(name).name
         yield copy
         system, path = _open_system(name)
-        # Object stores show an object when it is whole; other systems get it aside and renamed.
-        aside = path if "s3" in system.protocol or "gs" in system.protocol else f"{path}.{_token(name)}.part"
+        # Object stores show an object when it is whole; other systems get a part file that is renamed.
+        part = path if "s3" in system.protocol or "gs" in system.protocol else f"{path}.{_token(name)}.part"
         try:
             system.makedirs(path.rpartition("/")[0], exist_ok=True)
-            system.put_file(str(copy), aside)
-            if aside != path:
-                system.mv(aside, path)
+            system.put_file(str(copy), part)
+            if part != path:
+                system.mv(part, path)
         except Exception as error:  # each kind of storage raises its own
             raise ImageWriteError(f"{name}: cannot be written: {one_line(error)}") from None
 

@@ -166,12 +166,12 @@ def _describe(network: Network, run: Run) -> dict[str, Any]:
         size = round_up(CANVAS, network.multiple)
         found = phase(run, network.channels, network.scale, 1, (size, size))
         network = replace(network, multiple=math.lcm(found, network.multiple))
-    locality = measure(run, network.channels, network.scale, network.multiple)
+    field = measure(run, network.channels, network.scale, network.multiple)
     spec = ModelSpec(network.architecture, network.scale, network.channels, network.multiple)
     facts = {key: getattr(network, key) for key in ("architecture", "channels", "scale", "multiple", "tile")}
     return {
         **facts,
-        **asdict(locality),
+        **asdict(field),
         "padding": padding(run, spec),
         "pooling": network.pooling,
         "value_range": [0.0, 1.0],

@@ -76,13 +76,13 @@ def _whole_bytes(decoded: Decoded, turned: bool) -> int:
     """What libraries take that decode an image as a whole, measured on photographs of 17 megapixels, by the header alone."""
     image = decoded.image
     pixels, sample = image.width * image.height, image.bands * (1 if image.format == "uchar" else 2)
-    price = {"webp": 8, "avif": 16 if image.format == "uchar" else 20}.get(decoded.kind, 0)
+    bytes_per_pixel = {"webp": 8, "avif": 16 if image.format == "uchar" else 20}.get(decoded.kind, 0)
     if decoded.whole:
-        price = 2 * sample
+        bytes_per_pixel = 2 * sample
     elif field_of(image, "interlaced") or field_of(image, "jpeg-multiscan"):
-        price = 2 * image.bands if decoded.kind == "jpeg" else sample
+        bytes_per_pixel = 2 * image.bands if decoded.kind == "jpeg" else sample
     # libvips keeps a turned image in memory, or above 100 MB in a file.
-    return int(price * pixels + (min(sample * pixels, 100 * 2**20) if turned else 0))
+    return int(bytes_per_pixel * pixels + (min(sample * pixels, 100 * 2**20) if turned else 0))
 
 
 def first_bytes(path: Path) -> bytes:

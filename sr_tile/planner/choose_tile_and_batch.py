@@ -110,13 +110,13 @@ def make_plan(
     costs = find_costs(engine, plan, settings, budget, expected_pixels=expected_pixels, remeasure=remeasure)
     if costs or budget.bounded:
         plan = _shrunk(plan, budget, costs)
-    options, prices = candidates(plan, settings, budget, costs), costs
+    options, known = candidates(plan, settings, budget, costs), costs
     if options:
         plan = best_of(options, plan.tile)
     else:
         if costs is None and budget.on_cpu:
-            plan, prices = _grown(engine, plan, budget, expected_pixels)
-        plan = _by_rule(plan, settings, budget, prices)
+            plan, known = _grown(engine, plan, budget, expected_pixels)
+        plan = _by_rule(plan, settings, budget, known)
     fixed = engine.spec.fixed_batch
     if fixed and settings.batch not in ("auto", fixed):
         log.warning(
@@ -126,8 +126,8 @@ def make_plan(
         log.warning("--mem-limit leaves room for batches of %d, not %s", plan.batch, settings.batch)
     plan = replace(plan, batch=fixed or plan.batch)
     assumed = settings.batch != "auto" and not budget.bounded  # the user's batch is the user's care
-    price = budget.bytes_per_pixel(prices) if budget.on_cpu and not assumed else budget.waiting
-    taken = plan.batch * max(math.prod(plan.tile), max(plan.sides, default=0) ** 2) * price
+    bytes_per_pixel = budget.bytes_per_pixel(known) if budget.on_cpu and not assumed else budget.waiting
+    taken = plan.batch * max(math.prod(plan.tile), max(plan.sides, default=0) ** 2) * bytes_per_pixel
     # Half is for rows at any rate: a batch that is never full, and a tile beyond the picture, take less than they could.
     return replace(plan, strip_budget=(budget.all - min(taken, budget.all / 2)) / images_in_flight)
 
@@ -159,8 +159,8 @@ def find_costs(
     return known
 
 
-def worth_measuring(plan: Plan, expected_pixels: int | None, price: int, on_cpu: bool = False) -> bool:
-    """Whether measuring, which runs `price` pixels through the network, saves more than it costs.
+def worth_measuring(plan: Plan, expected_pixels: int | None, measured_pixels: int, on_cpu: bool = False) -> bool:
+    """Whether measuring, which runs `measured_pixels` pixels through the network, saves more than it costs.
 
     For sure where it saves that many pixels of being computed twice; for large work at any rate. On a processor `_grown`
     saves those for less.
@@ -170,7 +170,7 @@ def worth_measuring(plan: Plan, expected_pixels: int | None, price: int, on_cpu:
     sides = [replace(plan, tile=(side, side)) for side in plan.sides]
     least = min((option.grid(*REFERENCE_SIZE).redundancy for option in sides), default=math.inf)
     saved = expected_pixels * (plan.grid(*REFERENCE_SIZE).redundancy - least)
-    return (saved > price and not on_cpu) or expected_pixels > LARGE_WORK * price
+    return (saved > measured_pixels and not on_cpu) or expected_pixels > LARGE_WORK * measured_pixels
 
 
 def candidates(plan: Plan, settings: Settings, budget: MemoryBudget, costs: Costs | None) -> list[Plan]:
@@ -227,17 +227,17 @@ def _grown(engine: Engine, plan: Plan, budget: MemoryBudget, expected_pixels: in
     shapes = shapes_to_measure(engine, (min(sides), min(sides)))[:2]
     if expected_pixels is None or expected_pixels < LARGE_WORK * pixels_to_measure(shapes):
         return plan, None
-    prices = measure(
+    known = measure(
         engine, shapes, budget.call, folder=cache_folder("prices")
     )  # which say nothing of large calls' time
     for side in sides:
         larger = replace(plan, tile=(side, side))
-        if prices is None or budget.rows(prices, side**2) < 1:
+        if known is None or budget.rows(known, side**2) < 1:
             break
         plan = larger
         if _redundancy(plan) <= LEAST_REDUNDANCY:
             break
-    return plan, prices
+    return plan, known
 
 
 def _redundancy(plan: Plan) -> float:
@@ -258,7 +258,7 @@ def _by_rule(plan: Plan, settings: Settings, budget: MemoryBudget, costs: Costs 
 
 
 def _shrunk(plan: Plan, budget: MemoryBudget, costs: Costs | None) -> Plan:
-    """The plan with tiles so small that one of them fits, where its price is known."""
+    """The plan with tiles so small that one of them fits, where its memory is known."""
     while budget.rows(costs, math.prod(plan.tile)) < 1:
         try:
             plan = plan.smaller()

@@ -64,7 +64,7 @@ class Costs:
 
     @cached_property
     def _line(self) -> tuple[float, float]:
-        """(a, b) of `a + b * pixels` bytes, above all points: what the first call takes once is no price of a pixel."""
+        """(a, b) of `a + b * pixels` bytes, above all points: what the first call takes once belongs to no pixel."""
         pixels = np.array([point.pixels for point in self.points], float)
         sizes = np.array([point.size for point in self.points], float)
         slope = float(np.polyfit(pixels, sizes, 1)[0]) if len(set(pixels)) > 1 else 0.0

@@ -63,7 +63,7 @@ def measure(
     Args:
         engine: its session is rebuilt where something is measured.
         shapes: from small to large.
-        budget: bytes that a call may take: shapes that need more, by the price of those before, are left out.
+        budget: bytes that a call may take: shapes that need more, by what those before took, are left out.
         remeasure: measure all of them again.
         folder: of the cache; None for the user's.
 
@@ -169,6 +169,6 @@ def _points(text: str) -> dict[Shape, Point]:
     for rows, height, width, seconds, size in json.loads(text)["points"]:
         shape = (int(rows), int(height), int(width))
         if not (min(shape) >= 1 and 1e-9 < seconds < 1e9 and 0 < size < 1e18 and math.prod(shape) < 2**40):
-            raise ValueError("a price of nothing, or of more than there is")
+            raise ValueError("no time or memory that a call can take")
         known[shape] = Point(*shape, float(seconds), float(size))
     return known

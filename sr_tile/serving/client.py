@@ -72,7 +72,7 @@ class RemoteEnhancer:
         if token:
             self._headers["Authorization"] = f"Bearer {token}"
         self._options = {key: value for key, value in (options or {}).items() if value is not None}
-        self._at_once, self._on_pixels = at_once, on_progress
+        self._at_once, self._on_progress = at_once, on_progress
 
     def file_job(
         self,
@@ -138,7 +138,7 @@ class RemoteEnhancer:
             pixels = self._transfer(job)
         except SrTileError as error:
             return Outcome(job, index, error)
-        self._on_pixels(job, pixels)
+        self._on_progress(job, pixels)
         return Outcome(job, index, None, pixels)
 
     def _transfer(self, job: _FileJob) -> int:

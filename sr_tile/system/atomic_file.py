@@ -123,7 +123,7 @@ class AtomicFile:
 def atomic_write(target: Path, *, overwrite: bool = True, durable: bool = False) -> Iterator[Path]:
     """A new file in the folder of `target` that takes its name when the block ends well, and is removed when it fails.
 
-    Whoever reads `target` meanwhile sees the old file or none, and two writers never share a file aside. Arguments and
+    Whoever reads `target` meanwhile sees the old file or none, and two writers never share a part file. Arguments and
     errors are those of `AtomicFile`.
     """
     file = AtomicFile(target, overwrite=overwrite, durable=durable)

@@ -153,7 +153,7 @@ def save_judged(
     check: Callable[[Judgement], None],
     stand_in: "onnx.ModelProto | None" = None,
 ) -> PrecisionReport:
-    """Write the model with its figures under a name aside, measure that very file, and rename it.
+    """Write the model with its figures as a part file, measure that very file, and rename it.
 
     Args:
         source: the model in float32.
