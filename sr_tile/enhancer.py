@@ -113,7 +113,7 @@ class Enhancer:
     ) -> None:
         size, settings, steps = wanted_size(scale, size), settings or Settings(), steps_of(model)
         if model is None or steps:
-            steps = models_reaching(steps, size.scale or (max(zoo.DEFAULT) if size.is_said and not steps else None))
+            steps = models_reaching(steps, size.scale or (max(zoo.DEFAULT) if size.is_explicit and not steps else None))
         continued = _check(alpha, decoders, encoders, edges, len(steps) > 1 or settings.exact_pooling)
         if batch_size is not None:
             settings = replace(settings, batch=batch_size)

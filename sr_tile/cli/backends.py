@@ -85,7 +85,7 @@ class LocalBackend:
             height, width = next(iter(self._headers.sizes([source])), (0, 0))
             if not height:
                 return 0, 0  # reading it will say why
-            scale = 0 if options.target.is_said else math.prod(map(scale_of, steps))
+            scale = 0 if options.target.is_explicit else math.prod(map(scale_of, steps))
             return options.target.of(height, width) or (height * scale, width * scale)
 
         return by_template(pairs, template, "+".join(Path(step).stem for step in steps), size_of)
@@ -253,7 +253,7 @@ def _with_model(
 
     sources = [pair.source_path for pair in pairs if not pair.problem]
     if named := steps_of(options.model.model):
-        if not options.target.is_said or (options.backend.job and not options.target.scale):
+        if not options.target.is_explicit or (options.backend.job and not options.target.scale):
             return options, None
         steps = models_reaching(named, _factor(sources, options.target, most_in_turn(named), headers))
         return replace(options, model=replace(options.model, model=",".join(map(str, steps)))), None
@@ -270,7 +270,7 @@ def _factor(sources: "Sequence[Path]", target: "TargetSize", most: int, headers:
     """By which the images are to grow, the most of all, as far as models reach: what is beyond is said for each."""
     from sr_tile.models import zoo
 
-    if target.scale or not target.is_said:
+    if target.scale or not target.is_explicit:
         return target.scale or min(zoo.DEFAULT)
     return target.reach(headers.sizes(sources[:MOST_HEADERS]), most) or 1
 
@@ -285,7 +285,7 @@ def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None
     model, tiles = options.model, options.tiles
     settings: Any = {"device": model.device, "tile": tiles.tile_size, "overlap": tiles.overlap, "halo": tiles.halo}
     settings |= {"alpha": options.compute.alpha, **asdict(options.write_options)}
-    if options.target.is_said:
+    if options.target.is_explicit:
         settings["size"] = asdict(options.target)
     if options.compute.adjusts:
         settings["adjustment"] = asdict(options.compute.adjustment)

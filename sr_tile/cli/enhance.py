@@ -80,7 +80,7 @@ def _usual_suffix(model: ModelOptions, size: SizeOptions) -> str:
     if model.model is not None:
         return "".join(f"-{Path(step).stem}" for step in model.model.split(","))
     wanted = size.target(model.scale)
-    return f"-x{wanted.scale or 2:g}" if wanted.scale or not wanted.is_said else "-resized"
+    return f"-x{wanted.scale or 2:g}" if wanted.scale or not wanted.is_explicit else "-resized"
 
 
 def run(options: EnhanceOptions, backend: Backend) -> "Report":

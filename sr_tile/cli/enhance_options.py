@@ -267,7 +267,7 @@ class EnhanceOptions:
         )
 
     def __post_init__(self) -> None:
-        if self.target.is_said and self.backend.engine == "ray" and self._is_reducing:
+        if self.target.is_explicit and self.backend.engine == "ray" and self._is_reducing:
             raise ArgumentError(
                 "sizes other than a bundled model's scale go with --engine local; leave them out with ray"
             )

@@ -107,7 +107,7 @@ def _planned(
         scale = engines[0].spec.scale or 1
         zoo.check_scale(engines[0].spec.name, scale, wanted.scale)
         found = _weighed(engines, settings, sizes, remeasure)
-        if wanted.is_said:
+        if wanted.is_explicit:
             found["steps"] = [_steps(height, width, scale, wanted) for height, width in sizes]
     return found
 

@@ -36,29 +36,29 @@ class TargetSize:
     linear: bool = False
 
     def __post_init__(self) -> None:
-        said = self._said()
-        if len(said) > 1:
-            names = " and ".join(said)
+        explicit = self._explicit()
+        if len(explicit) > 1:
+            names = " and ".join(explicit)
             raise ArgumentError(
                 f"{names} are two sizes for one result; give one of them (fit takes a width and a height)"
             )
-        for name, value in said.items():
+        for name, value in explicit.items():
             for number in value if isinstance(value, tuple) else (value,):
                 if not (math.isfinite(number) and number > 0):
                     raise ArgumentError(f"{name} {number} is no size; give a number above 0")
 
-    def _said(self) -> dict[str, float | tuple[int, int]]:
+    def _explicit(self) -> dict[str, float | tuple[int, int]]:
         values = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "linear"}
         return {name: value for name, value in values.items() if value is not None}
 
     @property
-    def is_said(self) -> bool:
-        """Whether there is a wish at all."""
-        return bool(self._said())
+    def is_explicit(self) -> bool:
+        """Whether a size is given at all."""
+        return bool(self._explicit())
 
     def of(self, height: int, width: int) -> tuple[int, int] | None:
         """(height, width) of the result of a picture of this size, each at least 1; None where nothing is said."""
-        if not self.is_said:
+        if not self.is_explicit:
             return None
         if self.fit:
             factor = min(self.fit[0] / height, self.fit[1] / width)
@@ -82,7 +82,7 @@ class TargetSize:
     def reach(self, sizes: Iterable[tuple[int, int]], most: float) -> float | None:
         """The least scale from which the sizes of all pictures, (height, width) each, can be reduced, or at most `most`."""
         factors = [self.factor(height, width) for height, width in sizes]
-        return min(max(factor or 1 for factor in factors), most) if self.is_said and factors else None
+        return min(max(factor or 1 for factor in factors), most) if self.is_explicit and factors else None
 
 
 def parse_box(text: str) -> tuple[int, int]:

@@ -146,7 +146,7 @@ class RemoteEnhancer:
         wanted = job.options.format or format_of(job.target)
         with closing(job.open_source()) as reader:  # refuses what is no image
             pixels = reader.info.pixels
-        query = urlencode({**self._options, **_said(job.options), "format": wanted})
+        query = urlencode({**self._options, **_encoding(job.options), "format": wanted})
         path = f"{self._address.path.rstrip('/')}/v1/enhance?{query}"
         end = time.monotonic() + _PATIENCE
         while (pause := self._attempt(job, path)) is not None:
@@ -208,9 +208,9 @@ class RemoteEnhancer:
             raise ImageWriteError(f"{job.target}: cannot be written: {reason_of(error)}") from None
 
 
-def _said(options: WriteOptions) -> dict[str, Any]:
+def _encoding(options: WriteOptions) -> dict[str, Any]:
     """How the result is to be encoded, as far as a server is told."""
-    said = {
+    given = {
         name: getattr(options, name) for name in ("quality", "lossless", "strip", "pyramid") if getattr(options, name)
     }
-    return said | ({"background": "#{:02x}{:02x}{:02x}".format(*options.background)} if options.background else {})
+    return given | ({"background": "#{:02x}{:02x}{:02x}".format(*options.background)} if options.background else {})
