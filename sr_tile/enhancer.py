@@ -13,7 +13,6 @@ import numpy as np
 
 from sr_tile.engines.base import Engine, warm_up
 from sr_tile.engines.exact_pooling.engine import ExactPoolingEngine, NoPoolingError
-from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.engines.precision import LEAST_PSNR
 from sr_tile.engines.strength_grain_tta import Adjustment
 from sr_tile.errors import ArgumentError, DeviceError, OutOfMemoryError, SrTileError
@@ -395,11 +394,6 @@ def pooling_exactly(engines: Sequence[Engine], plan: Plan, mem_limit: int | None
     made: list[Engine] = []
     limit = None if mem_limit is None else max(0.0, (mem_limit - memory.process_ram()) / 2)
     for engine in engines:
-        if not isinstance(engine, OnnxEngine) or engine.spec.fixed_tile:
-            raise ArgumentError(
-                f"--exact-pooling cuts graphs that take any size, for ONNX Runtime; model {engine.spec.name} on "
-                f"{engine.device} is none: try --device cpu"
-            )
         try:
             made.append(ExactPoolingEngine(engine, plan.batch * math.prod(plan.tile), limit))
         except NoPoolingError as error:

@@ -123,7 +123,7 @@ def open_subject(path: Path, device: str) -> Subject:
     """A model file on a device, with what `enhance` would choose for it."""
     enhancer = Enhancer(path, device=device, expected_pixels=PHOTOGRAPH)
     plan, engine = enhancer.plan, enhancer.engine
-    half = getattr(engine, "number_type", np.float32) == np.float16
+    half = engine.number_type == np.float16
     precision = str(engine.spec.details.get("precision") or ("fp16" if half else "fp32"))
     return Subject(engine.spec.name, precision, engine, path, (plan.tile, plan.batch))
 

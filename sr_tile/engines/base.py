@@ -1,12 +1,31 @@
 """The engine protocol: all that the pipeline knows of a runtime."""
 
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from sr_tile.errors import ArgumentError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.types import Array, Float32, Pixels
+
+
+@dataclass(frozen=True)
+class Subgraphs:
+    """A network of which parts can be run by themselves, on the engine's device.
+
+    Attributes:
+        model: in float32, an `onnx.ModelProto`.
+        input: name of its input.
+        output: name of its output.
+        open: a serialised part to a session of ONNX Runtime.
+    """
+
+    model: Any
+    input: str
+    output: str
+    open: Callable[[bytes], Any]
 
 
 @runtime_checkable
@@ -22,6 +41,7 @@ class Engine(Protocol):
         uses_host_memory: whether it computes on the processor, in the memory of this process.
         prefers_few_shapes: whether each new shape of tiles costs it minutes.
         takes_pixels: whether it wants uint8 and uint16 as the file has them, and rounds its results to these.
+        number_type: of what the graph takes: float32 or float16.
         precision: in which `run` multiplies: `fp32`, `bf16`, `fp16`, `int8`.
         why: how that came about, with what was measured, for people to read.
         bound: where `run` takes fewer bits than `run_exact`, and only as far as a picture bears them: the dB between the
@@ -48,6 +68,9 @@ class Engine(Protocol):
 
     @property
     def takes_pixels(self) -> bool: ...
+
+    @property
+    def number_type(self) -> type: ...
 
     @property
     def precision(self) -> str: ...
@@ -87,6 +110,10 @@ class Engine(Protocol):
         """
         ...
 
+    def subgraphs(self) -> "Subgraphs | None":
+        """The network as a graph that can be cut; None where it runs as a whole only."""
+        ...
+
     def rebuild(self) -> None:
         """Start the session afresh, so that the memory its arena holds is given back."""
         ...
@@ -123,8 +150,17 @@ class BaseEngine:
     why: str = "as asked for"
     bound: float | None = None
 
+    @property
+    def number_type(self) -> type:
+        """See `Engine`."""
+        return np.float32
+
     def run_exact(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
         """See `Engine.run_exact`: `run` computes in float32."""
+        return None
+
+    def subgraphs(self) -> "Subgraphs | None":
+        """See `Engine.subgraphs`."""
         return None
 
     def rebuild(self) -> None:

@@ -78,13 +78,13 @@ def open_engine(
         return engine
     if not openvino.version() or not _bears_fewer(engine):
         return engine
-    candidates = [Candidate(name, partial(_on_openvino, path, engine, name)) for name in TRIED]
+    candidates = [Candidate(name, partial(openvino.OpenVinoEngine, path, engine, name)) for name in TRIED]
     return AdaptiveEngine(engine, candidates, precision.bound)
 
 
 def _bears_fewer(engine: Engine) -> bool:
     """Whether the model is in float32, and takes samples of any size."""
-    is_narrow = getattr(engine, "number_type", np.float32) != np.float32 or engine.spec.details.get("precision")
+    is_narrow = engine.number_type != np.float32 or engine.spec.details.get("precision")
     return not is_narrow and not engine.spec.fixed_tile
 
 
@@ -110,11 +110,6 @@ def _open_narrow(path: Path, device: str, precision: Precision) -> Engine:
 def _explained(engine: Engine, name: str, reason: str) -> Engine:
     engine.precision, engine.why = name, reason  # type: ignore[misc]
     return engine
-
-
-def _on_openvino(path: Path, reader: Engine, precision: str) -> Engine:
-    """A candidate's engine, which takes what was read of the file."""
-    return openvino.OpenVinoEngine(path, reader if isinstance(reader, OnnxEngine) else None, precision)
 
 
 def open_engines(

@@ -1,4 +1,4 @@
-"""The float32 twin of a model in float16: same graph, same stored weights, wider arithmetic."""
+"""A model in float16 as one in float32: same graph, same stored weights, wider arithmetic."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ def as_float32(path: Path) -> bytes | None:
         path: an ONNX file, with external data in its folder where it has any.
 
     Returns:
-        The serialised model, its inputs and outputs float32; None where nothing in it is float16, or where the twin
+        The serialised model, its inputs and outputs float32; None where nothing in it is float16, or where the new model
         passes the 2 GiB that a model in memory may have.
 
     """

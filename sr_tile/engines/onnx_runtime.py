@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sr_tile.engines.base import BaseEngine
+from sr_tile.engines.base import BaseEngine, Subgraphs
 from sr_tile.engines.cuda_graphs import GRAPH_ID, GraphCalls
 from sr_tile.engines.device_errors import Failure, failure_of
 from sr_tile.engines.fp32_fallback import as_float32
@@ -76,7 +76,7 @@ class OnnxEngine(BaseEngine):
         self._calls = TimedCalls(self._path.name)
         self._device, self._session = _open(self._path, device, tuple((options or {}).items()))
         # Of a model in float16; made when first needed, False where the model has none.
-        self._twin: Any = None
+        self._float32: Any = None
         # For pixels, by their type; made when first needed, False where the model cannot have it.
         self._for_pixels: dict[np.dtype, Any] = {}
         self._opening = threading.Lock()
@@ -109,19 +109,15 @@ class OnnxEngine(BaseEngine):
         """float32 or float16, what the graph takes."""
         return self._dtype
 
-    @property
-    def placed_on(self) -> Device:
-        """The device of its session, for sessions beside it."""
-        return self._device
-
-    def graph(self) -> Any:
-        """The model in float32, an `onnx.ModelProto`."""
+    def subgraphs(self) -> Subgraphs:
+        """See `Engine.subgraphs`."""
         import onnx  # heavy, and only needed to take a graph apart
 
-        twin = as_float32(self._path)
-        return onnx.load_from_string(twin) if twin else onnx.load(self._path)
+        float32 = as_float32(self._path)
+        model = onnx.load_from_string(float32) if float32 else onnx.load(self._path)
+        return Subgraphs(model, *self._ends(), lambda part: open_session(part, self._device, self.spec.name))
 
-    def face(self) -> tuple[str, str]:
+    def _ends(self) -> tuple[str, str]:
         """Names of the input and of the output."""
         return self._session.get_inputs()[0].name, self._session.get_outputs()[0].name
 
@@ -134,19 +130,19 @@ class OnnxEngine(BaseEngine):
         return self._run_floats(batch_nchw, self._session, self._dtype)
 
     def run_exact(self, batch_nchw: Pixels[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
-        """See `Engine.run_exact`: a model in float16 gets a twin in float32, made the first time."""
-        if self._twin is None:
+        """See `Engine.run_exact`: a model in float16 gets a session in float32, made the first time."""
+        if self._float32 is None:
             # TF32, which CUDA takes for products of float32, keeps 10 bits of each factor.
-            twin = as_float32(self._path) or (self._path if self._device.kind == "cuda" else None)
-            self._twin = open_session(twin, self._device.exact(), self._path.name) if twin else False
-        return self._run_floats(batch_nchw, self._twin, np.float32) if self._twin else None
+            model = as_float32(self._path) or (self._path if self._device.kind == "cuda" else None)
+            self._float32 = open_session(model, self._device.exact(), self._path.name) if model else False
+        return self._run_floats(batch_nchw, self._float32, np.float32) if self._float32 else None
 
     def _session_for(self, dtype: np.dtype) -> Any:
         """Takes pixels of this type; False where the model is none that can."""
         with self._opening:
             if dtype not in self._for_pixels and self._session is not None:
                 try:
-                    model = with_integer_ends(load_model(self._path), self.face(), self.spec.value_range, dtype)
+                    model = with_integer_ends(load_model(self._path), self._ends(), self.spec.value_range, dtype)
                     self._for_pixels[dtype] = open_session(model, self._device, self._path.name) if model else False
                 except (DeviceError, ModelLoadError) as error:  # a device that is gone will say so of floats too
                     log.warning("%s; pixels go there as floats", error)
@@ -229,7 +225,7 @@ class OnnxEngine(BaseEngine):
         """See `Engine.close`."""
         if self._graphs:
             self._graphs.close()
-        self._session = self._twin = self._graphs = None
+        self._session = self._float32 = self._graphs = None
         self._for_pixels.clear()
 
     def _call(self, batch: np.ndarray, session: Any, outputs: int = 1) -> list[np.ndarray]:
@@ -274,7 +270,7 @@ class OnnxEngine(BaseEngine):
         )
 
     def _call_graph(self, batch: np.ndarray, session: Any) -> list[np.ndarray]:
-        """A recorded call of the main session; a plain one of the twin, and while the scale is not known."""
+        """A recorded call of the main session; a plain one of that in float32, and while the scale is not known."""
         scale = self.spec.scale
         if session is self._session and scale:
             self._graphs = self._graphs or GraphCalls(_runtime(), session, self._device.index, self._calls)

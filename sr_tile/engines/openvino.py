@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from sr_tile.engines.base import BaseEngine
+from sr_tile.engines.base import BaseEngine, Engine
 from sr_tile.engines.device_errors import is_out_of_memory
 from sr_tile.engines.onnx_runtime import OnnxEngine, too_large
 from sr_tile.engines.openvino_parts import parts_of
@@ -110,7 +110,7 @@ class OpenVinoEngine(BaseEngine):
 
     device = "openvino"
 
-    def __init__(self, path: Path | str, reader: OnnxEngine | None = None, precision: str = "fp32") -> None:
+    def __init__(self, path: Path | str, reader: Engine | None = None, precision: str = "fp32") -> None:
         try:
             _runtime()  # known before anything is read
         except (ImportError, OSError) as error:
@@ -132,6 +132,11 @@ class OpenVinoEngine(BaseEngine):
         self._requests: OrderedDict[tuple[int, int], Any] = OrderedDict()
         self._model: Any = None
         self.rebuild()
+
+    @property
+    def number_type(self) -> type:
+        """See `Engine`."""
+        return self._dtype
 
     @property
     def identity(self) -> str:

@@ -20,7 +20,6 @@ from sr_tile.engines.base import Engine
 from sr_tile.engines.device_runner import DeviceRunner, DeviceSlot, TileTooLargeError, device_slots
 from sr_tile.engines.integer_ends import alike
 from sr_tile.errors import ArgumentError, DeadlineError, OutOfMemoryError, Overloaded, StoppedError
-from sr_tile.models.spec import ModelSpec
 from sr_tile.planner import Plan
 from sr_tile.serving.dynamic_batching.batcher import Call, DynamicBatcher
 from sr_tile.serving.dynamic_batching.collate import Request
@@ -195,6 +194,8 @@ class SharedEngine:
 class TileClient:
     """An `Engine` whose tiles run in batches with those of others; any thread may close or cancel it.
 
+    What it does not say itself, the first of the engines does.
+
     Attributes:
         name: what messages call it.
         max_concurrency: threads that may be inside `run`: as many as keep all devices busy for one client alone.
@@ -213,30 +214,8 @@ class TileClient:
     def _engine(self) -> Engine:
         return self._shared.engines[0]
 
-    @property
-    def spec(self) -> ModelSpec:
-        """See `Engine`."""
-        return self._engine.spec
-
-    @property
-    def device(self) -> str:
-        """See `Engine`."""
-        return self._engine.device
-
-    @property
-    def identity(self) -> str:
-        """See `Engine`."""
-        return self._engine.identity
-
-    @property
-    def uses_host_memory(self) -> bool:
-        """See `Engine`."""
-        return self._engine.uses_host_memory
-
-    @property
-    def prefers_few_shapes(self) -> bool:
-        """See `Engine`."""
-        return self._engine.prefers_few_shapes
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
 
     @property
     def takes_pixels(self) -> bool:
@@ -247,11 +226,6 @@ class TileClient:
     def precision(self) -> str:
         """See `Engine`."""
         return "fp32" if self._exact else self._engine.precision
-
-    @property
-    def why(self) -> str:
-        """See `Engine`."""
-        return self._engine.why
 
     @property
     def bound(self) -> float | None:
@@ -315,14 +289,6 @@ class TileClient:
 
     def rebuild(self) -> None:
         """Nothing: the device belongs to all clients, and what owns it gives its memory back where that is needed."""
-
-    def memory_free(self) -> int:
-        """See `Engine.memory_free`."""
-        return self._engine.memory_free()
-
-    def memory_used(self) -> int:
-        """See `Engine.memory_used`."""
-        return self._engine.memory_used()
 
     def close(self) -> None:
         """End the client: a pipeline that still runs on it ends with `StoppedError`. Harmless when called twice."""

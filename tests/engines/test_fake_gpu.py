@@ -200,7 +200,7 @@ def test_recordings_are_replayed_and_dropped_when_old(gpu):
 def test_exact_arithmetic_has_no_tf32(gpu):
     engine = OnnxEngine(X2, "cuda:0")
     assert engine.run_exact(SOME).shape == (4, 3, 512, 512)
-    options = engine._twin.get_provider_options()["CUDAExecutionProvider"]
+    options = engine._float32.get_provider_options()["CUDAExecutionProvider"]
     assert options["use_tf32"] == "0"
     assert engine._session.get_provider_options()["CUDAExecutionProvider"]["use_tf32"] == "1"
 

@@ -27,8 +27,8 @@ def test_the_twin_holds_no_float16_anywhere(tmp_path):
         helper.make_node("Add", ["input", "k_out"], ["output"]),
     ]
     path = save_model(tmp_path / "m.onnx", nodes, dtype=TensorProto.FLOAT16)
-    twin = onnx.load_model_from_string(as_float32(path))
-    assert "float16" not in onnx.printer.to_text(twin)
+    model = onnx.load_model_from_string(as_float32(path))
+    assert "float16" not in onnx.printer.to_text(model)
     batch = np.full((1, 3, 4, 4), 0.3, np.float32)
     engine = OnnxEngine(path, "cpu")
     np.testing.assert_allclose(engine.run_exact(batch), batch + 0.5, rtol=1e-6)

@@ -279,10 +279,10 @@ def test_cuda_graphs_keep_addresses_and_thread(tmp_path, monkeypatch):
     assert len({(graph, id(source), id(target)) for graph, source, target, _ in session.calls}) == 2
     (thread,) = {thread for *_, thread in session.calls}
     assert thread is not threading.current_thread()
-    engine._twin = Recorder(plain)
+    engine._float32 = Recorder(plain)
     engine.run_exact(batch)
-    assert engine._twin.plain == ["-1"]
-    assert not engine._twin.calls
+    assert engine._float32.plain == ["-1"]
+    assert not engine._float32.calls
     engine.close()
     thread.join(5)
     assert not thread.is_alive()

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from sr_tile.engines.base import Engine
 from sr_tile.engines.device_errors import is_out_of_memory
 from sr_tile.engines.exact_pooling.cut import Segment, cut, find_poolings
 from sr_tile.engines.exact_pooling.facts import FORMAT, Facts
 from sr_tile.engines.exact_pooling.layout import differing, find_placements
 from sr_tile.engines.exact_pooling.planes import Planes
-from sr_tile.engines.onnx_runtime import OnnxEngine, open_session, too_large
+from sr_tile.engines.onnx_runtime import too_large
 from sr_tile.errors import ArgumentError, ModelError, ModelOutputError, OutOfMemoryError, StoppedError, one_line
 from sr_tile.models.probing import STEPS
 from sr_tile.models.receptive_field import natural_like
@@ -60,16 +61,22 @@ class ExactPoolingEngine:
         planes_limit: bytes of memory for tensors between segments, see `Planes`; None for half of what is free.
 
     Raises:
-        ArgumentError: the graph cannot be cut, or does not pool over the picture.
+        NoPoolingError: the graph does not pool over the picture.
+        ArgumentError: it cannot be cut.
     """
 
     takes_pixels = False
 
-    def __init__(self, engine: OnnxEngine, tile_pixels: int = _PIXELS, planes_limit: float | None = None) -> None:
+    def __init__(self, engine: Engine, tile_pixels: int = _PIXELS, planes_limit: float | None = None) -> None:
         self._engine, self._tile_pixels, self._planes_limit = engine, tile_pixels, planes_limit
         self._cancelled = threading.Event()
-        self._model = engine.graph()
-        self._input, self._output = engine.face()
+        graph = engine.subgraphs()
+        if graph is None or engine.spec.fixed_tile:
+            raise ArgumentError(
+                f"--exact-pooling cuts graphs that take any size, on devices that run parts of them; model "
+                f"{engine.spec.name} on {engine.device} is none: try --device cpu"
+            )
+        self._model, self._input, self._output, self._open = graph.model, graph.input, graph.output, graph.open
         self.identity = f"{engine.identity} exact pooling"
         file = measured_file(cache_folder("pooling"), FORMAT, engine.identity)
         names = {name for node in self._model.graph.node for name in node.output if name} | {self._input}
@@ -239,7 +246,7 @@ class ExactPoolingEngine:
         name = self._engine.spec.name
         if not segment.model:
             return lambda feeds: {}
-        session = open_session(segment.model, self._engine.placed_on, name)
+        session = self._open(segment.model)
         read = {item.name for item in session.get_inputs()}
 
         def call(feeds: Tensors) -> Tensors:
@@ -261,7 +268,7 @@ class ExactPoolingEngine:
         names = [name for node in model.graph.node for name in node.output if name]
         del model.graph.output[:]
         model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-        session = open_session(model.SerializeToString(), self._engine.placed_on, self._engine.spec.name)
+        session = self._open(model.SerializeToString())
         channels, known = self._engine.spec.channels, {}
 
         def shapes_of(height: int, width: int) -> dict[str, tuple[int, ...]]:
