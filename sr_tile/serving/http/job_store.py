@@ -13,8 +13,9 @@ from typing import Any
 
 from sr_tile.images.deep_zoom import Pyramid, write_pyramid
 from sr_tile.serving.http.http_errors import HttpError, http_error_of
+from sr_tile.serving.http.image_request import Done, ImageRequest
 from sr_tile.serving.http.limits import Slot
-from sr_tile.serving.http.model_pool import Done, ImageRequest, ModelPool
+from sr_tile.serving.http.model_pool import ModelPool
 from sr_tile.serving.http.request_folders import RequestFolders, bytes_on_disk
 
 log = logging.getLogger("sr_tile")

@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 
 from sr_tile.serving.http.http_errors import HttpError
-from sr_tile.serving.http.model_pool import Done, ImageRequest
+from sr_tile.serving.http.image_request import Done, ImageRequest
 from sr_tile.serving.http.options import Options, read_options
 from sr_tile.serving.http.schemas import BATCH_BODY, BODY, IMAGES, TIMING, answers
 from sr_tile.serving.http.state import MEDIA, Server, result_name, timing
@@ -79,7 +79,7 @@ def add_batch(app: FastAPI) -> None:
                 raise HttpError(400, "bad_form", "send the images as multipart/form-data, each in a field of its own")
             files, fields = await read_form(request, server.pool.limits, place.folder, server.pool.limits.files)
             options = read_options(fields, options)
-            server.pool.find(options)
+            server.pool.models.find(options)
             tasks = []
             for number, (name, path) in enumerate(files):
                 own = place.folder / f"{number}"

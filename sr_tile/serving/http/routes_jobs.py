@@ -11,8 +11,8 @@ from starlette.concurrency import run_in_threadpool
 from sr_tile.errors import SrTileError
 from sr_tile.serving.http import schemas
 from sr_tile.serving.http.http_errors import HttpError
+from sr_tile.serving.http.image_request import Done, ImageRequest
 from sr_tile.serving.http.job_store import JobStore, StoredJob, refusal_of, view_folder
-from sr_tile.serving.http.model_pool import Done, ImageRequest
 from sr_tile.serving.http.options import Options
 from sr_tile.serving.http.schemas import BODY, IMAGES, answers
 from sr_tile.serving.http.state import MEDIA, Server, result_name
@@ -40,7 +40,7 @@ def add_jobs(app: FastAPI) -> None:
             name, path, options = await server.receive(request, options, place.folder)
             task = ImageRequest(path, place.folder, name, options)
             try:
-                await run_in_threadpool(lambda: (server.pool.find(options), server.pool.check(task)))
+                await run_in_threadpool(lambda: (server.pool.models.find(options), server.pool.check(task)))
             except (SrTileError, OSError) as error:
                 raise refusal_of(error, task) from None
             return schemas.Job(**server.job_store.add(task, place.slot).describe())

@@ -104,7 +104,7 @@ def describe(pool: ModelPool) -> Models:
     served = [
         ServedModel(
             name=name,
-            default=name == pool.default,
+            default=name == pool.models.default,
             purpose=zoo.purpose_of(name, model.engine.spec.details),
             scale=model.scale,
             channels=model.engine.spec.channels,

@@ -10,9 +10,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from sr_tile.images.formats import FILES
+from sr_tile.serving.http.image_request import Done, ImageRequest
 from sr_tile.serving.http.job_store import JobStore, refusal_of
 from sr_tile.serving.http.limits import Admission, Slot
-from sr_tile.serving.http.model_pool import Done, ImageRequest, ModelPool
+from sr_tile.serving.http.model_pool import ModelPool
 from sr_tile.serving.http.options import Options, read_options
 from sr_tile.serving.http.request_folders import RequestFolders
 from sr_tile.serving.http.uploads import is_form, read_form, read_raw

@@ -7,7 +7,7 @@ from typing import Any
 
 from sr_tile.images.formats import FORMATS
 from sr_tile.serving.http.http_errors import HttpError
-from sr_tile.serving.http.model_pool import Done
+from sr_tile.serving.http.image_request import Done
 
 
 def pack(archive: Path, results: list[tuple[str, Done | HttpError]], *, keep: bool = False) -> None:

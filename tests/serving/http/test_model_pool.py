@@ -7,7 +7,8 @@ from support.toys import ToyEngine, noise_image
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner import Settings
 from sr_tile.serving.http.http_errors import HttpError
-from sr_tile.serving.http.model_pool import ImageRequest, ModelPool
+from sr_tile.serving.http.image_request import ImageRequest
+from sr_tile.serving.http.model_pool import ModelPool
 from sr_tile.serving.http.options import Options
 
 
