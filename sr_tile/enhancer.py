@@ -1,24 +1,21 @@
 """The public Python face: `Enhancer` restores or enlarges arrays, lists of arrays, and files."""
 
 import functools
-import logging
-import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
 from sr_tile.engines.base import Engine, warm_up
-from sr_tile.engines.exact_pooling.engine import ExactPoolingEngine, NoPoolingError
 from sr_tile.engines.precision import LEAST_PSNR
 from sr_tile.engines.strength_grain_tta import Adjustment
 from sr_tile.errors import ArgumentError, DeviceError, OutOfMemoryError, SrTileError
-from sr_tile.export.find_model import models_reaching, open_model
+from sr_tile.export.find_model import Model, models_reaching, open_model, steps_of
 from sr_tile.images import ImageReader, ImageWriter, TargetSize, WriteOptions
-from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil, is_tensor
+from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil, is_tensor, like
 from sr_tile.images.edges import Edges, parse_edges
 from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.frames.open_frames import open_frame_writer, open_frames
@@ -29,17 +26,12 @@ from sr_tile.pipeline.frame_files import FrameFile, each_file, failing_job
 from sr_tile.pipeline.image_job import ImageJob, Outcome, Stats
 from sr_tile.pipeline.pipeline import Pipeline
 from sr_tile.planner import Auto, Plan, Settings, make_plan
-from sr_tile.system import memory
+from sr_tile.planner.exact_pooling import exact_precision, pooling_exactly
 from sr_tile.tiling.channels import Alpha
 from sr_tile.types import Array, Pixels
 
 if TYPE_CHECKING:
     from PIL import Image
-
-log = logging.getLogger("sr_tile")
-
-Model: TypeAlias = str | Path | Engine
-"""A network, by name or open."""
 
 
 class Enhancer:
@@ -110,7 +102,7 @@ class Enhancer:
         on_progress: Callable[[ImageJob, int], None] | None = None,
         max_in_flight: int | None = None,
     ) -> None:
-        size, settings, steps = wanted_size(scale, size), settings or Settings(), steps_of(model)
+        size, settings, steps = TargetSize.of_scale(scale, size), settings or Settings(), steps_of(model)
         if model is None or steps:
             steps = models_reaching(steps, size.scale or (max(zoo.DEFAULT) if size.is_explicit and not steps else None))
         continued = _check(alpha, decoders, encoders, edges, len(steps) > 1 or settings.exact_pooling)
@@ -120,7 +112,7 @@ class Enhancer:
         opening: Any = {"device": device, "precision": precision, "agreement": agreement}
         self._before: Enhancer | None = None
         if len(steps) > 1:
-            settings = _shared(settings, len(steps))
+            settings = settings.shared_by(len(steps))
             common: Any = {"alpha": alpha, "decoders": decoders, "on_progress": on_progress, **opening}
             self._before = Enhancer(steps[:-1], settings=settings, **common)
             size, on_progress = size.behind(self._before.scale), None
@@ -359,7 +351,7 @@ class Enhancer:
                 raise outcome.error
             assert isinstance(outcome.sink, ArraySink)
             results[order[outcome.index]] = outcome.sink.pixels_hwc
-        return [_like(image, results[index]) for index, image in enumerate(images)]
+        return [like(image, results[index]) for index, image in enumerate(images)]
 
 
 def _planned(
@@ -372,36 +364,6 @@ def _planned(
     engines = [adjustment.of(engine) for engine in engines]
     zoo.check_scale(engines[0].spec.name, engines[0].spec.scale or 1, size.scale)
     return engines, whole or make_plan(engines, settings, **planning)
-
-
-def exact_precision(precision: str) -> str:
-    """In how many bits pictures are pooled exactly.
-
-    Raises:
-        ArgumentError: fewer than 32 are asked for.
-    """
-    if precision not in ("auto", "fp32"):
-        raise ArgumentError(f"--exact-pooling runs in fp32; leave --precision {precision} out")
-    return "fp32"
-
-
-def pooling_exactly(engines: Sequence[Engine], plan: Plan, mem_limit: int | None) -> tuple[list[Engine], Plan | None]:
-    """Engines that pool over whole pictures, and the plan that gives them these; as they were where none pools.
-
-    Raises:
-        ArgumentError: it cannot be done with this network, or on this device.
-    """
-    made: list[Engine] = []
-    limit = None if mem_limit is None else max(0.0, (mem_limit - memory.process_ram()) / 2)
-    for engine in engines:
-        try:
-            made.append(ExactPoolingEngine(engine, plan.batch * math.prod(plan.tile), limit))
-        except NoPoolingError as error:
-            log.warning("%s", error)
-            return list(engines), None
-    spec = made[0].spec
-    facts: Any = {"multiple": spec.multiple or 1, "smallest": spec.smallest, "padding": spec.padding}
-    return made, replace(plan, whole=True, batch=1, sides=(), costs=None, halo=0, **facts)
 
 
 def _check(alpha: str, decoders: int, encoders: int, edges: str | None, is_special: bool) -> Edges | None:
@@ -418,14 +380,6 @@ def _check(alpha: str, decoders: int, encoders: int, edges: str | None, is_speci
     return parse_edges(edges) if edges else None
 
 
-def _shared(settings: Settings, steps: int) -> Settings:
-    """What one of several pipelines may take that run at the same time."""
-    if settings.mem_limit is None:
-        return settings
-    used = memory.process_ram()
-    return replace(settings, mem_limit=used + max(0, settings.mem_limit - used) // steps)
-
-
 def _open_already(model: Any) -> list[Engine]:
     """Engines that were passed in.
 
@@ -437,41 +391,3 @@ def _open_already(model: Any) -> list[Engine]:
         kinds = ", ".join(type(engine).__name__ for engine in engines) or "an empty list"
         raise ArgumentError(f"model is {kinds}; expected a name, a path, an Engine, or a list of some")
     return engines
-
-
-def steps_of(model: Model | Sequence[Model] | None) -> list[str | Path]:
-    """The models of a chain, in their order: a list of names, or one with commas that is no file; none for engines."""
-    if isinstance(model, str) and "," in model and not Path(model).exists():
-        return [name.strip() for name in model.split(",")]
-    names = list(model) if isinstance(model, list | tuple) else [model]
-    return [name for name in names if isinstance(name, str | Path)]
-
-
-def wanted_size(scale: float | None, size: TargetSize | None) -> TargetSize:
-    """A scale is one of the ways to say a size.
-
-    Raises:
-        ArgumentError: both are said.
-    """
-    if scale is None:
-        return size or TargetSize()
-    return replace(size, scale=scale) if size else TargetSize(scale=scale)
-
-
-def _like(image: Any, pixels_hwc: np.ndarray) -> Any:
-    """The result in the form in which the image came: PIL (also for bytes), tensor, (H, W), or (H, W, C)."""
-    if isinstance(image, np.ndarray):
-        return pixels_hwc[..., 0] if image.ndim == 2 else pixels_hwc
-    if is_tensor(image):
-        import torch
-
-        plane = image.ndim == 2
-        return torch.from_numpy(pixels_hwc[..., 0] if plane else np.ascontiguousarray(np.moveaxis(pixels_hwc, -1, 0)))
-    from PIL import Image
-
-    result = Image.fromarray(pixels_hwc[..., 0] if pixels_hwc.shape[2] == 1 else pixels_hwc)
-    if isinstance(image, bytes | bytearray):
-        return result
-    dropped = {"transparency"} if result.mode == image.mode else {"transparency", "icc_profile"}
-    result.info = {key: value for key, value in image.info.items() if key not in dropped}
-    return result

@@ -246,8 +246,7 @@ def _with_model(
     options: EnhanceOptions, pairs: "Sequence[FilePair]", headers: Headers
 ) -> tuple[EnhanceOptions, str | None]:
     """With models by name that reach every size: those named, or of the least scale, and why it is these."""
-    from sr_tile.enhancer import steps_of
-    from sr_tile.export.find_model import models_reaching, most_in_turn
+    from sr_tile.export.find_model import models_reaching, most_in_turn, steps_of
     from sr_tile.jobs.default_model import choose_default
     from sr_tile.models import zoo
 

@@ -64,9 +64,8 @@ def plan(  # the options of `enhance` that decide how it cuts
     if not paths and not sizes:
         raise typer.BadParameter("give images (IN...), or --size 4000x3000")
 
-    from sr_tile.enhancer import steps_of
     from sr_tile.errors import ImageReadError
-    from sr_tile.export.find_model import models_reaching, most_in_turn, open_model
+    from sr_tile.export.find_model import models_reaching, most_in_turn, open_model, steps_of
     from sr_tile.images import TargetSize
     from sr_tile.jobs.selection import find_images
     from sr_tile.models import zoo

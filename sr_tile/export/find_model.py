@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TypeAlias
 
 import sr_tile
 from sr_tile.engines.base import Engine
@@ -23,6 +24,9 @@ from sr_tile.system.hashes import sha256_of
 from sr_tile.system.stopping import temporary_folder
 
 log = logging.getLogger("sr_tile")
+
+Model: TypeAlias = str | Path | Engine
+"""A network, by name or open."""
 
 
 def find_model(model: str | Path | None = None, scale: float | None = None) -> Path:
@@ -181,3 +185,11 @@ def _folder_of_this_run() -> Path:
     stack = contextlib.ExitStack()
     atexit.register(stack.close)
     return stack.enter_context(temporary_folder())
+
+
+def steps_of(model: Model | Sequence[Model] | None) -> list[str | Path]:
+    """The models of a chain, in their order: a list of names, or one with commas that is no file; none for engines."""
+    if isinstance(model, str) and "," in model and not Path(model).exists():
+        return [name.strip() for name in model.split(",")]
+    names = list(model) if isinstance(model, list | tuple) else [model]
+    return [name for name in names if isinstance(name, str | Path)]

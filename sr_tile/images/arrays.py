@@ -163,3 +163,22 @@ class ArraySink:
 
     def abort(self) -> None:
         """Nothing is held."""
+
+
+def like(image: Any, pixels_hwc: np.ndarray) -> Any:
+    """The result in the form in which the image came: PIL (also for bytes), tensor, (H, W), or (H, W, C)."""
+    if isinstance(image, np.ndarray):
+        return pixels_hwc[..., 0] if image.ndim == 2 else pixels_hwc
+    if is_tensor(image):
+        import torch
+
+        plane = image.ndim == 2
+        return torch.from_numpy(pixels_hwc[..., 0] if plane else np.ascontiguousarray(np.moveaxis(pixels_hwc, -1, 0)))
+    from PIL import Image
+
+    result = Image.fromarray(pixels_hwc[..., 0] if pixels_hwc.shape[2] == 1 else pixels_hwc)
+    if isinstance(image, bytes | bytearray):
+        return result
+    dropped = {"transparency"} if result.mode == image.mode else {"transparency", "icc_profile"}
+    result.info = {key: value for key, value in image.info.items() if key not in dropped}
+    return result

@@ -56,6 +56,17 @@ class TargetSize:
         """Whether a size is given at all."""
         return bool(self._explicit())
 
+    @classmethod
+    def of_scale(cls, scale: float | None, size: "TargetSize | None") -> "TargetSize":
+        """A scale is one of the ways to say a size.
+
+        Raises:
+            ArgumentError: both are said.
+        """
+        if scale is None:
+            return size or cls()
+        return replace(size, scale=scale) if size else cls(scale=scale)
+
     def of(self, height: int, width: int) -> tuple[int, int] | None:
         """(height, width) of the result of a picture of this size, each at least 1; None where nothing is said."""
         if not self.is_explicit:

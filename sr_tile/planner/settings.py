@@ -1,9 +1,10 @@
 """What a user asks for."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from sr_tile.errors import ArgumentError
+from sr_tile.system import memory
 
 Auto = Literal["auto"]
 LARGEST = 2**24
@@ -37,3 +38,10 @@ class Settings:
                 raise ArgumentError(
                     f"{name} is {value!r}; it must be `auto` or a whole number from {least} to {LARGEST}"
                 )
+
+    def shared_by(self, pipelines: int) -> "Settings":
+        """What one of several may take that run at the same time."""
+        if self.mem_limit is None:
+            return self
+        used = memory.process_ram()
+        return replace(self, mem_limit=used + max(0, self.mem_limit - used) // pipelines)

@@ -13,10 +13,11 @@ from torch import nn
 from sr_tile.engines.exact_pooling import planes
 from sr_tile.engines.exact_pooling.engine import ExactPoolingEngine
 from sr_tile.engines.onnx_runtime import OnnxEngine
-from sr_tile.enhancer import Enhancer, pooling_exactly
+from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, ImageError
 from sr_tile.export.architectures import detect
 from sr_tile.planner import Settings, make_plan
+from sr_tile.planner.exact_pooling import pooling_exactly
 from sr_tile.system.cache import cache_folder
 from tests.support.reference_networks import NAFNet
 

@@ -6,8 +6,9 @@ from PIL import Image
 from support.pipelines import array_job, plan
 from support.toys import BoxBlurEngine, ToyEngine, conv_model, noise_image
 
-from sr_tile.enhancer import Enhancer, steps_of
+from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ImageReadError, OutOfMemoryError, SrTileError
+from sr_tile.export.find_model import steps_of
 from sr_tile.images import TargetSize
 from sr_tile.models.spec import ModelSpec
 from sr_tile.pipeline.chain import run_chain
