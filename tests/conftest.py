@@ -4,8 +4,11 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
+settings.register_profile("untimed", deadline=None)  # no test depends on time
+settings.load_profile("untimed")
 ANNOTATED = ["pipeline.tile_batches", "tiling", "engines"]
 install_import_hook([f"sr_tile.{module}" for module in ANNOTATED], "beartype.beartype")
 
