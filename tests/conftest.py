@@ -1,11 +1,19 @@
 """Annotations of shapes are checked in every test: the hook must be in place before the package is imported."""
 
+import os
 import sys
 from collections.abc import Iterator
 
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+
+if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
+    # Each worker has processors of its own: threads of runtimes that wait for one spin, and did half of the suite's work.
+    share = sorted(os.sched_getaffinity(0))[
+        int(worker.removeprefix("gw")) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    ]
+    os.sched_setaffinity(0, share or os.sched_getaffinity(0))
 
 settings.register_profile("untimed", deadline=None)  # no test depends on time
 settings.load_profile("untimed")
