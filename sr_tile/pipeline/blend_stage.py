@@ -1,12 +1,13 @@
 """Outputs of the network to finished rows."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from sr_tile.engines.integer_ends import as_floats
 from sr_tile.pipeline.image_state import StageContext, TileKey
 from sr_tile.pipeline.inference import Tiles
 from sr_tile.pipeline.queues import OrderedQueue
-from sr_tile.tiling.blending import quantise
 from sr_tile.tiling.channels import enlarge_bicubic
 from sr_tile.tiling.transparency import MODEL_REACH, restore_hidden
 
@@ -30,22 +31,25 @@ class BlendStage:
                     with key.image.guarded():
                         self._blend_tile(key, tile)
 
+    def _next(self, blocks: Iterator[np.ndarray]) -> np.ndarray | None:
+        with self._clock.working():
+            rows = next(blocks, None)
+        self._clock.count(made=rows is not None)
+        return rows
+
     def _blend_tile(self, key: TileKey, output_chw: np.ndarray) -> None:
         """Add one tile to its image, and pass on the rows that it finished."""
         image, spec = key.image, self._context.spec
-        assert image.sink is not None  # opened before the first row
         with self._clock.working(taken=1):
             low, high = spec.value_range
-            if output_chw.dtype.kind == "u":
-                output_chw = as_floats(output_chw, (0.0, 1.0))
-            elif (low, high) != (0.0, 1.0):
+            if output_chw.dtype == np.float32 and (low, high) != (0.0, 1.0):
                 output_chw = (output_chw - np.float32(low)) / np.float32(high - low)
             colours = key.part.scatter(output_chw)
             if key.hidden_chw is not None and key.part.channels.stop <= image.info.colours:
                 alpha_chw = key.hidden_chw[image.info.colours :]
                 reach = 0 if self._context.splits_alpha(image.info) else MODEL_REACH
                 hidden_chw = key.hidden_chw[key.part.channels]
-                colours = restore_hidden(colours, hidden_chw, alpha_chw, spec.scale or 1, reach)
+                colours = restore_hidden(as_floats(colours, (0.0, 1.0)), hidden_chw, alpha_chw, spec.scale or 1, reach)
             pieces = [(colours, key.part.channels)]
             if key.alpha_chw is not None:
                 last = image.info.channels - 1
@@ -53,11 +57,7 @@ class BlendStage:
         for piece, channels in pieces:
             with self._clock.working():
                 blocks = image.accumulator.add(key.row, key.column, piece, channels)
-            while True:
-                if (block := next(blocks, None)) is None:
-                    break
-                with self._clock.working(made=1):
-                    rows = quantise(block, image.sink.dtype)
+            while (rows := self._next(blocks)) is not None:
                 image.rows.put(rows)
         if key.part is image.parts[-1]:
             inner = image.grid.inner(key.row, key.column)

@@ -58,6 +58,11 @@ class StageClock:
                 self._first, self._last = min(self._first, start), max(self._last, end)
                 self._shortest, self._longest = min(self._shortest, end - start), max(self._longest, end - start)
 
+    def count(self, made: int) -> None:
+        """Items made by work that was timed before."""
+        with self._lock:
+            self._out += made
+
     def rest(self) -> None:
         """Nothing is to be done for now: what follows until the next piece is no idle time."""
         with self._lock:

@@ -119,10 +119,9 @@ class DecodeStage:
         if image.job.on_grid:
             image.job.on_grid(image.grid)
         image.parts = parts_of(info.channels, spec.channels, self._context.alpha)
-        image.accumulator = TileBlender(
-            image.grid, scale, info.channels, len(image.parts) + self._context.splits_alpha(info)
-        )
         image.sink = image.job.open_sink(result)
+        parts = len(image.parts) + self._context.splits_alpha(info)
+        image.accumulator = TileBlender(image.grid, scale, info.channels, image.sink.dtype, parts)
         tiles = len(image.grid.y.starts) * len(image.grid.x.starts)
         if tiles > 1 and spec.is_global:
             log.warning(

@@ -33,11 +33,11 @@ def test_no_ramp_at_the_border_of_the_image():
     assert axis_weights(axis, len(axis.starts) - 1, 1)[-1] == 1
 
 
-def blend(grid, scale, channels, tiles, parts=1):
-    accumulator = TileBlender(grid, scale, channels, parts)
-    blocks = [b.copy() for row, column, _ in grid.tiles() for b in accumulator.add(row, column, tiles(row, column))]
+def blend(grid, scale, channels, tiles, parts=1, dtype=np.float32):
+    accumulator = TileBlender(grid, scale, channels, np.dtype(dtype), parts)
+    blocks = [b for row, column, _ in grid.tiles() for b in accumulator.add(row, column, tiles(row, column))]
     assert accumulator.done
-    return np.concatenate(blocks, axis=1)
+    return np.concatenate(blocks).transpose(2, 0, 1)
 
 
 @pytest.mark.parametrize("scale", [1, 2])
@@ -57,21 +57,59 @@ def test_blend_equals_a_naive_weighted_sum_over_the_whole_image(scale, overlap, 
     np.testing.assert_allclose(result, naive, atol=1e-6)
 
 
+def naive_pixels(grid, scale, channels, tiles, dtype):
+    """All tiles added up over the whole image in float32, in their order, and rounded."""
+    total = np.zeros((channels, grid.y.length * scale, grid.x.length * scale), np.float32)
+    for row, column, outer in grid.tiles():
+        weights = [axis_weights(axis, i, scale) for axis, i in ((grid.y, row), (grid.x, column))]
+        (top, bottom), (left, right) = grid.y.support(row), grid.x.support(column)
+        y, x = (top - outer.y) * scale, (left - outer.x) * scale
+        tile = tiles(row, column)[:, y : y + len(weights[0]), x : x + len(weights[1])]
+        unit = tile / np.float32(np.iinfo(dtype).max) if tile.dtype == dtype else tile
+        total[:, top * scale : bottom * scale, left * scale : right * scale] += unit * weights[0][:, None] * weights[1]
+    return quantise(total, np.dtype(dtype)).transpose(2, 0, 1)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("in_pixels", [True, False])
+@pytest.mark.parametrize(
+    "axes",
+    [
+        (Axis(50, 16, 6, 0), Axis(37, 20, 4, 1)),
+        (Axis(50, 16, 6, 3), Axis(37, 20, 6, 3)),  # hard cuts
+        (Axis(50, 16, 12, 1), Axis(37, 20, 13, 0)),  # three tiles at one place: nothing is settled
+        (Axis(50, 16, 4, 0), Axis(37, 20, 16, 0)),
+        (Axis(9, 16, 4, 0), Axis(37, 20, 4, 0)),
+    ],
+)
+def test_pixels_are_those_of_the_sum_of_all_tiles_rounded_once(axes, in_pixels, dtype, monkeypatch):
+    monkeypatch.setattr("sr_tile.tiling.blending._BLOCK_VALUES", 3 * 74 * 5)  # rows leave by fives
+    rng, grid = np.random.default_rng(2), TileGrid(*axes)
+    shape, white = (3, axes[0].tile * 2, axes[1].tile * 2), np.iinfo(dtype).max
+    tiles = {(r, c): rng.integers(0, white + 1, shape).astype(dtype) for r, c, _ in grid.tiles()}
+    if not in_pixels:
+        tiles = {place: rng.random(shape, np.float32) * np.float32(1.2) - np.float32(0.1) for place in tiles}
+    wanted = naive_pixels(grid, 2, 3, lambda r, c: tiles[r, c], dtype)
+    for tile in tiles.values():
+        tile.flags.writeable = not in_pixels  # pixels are nobody's scratch space
+    assert (blend(grid, 2, 3, lambda r, c: tiles[r, c], dtype=dtype) == wanted).all()
+
+
 def test_parts_fill_their_own_channels():
     grid = TileGrid(Axis(20, 16, 4, 0), Axis(16, 16, 4, 0))
-    accumulator = TileBlender(grid, 1, 2, parts=2)
+    accumulator = TileBlender(grid, 1, 2, np.dtype(np.float32), parts=2)
     rows = []
     for row, column, _ in grid.tiles():
         for channel in (0, 1):
-            tile = np.full((1, 16, 16), channel + 0.25, np.float32)
-            rows += [b.copy() for b in accumulator.add(row, column, tile, slice(channel, channel + 1))]
-    result = np.concatenate(rows, axis=1)
+            tile = np.full((1, 16, 16), channel / 2 + 0.25, np.float32)
+            rows += accumulator.add(row, column, tile, slice(channel, channel + 1))
+    result = np.concatenate(rows).transpose(2, 0, 1)
     assert (result[0] == 0.25).all()
-    assert (result[1] == 1.25).all()
+    assert (result[1] == 0.75).all()
 
 
 def test_a_tile_out_of_its_row_raises():
-    accumulator = TileBlender(TileGrid(Axis(40, 16, 4, 0), Axis(16, 16, 4, 0)), 1, 1)
+    accumulator = TileBlender(TileGrid(Axis(40, 16, 4, 0), Axis(16, 16, 4, 0)), 1, 1, np.dtype(np.uint8))
     with pytest.raises(CoverageError, match=r"\(1, 0\)"):
         accumulator.add(1, 0, np.zeros((1, 16, 16), np.float32))
 
