@@ -27,6 +27,7 @@ class NoTime(BaseEngine):
     """Answers every batch with the first one enlarged by repeating pixels; called by two threads, as a GPU is."""
 
     max_concurrency = 2
+    uses_host_memory = False
     device = "none"
     identity = "none"
     spec = ModelSpec(name="none", scale=2, multiple=1, halo=8)
@@ -41,7 +42,9 @@ class NoTime(BaseEngine):
         shape = (channels, 2 * height, 2 * width)
         if self._output.shape[1:] != shape or self._output.dtype != batch_nchw.dtype or len(self._output) < rows:
             self._output = batch_nchw.repeat(2, axis=2).repeat(2, axis=3)
-        return self._output[:rows].copy()
+        output = self._output[:rows]
+        output.flags.writeable = False  # which a GPU's driver would write, not the processor
+        return output if self.takes_pixels else output.copy()
 
     def memory_free(self) -> int:
         """See `Engine.memory_free`."""

@@ -11,6 +11,7 @@ from sr_tile.errors import ArgumentError, ImageReadError
 from sr_tile.images import ImageInfo
 from sr_tile.images.edges import ContinuedSource, Edges
 from sr_tile.images.rows import Source, whole_bytes_of
+from sr_tile.pipeline.crew import Crew
 from sr_tile.pipeline.image_state import ImagesInFlight, ImageState, RowBlock, StageContext
 from sr_tile.pipeline.plan_image import is_only_reduced, result_of, tile_grid_for
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled
@@ -23,6 +24,7 @@ from sr_tile.tiling.transparency import fill_hidden
 
 log = logging.getLogger("sr_tile")
 
+READ_BYTES = 2**22  # of rows at a time, beside the strip that they go into
 ADMIT_SECONDS = 0.01  # between looks at whether the headers of the images before were read
 
 
@@ -34,6 +36,7 @@ class DecodeStage:
         images: to read.
         in_flight: those under way, of which earlier ones are admitted first.
         whole_images: memory for those that are decoded or encoded as a whole.
+        crew: helps to blend.
     """
 
     def __init__(
@@ -42,8 +45,9 @@ class DecodeStage:
         images: BoundedQueue[ImageState],
         in_flight: ImagesInFlight,
         whole_images: WholeImages,
+        crew: Crew,
     ) -> None:
-        self._context, self._clock = context, context.clocks["decode"]
+        self._context, self._clock, self._crew = context, context.clocks["decode"], crew
         self._images, self._in_flight, self._whole_images = images, in_flight, whole_images
 
     def work(self) -> None:
@@ -121,7 +125,7 @@ class DecodeStage:
         image.parts = parts_of(info.channels, spec.channels, self._context.alpha)
         image.sink = image.job.open_sink(result)
         parts = len(image.parts) + self._context.splits_alpha(info)
-        image.accumulator = TileBlender(image.grid, scale, info.channels, image.sink.dtype, parts)
+        image.accumulator = TileBlender(image.grid, scale, info.channels, image.sink.dtype, parts, self._crew.each)
         tiles = len(image.grid.y.starts) * len(image.grid.x.starts)
         if tiles > 1 and spec.is_global:
             log.warning(
@@ -138,7 +142,8 @@ class DecodeStage:
         for row in image.grid.rows:
             pieces = [image.grid.inner(row, column) for column in range(len(image.grid.x.starts))]
             with self._clock.working(made=1):
-                rows_hwc = _read_exactly(image, source, pieces[0].height, pieces[0].y)
+                rows_hwc = _room(image, pieces[0].height)
+                _read_into(image, source, rows_hwc, pieces[0].y)
                 if rows_hwc.dtype != image.sink.dtype:
                     rows_hwc = quantise(to_unit(rows_hwc), image.sink.dtype)
             image.rows.put(rows_hwc)
@@ -154,20 +159,28 @@ class DecodeStage:
             start = axis.starts[row]
             with self._clock.working(made=1):
                 end = min(start + axis.tile, axis.length)
-                kept = None if pixels is None else pixels[start - axis.starts[row - 1] :]
-                wanted = end - start - (0 if kept is None else len(kept))
-                fresh = _read_exactly(image, source, wanted, end - wanted)
-                pixels = fresh if kept is None else np.concatenate([kept, fresh])
+                kept = _room(image, 0) if pixels is None else pixels[start - axis.starts[row - 1] :]
+                pixels = _room(image, end - start)
+                pixels[: len(kept)] = kept
+                _read_into(image, source, pixels[len(kept) :], start + len(kept))
             image.row_blocks.put(RowBlock(row, pixels, fill_hidden(pixels)))
 
 
-def _read_exactly(image: ImageState, source: Source, count: int, row: int) -> np.ndarray:
-    """`count` rows from `row` on.
+def _room(image: ImageState, count: int) -> np.ndarray:
+    return np.empty((count, image.info.width, image.info.channels), image.info.dtype)
+
+
+def _read_into(image: ImageState, source: Source, rows_hwc: np.ndarray, row: int) -> None:
+    """Fill rows, of which the first is `row` of the image.
 
     Raises:
         ImageReadError: there are fewer.
     """
-    rows_hwc = source.read_rows(count)
-    if len(rows_hwc) != count:
-        raise ImageReadError(f"{image.job.name}: ends after {row + len(rows_hwc)} rows of {image.info.height}")
-    return rows_hwc
+    step = max(1, READ_BYTES // rows_hwc[:1].nbytes) if len(rows_hwc) else 1
+    for first in range(0, len(rows_hwc), step):
+        part_hwc = rows_hwc[first : first + step]
+        read_hwc = source.read_rows(len(part_hwc))
+        if len(read_hwc) != len(part_hwc):
+            end = row + first + len(read_hwc)
+            raise ImageReadError(f"{image.job.name}: ends after {end} rows of {image.info.height}")
+        part_hwc[:] = read_hwc

@@ -1,10 +1,12 @@
 """Tiles to batches of one shape, filled across images. Knows nothing of sessions or files."""
 
+import itertools
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 import numpy as np
 
+from sr_tile.pipeline.crew import Crew
 from sr_tile.types import Array, Pixels
 
 Key = TypeVar("Key")
@@ -33,16 +35,20 @@ class BatchBuilder(Generic[Key]):
     [2]
     >>> [batch.keys for batch in builder.flush()]
     [('c',)]
+
+    Args:
+        size: rows of a full batch.
+        crew: helps to copy tiles.
     """
 
-    def __init__(self, size: int) -> None:
-        self._size = size
+    def __init__(self, size: int, crew: Crew | None = None) -> None:
+        self._size, self._crew = size, crew or Crew(1)
         self._tiles: list[np.ndarray] = []
         self._keys: list[Key] = []
         self._exact = False
 
     def add(self, key: Key, tile_chw: Pixels[Array, "c h w"], exact: bool = False) -> list[Batch[Key]]:
-        """Add one tile; returns the batches (none, one or two) that are now complete."""
+        """Add one tile, copied when its batch is complete; returns the batches (none, one or two) that are so now."""
         kind = (tile_chw.shape, tile_chw.dtype, exact)
         others = self._tiles and (self._tiles[0].shape, self._tiles[0].dtype, self._exact) != kind
         done = self.flush() if others else []
@@ -55,7 +61,14 @@ class BatchBuilder(Generic[Key]):
         """The unfinished batch, if there is one."""
         if not self._tiles:
             return []
-        pixels = self._tiles[0][None] if len(self._tiles) == 1 else np.stack(self._tiles)
-        batch = Batch(pixels, tuple(self._keys), self._exact)
+        tiles, keys = self._tiles, tuple(self._keys)
         self._tiles, self._keys = [], []
-        return [batch]
+        if len(tiles) == 1 and tiles[0].flags.c_contiguous:
+            return [Batch(tiles[0][None], keys, self._exact)]
+        pixels = np.empty((len(tiles), *tiles[0].shape), tiles[0].dtype)
+
+        def copy(place: tuple[int, int]) -> None:
+            pixels[place] = tiles[place[0]][place[1]]
+
+        self._crew.each(copy, [*itertools.product(range(len(tiles)), range(len(tiles[0])))])
+        return [Batch(pixels, keys, self._exact)]

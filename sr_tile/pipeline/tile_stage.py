@@ -8,6 +8,7 @@ import numpy as np
 
 from sr_tile.engines.device_runner import DeviceSlot
 from sr_tile.engines.precision import LEAST_PIXELS, agrees, pieces_of
+from sr_tile.pipeline.crew import Crew
 from sr_tile.pipeline.image_state import ImageState, RowBlock, StageContext, TileKey
 from sr_tile.pipeline.inference import Numbered
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled
@@ -29,6 +30,7 @@ class TileStage:
         batches: where tiles go; closed behind the last one.
         slots: the engines; the first shows of images by their first tiles which precision they bear.
         timeout: seconds that an unfinished batch waits for the next image, or its first rows.
+        crew: helps to copy pixels.
     """
 
     def __init__(
@@ -38,14 +40,15 @@ class TileStage:
         batches: BoundedQueue[Numbered[TileKey]],
         slots: Sequence[DeviceSlot],
         timeout: float,
+        crew: Crew,
     ) -> None:
         self._context, self._clock = context, context.clocks["tile"]
         self._images, self._batches, self._slot, self._timeout = images, batches, slots[0], timeout
-        self._takes_pixels = all(slot.engine.takes_pixels for slot in slots)
+        self._crew, self._takes_pixels = crew, all(slot.engine.takes_pixels for slot in slots)
 
     def work(self) -> None:
         """Cut images in their order until there are no more."""
-        builder: BatchBuilder[TileKey] = BatchBuilder(self._context.plan.batch)
+        builder: BatchBuilder[TileKey] = BatchBuilder(self._context.plan.batch, self._crew)
         numbers = itertools.count()
 
         def send(batches: list[Batch[TileKey]]) -> None:
@@ -121,6 +124,4 @@ class TileStage:
     def _gather(self, part: Part, tile_chw: np.ndarray) -> np.ndarray:
         """What the network reads of a tile: pixels as they are, floats from 0 to 1 in its own range of values."""
         pixels = part.gather(tile_chw)
-        if pixels.dtype.kind == "u":
-            return np.ascontiguousarray(pixels)
-        return to_range(pixels, self._context.spec.value_range)
+        return pixels if pixels.dtype.kind == "u" else to_range(pixels, self._context.spec.value_range)

@@ -104,7 +104,9 @@ class TileBlender:
         self._x_weights = [axis_weights(grid.x, i, scale) for i in range(len(grid.x.starts))]
         self._seams = [slice(first * scale, end * scale) for first, end in _seams(grid.x)]
         places = list(itertools.accumulate((seam.stop - seam.start for seam in self._seams), initial=0))
-        self._places = [slice(first, end) for first, end in itertools.pairwise(places)]  # among the columns of all seams
+        self._places = [
+            slice(first, end) for first, end in itertools.pairwise(places)
+        ]  # among the columns of all seams
         # Of floats nothing is gained by it, and next to nothing where most columns are in seams.
         self._settles = self._dtype.kind == "u" and 2 * places[-1] <= self._width
         self._row = grid.rows.start  # the row of tiles under way
