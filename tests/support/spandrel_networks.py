@@ -61,8 +61,10 @@ REFUSED = {
 }
 """Those that are no graph of any size: a loop over the pictures of a batch, pixels sorted by kind."""
 
-GLOBAL = {"DAT", "OmniSR", "RCAN", "RGT", "RealPLKSR"}
+GLOBAL = {"DAT", "OmniSR", "RCAN", "RGT", "Real-CUGAN", "RealPLKSR"}
 """Those whose pixels all depend on all others: attention over channels or a grid of the whole, normalisation of groups."""
+
+_LEAST_GAINS = {"Real-CUGAN": 1.4}  # with 1.0 its pooling shows by 0.98 of what is seen: another processor may differ
 
 _CUT_SHOWS = 8 / 255
 
@@ -72,6 +74,8 @@ def network(name):
     place, options = (NETWORKS | REFUSED)[name]
     module, kind = place.rsplit(".", 1)
     for gain in (0.7, 1.0, 1.4, 2.0, 2.8):
+        if gain < _LEAST_GAINS.get(name, 0):
+            continue
         torch.manual_seed(0)
         made = getattr(importlib.import_module(f"spandrel.architectures.{module}"), kind)(**options)
         _randomise(made, gain)
