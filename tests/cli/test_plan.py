@@ -102,12 +102,11 @@ def test_missing_images_are_told(run, tmp_path):
 
 
 def test_the_steps_to_a_size_are_shown(run, tmp_path):
-    code, out, _ = run("plan", "--size", "200x150", "--fit", "330x1000", "--model", "clean-x2", "--device", "cpu")
+    two, four = (conv_model(tmp_path / f"{scale}.onnx", scale) for scale in (2, 4))
+    code, out, _ = run("plan", "--size", "200x150", "--fit", "330x1000", "--model", two, "--device", "cpu")
     assert code == 0
     assert "200 x 150 -> network x2: 400 x 300 -> reduced: 330 x 248" in out
-    code, out, _ = run(
-        "plan", "--size", "200x150", "--width", "500", "--linear", "--model", "clean-x4", "--device", "cpu"
-    )
+    code, out, _ = run("plan", "--size", "200x150", "--width", "500", "--linear", "--model", four, "--device", "cpu")
     assert "network x4: 800 x 600 -> reduced in linear light: 500 x 375" in out
-    code, out, _ = run("plan", "--size", "200x150", "--width", "100", "--model", "clean-x2", "--device", "cpu")
+    code, out, _ = run("plan", "--size", "200x150", "--width", "100", "--model", two, "--device", "cpu")
     assert "200 x 150 -> reduced: 100 x 75" in out

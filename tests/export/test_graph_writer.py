@@ -7,7 +7,7 @@ from support.networks import SMALL_NAFNET, SMALL_SCUNET, error, nafnet, runner, 
 
 from sr_tile.export.architectures import detect
 
-SIZES = [(1, 64, 64), (3, 64, 64), (1, 100, 130), (3, 65, 64), (1, 1, 1), (1, 3, 70), (1, 256, 256), (1, 512, 320)]
+SIZES = [(1, 64, 64), (3, 64, 64), (1, 100, 130), (3, 65, 64), (1, 1, 1), (1, 3, 70), (1, 256, 256)]
 OPERATORS_NEVER_WRITTEN = {"ScatterND", "ScatterElements", "Einsum", "Where", "If", "Loop", "NonZero"}
 
 
@@ -78,7 +78,7 @@ def test_local_pooling_equals_global_up_to_384():
 
 @pytest.mark.parametrize(
     ("height", "width"),
-    [(385, 64), *(pytest.param(*size, marks=pytest.mark.slow) for size in ((400, 640), (500, 401)))],
+    [(385, 64), pytest.param(500, 401, marks=pytest.mark.slow)],
 )
 def test_local_pooling_beyond_384(height, width):
     network = nafnet(**SMALL_NAFNET, local_side=384)
@@ -88,8 +88,6 @@ def test_local_pooling_beyond_384(height, width):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("build", [scunet, nafnet])
-@pytest.mark.parametrize("size", [(3, 65, 64), (1, 256, 192)], ids=str)
-def test_full_size_networks(build, size):
+def test_full_size_networks(build):
     network = build()
-    batch, height, width = size
-    assert error(runner(detect(state_of(network)).graph(18)), network, batch, 3, height, width) < 1e-5
+    assert error(runner(detect(state_of(network)).graph(18)), network, 2, 3, 65, 64) < 1e-5

@@ -276,7 +276,7 @@ def test_nodes_of_one_name_are_told_apart():
 @pytest.mark.slow
 @pytest.mark.parametrize(("kind", "precision"), [("nafnet", "fp16"), ("nafnet", "int8"), ("scunet", "fp16")])
 def test_what_the_exporter_writes_can_be_converted(tmp_path, kind, precision):
-    network = nafnet(3, 8, (1,), 1, (1,)) if kind == "nafnet" else scunet(config=(1, 0, 0, 1, 0, 0, 1))
+    network = nafnet(3, 8, (1,), 1, (1,)) if kind == "nafnet" else scunet(config=(0, 1, 0, 1, 0, 1, 0), dim=32)
     torch.save(network.state_dict(), tmp_path / "net.pth")
     exported, report = export_as(tmp_path / "net.pth", tmp_path / "net.onnx", ExportOptions(precision, max_loss_db=3.0))
     assert exported.worst_error < 1e-5

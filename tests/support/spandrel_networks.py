@@ -18,6 +18,7 @@ _DIRECT = {**_SWIN, "upsampler": "pixelshuffledirect"}
 _SHUFFLED = {**_SWIN, "upsampler": "pixelshuffle"}
 
 NETWORKS = {
+    "DnCNN": ("DnCNN.__arch.network_dncnn.DnCNN", {"in_nc": 3, "out_nc": 3, "nc": 16, "nb": 17, "mode": "R"}),
     "ESRGAN": ("ESRGAN.__arch.RRDB.RRDBNet", {"num_filters": 16, "num_blocks": 1, "scale": 4}),
     "ESRGAN+": ("ESRGAN.__arch.RRDB.RRDBNet", {"num_filters": 16, "num_blocks": 1, "scale": 2, "plus": True}),
     "Real-ESRGAN x2": (
