@@ -111,6 +111,16 @@ def serving(*arguments: str):
         process.communicate(timeout=60)
 
 
+@pytest.fixture(scope="session")
+def served(template):
+    """The address of a server with these models, one for all examples."""
+    with contextlib.ExitStack() as stack, contextlib.chdir(template), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PATH", f"{template / 'bin'}{os.pathsep}{os.environ['PATH']}")
+        patch.setenv("PYTHONPATH", str(ROOT))
+        addresses = {models: stack.enter_context(serving(*models)) for models in ((), ("--model", "my.onnx"))}
+        yield lambda *models: addresses[models]
+
+
 def prepare(command: str) -> None:
     """Make the networks that a command reads, and no file that it is to write."""
     words = command.split()
@@ -130,24 +140,23 @@ def prepare(command: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", list(commands()))
-def test_a_command_does_what_is_shown(here, run, command):
+def test_a_command_does_what_is_shown(here, run, served, command):
     if command.startswith("sr-tile serve"):
         with serving(*command.split()[2:]) as address:
             assert address
         return
-    with contextlib.ExitStack() as stack:
-        if ":8000" in command:
-            models = () if "photo-x2" in command else ("--model", "my.onnx")
-            command = re.sub(r"[\w.]+:8000", stack.enter_context(serving(*models)), command)
-        for shown, used in STANDS_FOR.items():
-            command = command.replace(shown, used.format(here=here))
-        prepare(command)
-        before = set(here.rglob("*"))
-        if command.startswith("sr-tile ") and not set(command) & set(SHELL) and not OWN_PROCESS.search(command):
-            code, out, err = run(*shlex.split(command)[1:])
-        else:
-            done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=600)
-            code, out, err = done.returncode, done.stdout, done.stderr
+    if ":8000" in command:
+        models = () if "photo-x2" in command else ("--model", "my.onnx")
+        command = re.sub(r"[\w.]+:8000", served(*models), command)
+    for shown, used in STANDS_FOR.items():
+        command = command.replace(shown, used.format(here=here))
+    prepare(command)
+    before = set(here.rglob("*"))
+    if command.startswith("sr-tile ") and not set(command) & set(SHELL) and not OWN_PROCESS.search(command):
+        code, out, err = run(*shlex.split(command)[1:])
+    else:
+        done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=600)
+        code, out, err = done.returncode, done.stdout, done.stderr
     if "--device cuda" in command and code:
         assert re.fullmatch(r"sr-tile: error: device cuda.*\n", err), err
         return
