@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from sr_tile.images.formats import ImageInfo
+from sr_tile.images.png_chunks import chunk
 from sr_tile.images.vips import load_png, vips
 
 _PIPE_BYTES = 2**20
@@ -58,7 +59,7 @@ class PngFeed:
     """
 
     def __init__(self, info: ImageInfo, dtype: np.dtype, bits: int | None = None) -> None:
-        self._width, self._dtype, self._bits = info.width, dtype, bits
+        self._dtype, self._bits = dtype, bits
         self._row_bytes = info.width * info.channels * dtype.itemsize
         self._read_end, self._write_end = os.pipe()
         with contextlib.suppress(ImportError, AttributeError, OSError):
@@ -68,7 +69,7 @@ class PngFeed:
         self._deflate, self._is_read = zlib.compressobj(0), True
         colour_type = {1: 0, 2: 4, 3: 2, 4: 6}[info.channels]
         size = (info.width, info.height, dtype.itemsize * 8, colour_type)
-        self._send(b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 0, 0, 0)))
+        self._send(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 0, 0, 0)))
 
     def push(self, rows_hwc: np.ndarray) -> bool:
         """See `Feed.push`; waits while the pipe is full."""
@@ -82,13 +83,13 @@ class PngFeed:
             lines = np.empty((len(part_hwc), 1 + self._row_bytes), np.uint8)
             lines[:, 0] = 0  # each line begins with its filter: none
             lines[:, 1:] = part_hwc.view(np.uint8).reshape(len(part_hwc), self._row_bytes)
-            self._send(_chunk(b"IDAT", self._deflate.compress(lines.data)))
+            self._send(chunk(b"IDAT", self._deflate.compress(lines.data)))
         return self._is_read
 
     def end(self) -> None:
         """See `Feed.end`."""
         if self._write_end >= 0:
-            self._send(_chunk(b"IDAT", self._deflate.flush()) + _chunk(b"IEND", b""))
+            self._send(chunk(b"IDAT", self._deflate.flush()) + chunk(b"IEND", b""))
         self.abandon()
 
     def abandon(self) -> None:
@@ -154,7 +155,3 @@ class FloatFeed:
         self._ended.wait()
         with contextlib.suppress(OSError):  # of what nobody wants any more
             self._file.close()
-
-
-def _chunk(kind: bytes, body: bytes) -> bytes:
-    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))

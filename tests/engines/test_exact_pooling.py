@@ -116,7 +116,7 @@ def test_tiles_equal_the_whole(tmp_path, name, size):
     batch[:, :, : size[0] // 2] *= 0.1  # no tile has the picture's mean
     found, engine = difference(path, batch)
     assert found < 1e-5
-    assert engine.passes > 1
+    assert len(engine._parts) > 1
     tile = whole(path, np.ascontiguousarray(batch[:1, :, -96:]))
     assert np.abs(tile[:, :, 64:] - whole(path, batch[:1])[:, :, -32:]).max() > 1e-3  # what tiles alone would have lost
 

@@ -121,11 +121,6 @@ class ExactPoolingEngine:
             replace(spec, multiple=1, padding="own", halo=0) if self._facts.takes_all_sizes else replace(spec, halo=0)
         )
 
-    @property
-    def passes(self) -> int:
-        """Times that the tiles of a picture are gone through: segments."""
-        return len(self._parts)
-
     def run(self, batch_nchw: np.ndarray) -> np.ndarray:
         """See `Engine.run`."""
         pixels = float(self._tile_pixels)
