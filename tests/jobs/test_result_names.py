@@ -1,8 +1,5 @@
 """Names by a template: against Python's own formatting of what Pillow says of the results."""
 
-import subprocess
-import sys
-
 import pytest
 from PIL import Image
 from support.toys import conv_model, noise_image
@@ -22,36 +19,36 @@ def folder(tmp_path, monkeypatch):
     return tmp_path
 
 
-def enhance(*arguments):
-    command = [sys.executable, "-m", "sr_tile", "enhance", *arguments, "--quiet"]
-    return subprocess.run(command, capture_output=True, text=True)
+@pytest.fixture
+def enhance(run):
+    return lambda *arguments: run("enhance", *arguments, "--quiet")
 
 
 @pytest.mark.parametrize(
     ("size", "wanted"), [([], (60, 40)), (["--width", "45"], (45, 30)), (["--scale", "1.5"], (45, 30))]
 )
-def test_width_and_height_are_those_of_the_result(folder, size, wanted):
+def test_width_and_height_are_those_of_the_result(folder, enhance, size, wanted):
     template = "{model}_{stem}-{width}x{height}{ext}"
-    assert enhance("in/a.png", "--model", "net.onnx", "--output-template", template, *size).returncode == 0
+    assert enhance("in/a.png", "--model", "net.onnx", "--output-template", template, *size)[0] == 0
     (found,) = (folder / "in").glob("net_*")
     assert found.name == f"net_a-{wanted[0]}x{wanted[1]}.png"
     with Image.open(found) as image:
         assert image.size == wanted
 
 
-def test_a_folder_keeps_its_places_and_suffixes(folder):
-    done = enhance("in", "out", "--model", "net.onnx", "--output-template", "big/{stem}@{width}{ext}")
-    assert done.returncode == 0, done.stderr
+def test_a_folder_keeps_its_places_and_suffixes(folder, enhance):
+    code, _, err = enhance("in", "out", "--model", "net.onnx", "--output-template", "big/{stem}@{width}{ext}")
+    assert code == 0, err
     assert sorted(path.name for path in (folder / "out" / "big").iterdir()) == ["a@60.png", "b@80.png"]
 
 
 @pytest.mark.parametrize("template", ["", " ", "{stem", "{}", "{size}{ext}", "{stem:>9}", "{stem!r}", "{stem.x}", "a/"])
-def test_what_makes_no_name_is_refused_in_one_line(folder, template):
+def test_what_makes_no_name_is_refused_in_one_line(folder, enhance, template):
     with pytest.raises(ArgumentError, match="--output-template"):
         check_template(template)
-    done = enhance("in", "out", "--output-template", template)
-    assert done.returncode == 2 or done.returncode == 1
-    assert len(done.stderr.splitlines()) == 1
+    code, _, err = enhance("in", "out", "--output-template", template)
+    assert code in (1, 2)
+    assert len(err.splitlines()) == 1
     assert not (folder / "out").exists()
 
 
@@ -62,10 +59,10 @@ def test_no_two_results_have_one_name_and_none_that_of_an_input(folder, template
         by_template(pairs, template, "net", lambda path: (1, 1))
 
 
-def test_a_file_as_output_contradicts_it(folder):
-    done = enhance("in/a.png", "b.png", "--output-template", "{stem}2{ext}")
-    assert done.returncode == 1
-    assert "both name the result" in done.stderr
+def test_a_file_as_output_contradicts_it(folder, enhance):
+    code, _, err = enhance("in/a.png", "b.png", "--output-template", "{stem}2{ext}")
+    assert code == 1
+    assert "both name the result" in err
 
 
 def test_a_file_is_looked_at_once_for_its_name_and_its_model(folder, run, monkeypatch):
