@@ -1,7 +1,5 @@
 """Films in and out, against PyAV used directly: times, sound, chapters, colours, and going on where it was killed."""
 
-import subprocess
-import sys
 from fractions import Fraction
 
 import numpy as np
@@ -172,15 +170,14 @@ def test_a_turned_film_comes_out_upright(tmp_path, turn):
 
 
 @pytest.mark.parametrize("name", ["a.AVI", "a.mp4", "a.mpg"])
-def test_a_film_without_a_name_for_its_result_gets_one_that_is_written(tmp_path, name):
+def test_a_film_without_a_name_for_its_result_gets_one_that_is_written(tmp_path, name, run):
     with av.open(str(tmp_path / name), "w") as container:
         stream = container.add_stream("mpeg4" if name != "a.mpg" else "mpeg2video", rate=25)
         stream.height, stream.width, stream.pix_fmt = 48, 64, "yuv420p"
         for picture in pictures(3):
             container.mux(stream.encode(from_array(picture).reformat(format="yuv420p")))
         container.mux(stream.encode(None))
-    command = [sys.executable, "-m", "sr_tile", "enhance", str(tmp_path / name), "--model", "clean-x2", "--quiet"]
-    assert subprocess.run(command).returncode == 0
+    assert run("enhance", name, "--model", "clean-x2", "--quiet")[0] == 0
     suffix = ".mp4" if name == "a.mp4" else ".mkv"
     with av.open(str(tmp_path / f"a-clean-x2{suffix}")) as container:
         assert sum(1 for _ in container.decode(video=0)) == 3
