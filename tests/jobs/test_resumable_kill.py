@@ -18,7 +18,7 @@ from support.toys import conv_model, noise_image
 import sr_tile
 from sr_tile.jobs.journal import NAME
 
-KILLS = 10
+KILLS = 6
 # Giants and their strips are small here, so that a test has some.
 MAIN = (
     "import sr_tile.jobs.durable_file as d; d.GIANT_PIXELS, d.STRIP_PIXELS = 400_000, 80_000\n"
@@ -78,7 +78,7 @@ def check_recomputation(lines):
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
-def test_a_job_killed_at_ten_moments_gives_the_same_bytes(tmp_path):
+def test_a_job_killed_at_several_moments_gives_the_same_bytes(tmp_path):
     seed = random.randrange(2**32)
     print(f"seed {seed}")
     chance = random.Random(seed)
@@ -119,7 +119,7 @@ def film(path):
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=25)
         stream.height, stream.width, stream.pix_fmt = 96, 128, "yuv420p"
-        for index in range(120):
+        for index in range(60):
             container.mux(stream.encode(av.VideoFrame.from_ndarray(noise_image(96, 128, seed=index))))
         container.mux(stream.encode(None))
 
@@ -138,7 +138,7 @@ def animation(path):
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")
 @pytest.mark.parametrize(
-    ("name", "make", "moments"), [("a.mkv", film, 6), ("a.tif", pages, 3), ("a.png", animation, 3)]
+    ("name", "make", "moments"), [("a.mkv", film, 3), ("a.tif", pages, 3), ("a.png", animation, 3)]
 )
 def test_a_file_of_several_pictures_killed_at_random_has_the_same_bytes(tmp_path, name, make, moments):
     seed = random.randrange(2**32)
