@@ -19,7 +19,7 @@ class Collect(logging.Handler):
         gc.collect()
 logging.getLogger("pyvips").addHandler(Collect())
 logging.getLogger("pyvips").setLevel(logging.DEBUG)
-for count in range(50):
+for count in range(12):
     kept = []
     try:
         kept += [reader := ImageReader(sys.argv[1]), kept]

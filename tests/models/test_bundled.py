@@ -37,7 +37,7 @@ def test_each_is_described_and_small():
 @pytest.mark.slow
 def test_certificate_of_seams(enhancer):
     """The default tiles against the whole image in one call: 1 step of 255 almost everywhere, never more than 2."""
-    image = photograph(389, 443)  # no multiple of any network's alignment
+    image = photograph(531, 553)  # no multiple of any network's alignment
     if enhancer.scale == 1:
         noise = np.random.default_rng(0).normal(0, 25, image.shape)
         image = np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
