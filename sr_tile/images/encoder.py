@@ -131,10 +131,6 @@ class Encoder:
 
     def _save(self) -> None:
         info = replace(self.info.result, dtype=self._stored)
-        metadata = info.metadata
-        # EXIF and TIFF must have a number: where nothing is known 1, from which `complete` takes the unit.
-        known = metadata.xres and metadata.yres
-        density = {"xres": metadata.xres if known else _ONE, "yres": metadata.yres if known else _ONE}
         image = self._feed.image()
         if self.info.reduction:
             shape: dict[str, Any] = {"has_alpha": info.has_alpha, "dtype": self.dtype, "bits": self._bits}
@@ -143,8 +139,7 @@ class Encoder:
             image = self._of_floats(image)
         if info.has_alpha and not FORMATS[self.format_name].alpha:
             image = image.flatten(background=self._background)
-        image = image.copy(**density)
-        _attach(image, info, self.extras)
+        image = _with_metadata(image, info, self.extras)
         if animation := self.options.animation:
             _animate(image, animation)
         self._image = image
@@ -153,9 +148,7 @@ class Encoder:
         if self.extras.gap:
             os.lseek(self.descriptor, len(self.extras.gap), os.SEEK_SET)
         target = vips().Target.new_to_descriptor(self.descriptor)
-        options = _SAVER_OPTIONS[self.format_name](info, self.options)
-        if self.extras.exif is None and not known and "keep" not in options:
-            options["keep"] = _ALL_BUT_EXIF  # libvips would invent one, with a density
+        options = _saver_options(self.format_name, info, self.options, self.extras)
         getattr(image, FORMATS[self.format_name].saver)(target, **options)
 
     def _of_floats(self, image: Any) -> Any:
@@ -169,8 +162,32 @@ class Encoder:
         return image.copy(interpretation="b-w" if self.info.colours == 1 else "scrgb")
 
 
-def _attach(image: Any, info: ImageInfo, extras: Extras) -> None:
-    """Metadata onto an image; libvips writes orientation, size and density into the EXIF of each format by itself."""
+def one_pixel_png(info: ImageInfo, options: WriteOptions, extras: Extras) -> bytes:
+    """What libvips writes into a PNG beside the pixels, with one of them."""
+    image = vips().Image.new_from_memory(
+        bytes(8), 1, 1, info.channels, "ushort" if info.dtype == np.uint16 else "uchar"
+    )
+    kinds = {(True, True): "b-w", (True, False): "srgb", (False, True): "grey16", (False, False): "rgb16"}
+    image = image.copy(interpretation=kinds[info.dtype == np.uint8, info.colours == 1])
+    return bytes(_with_metadata(image, info, extras).pngsave_buffer(**_saver_options("png", info, options, extras)))
+
+
+def _known_density(info: ImageInfo) -> bool:
+    return bool(info.metadata.xres and info.metadata.yres)
+
+
+def _saver_options(format_name: str, info: ImageInfo, options: WriteOptions, extras: Extras) -> dict[str, Any]:
+    found = _SAVER_OPTIONS[format_name](info, options)
+    if extras.exif is None and not _known_density(info) and "keep" not in found:
+        found["keep"] = _ALL_BUT_EXIF  # libvips would invent one, with a density
+    return found
+
+
+def _with_metadata(image: Any, info: ImageInfo, extras: Extras) -> Any:
+    """An image with its metadata; libvips writes orientation, size and density into the EXIF of each format by itself."""
+    # EXIF and TIFF must have a number: where nothing is known 1, from which `complete` takes the unit.
+    known, metadata = _known_density(info), info.metadata
+    image = image.copy(xres=metadata.xres if known else _ONE, yres=metadata.yres if known else _ONE)
     blobs = {
         "exif-data": without_thumbnail(extras.exif),
         "xmp-data": extras.xmp,
@@ -182,6 +199,7 @@ def _attach(image: Any, info: ImageInfo, extras: Extras) -> None:
             image.set_type(vips().GValue.blob_type, name, blob)
     image.set_type(vips().GValue.gint_type, "orientation", 1)
     image.set_type(vips().GValue.gstr_type, "resolution-unit", "in")
+    return image
 
 
 def _animate(image: Any, animation: Animation) -> None:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Iterator
 
 _ORIENTATION, _XRES, _YRES, _UNIT = 0x0112, 0x011A, 0x011B, 0x0128
+_EXIF_IFD, _WIDTH, _HEIGHT = 0x8769, 0xA002, 0xA003
 
 
 def _start(exif: bytes) -> tuple[int, str]:
@@ -15,10 +16,10 @@ def _start(exif: bytes) -> tuple[int, str]:
     return head, {b"II": "<", b"MM": ">"}[exif[head : head + 2]]
 
 
-def _entries(exif: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """(tag, type, count, position of the entry) in IFD0."""
+def _entries(exif: bytes, pointer: int | None = None) -> Iterator[tuple[int, int, int, int]]:
+    """(tag, type, count, position of the entry) in IFD0, or the directory that the four bytes at `pointer` lead to."""
     head, order = _start(exif)
-    (start,) = struct.unpack_from(order + "I", exif, head + 4)
+    (start,) = struct.unpack_from(order + "I", exif, head + 4 if pointer is None else pointer)
     (count,) = struct.unpack_from(order + "H", exif, head + start)
     for index in range(count):
         at = head + start + 2 + 12 * index
@@ -68,6 +69,18 @@ def without_thumbnail(exif: bytes | None) -> bytes | None:
         struct.pack_into("I", patched, head + start + 2 + 12 * entries, 0)
     except (struct.error, KeyError):
         return None
+    return bytes(patched)
+
+
+def with_size(exif: bytes, width: int, height: int) -> bytes:
+    """A block with other numbers of pixels, where it says any."""
+    patched, sizes = bytearray(exif), {_WIDTH: width, _HEIGHT: height}
+    with contextlib.suppress(struct.error, KeyError):
+        for tag, _, _, pointer in _entries(exif):
+            for inner, kind, _, at in _entries(exif, pointer + 8) if tag == _EXIF_IFD else ():
+                if inner in sizes and kind in (3, 4):
+                    value = sizes[inner] if kind == 4 else sizes[inner] & 0xFFFF
+                    struct.pack_into(_start(exif)[1] + {3: "H", 4: "I"}[kind], patched, at + 8, value)
     return bytes(patched)
 
 

@@ -53,6 +53,15 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
 
 
+def chunks_of(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """(kind, body) of a whole file's chunks."""
+    place = len(SIGNATURE)
+    while place < len(png):
+        size, kind = struct.unpack_from(">I4s", png, place)
+        yield kind, png[place + 8 : place + 8 + size]
+        place += 12 + size
+
+
 def text_chunk(keyword: str, text: str) -> bytes:
     """A text, in Latin-1 where that holds it, as UTF-8 otherwise."""
     key = keyword.encode("latin-1", "replace")[:79]

@@ -13,6 +13,7 @@ from sr_tile.images.deep_zoom_file import DeepZoomFile
 from sr_tile.images.encoder import Encoder, whole_bytes
 from sr_tile.images.formats import FORMATS, Animation, ImageInfo, WriteOptions, format_of, listed, stored_dtype
 from sr_tile.images.metadata_choices import as_chosen
+from sr_tile.images.png_encoder import PngEncoder, open_encoder
 from sr_tile.images.tiff_exif import append_exif
 from sr_tile.images.vips import reason_of
 from sr_tile.system.atomic_file import AtomicFile, TargetError
@@ -86,7 +87,7 @@ class ImageWriter:
         except OSError as error:
             raise self._unwritable(error) from None
         try:
-            self._encoder = Encoder(name, info, self.dtype, options, self._file.descriptor)
+            self._encoder = open_encoder(name, info, self.dtype, options, self._file.descriptor)
         except (OSError, RuntimeError) as error:  # no descriptor, or no thread, left for it
             self._file.discard()
             raise ImageWriteError(f"{self.path}: cannot be written: {reason_of(error)}") from None
@@ -187,6 +188,6 @@ class ImageWriter:
             self.abort()
 
 
-def _discard(saver: Encoder, file: UnfinishedFile) -> None:
+def _discard(saver: Encoder | PngEncoder, file: UnfinishedFile) -> None:
     saver.stop()
     file.discard()

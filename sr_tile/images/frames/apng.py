@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from sr_tile.errors import ImageWriteError
-from sr_tile.images.encoder import Encoder
 from sr_tile.images.formats import ImageInfo, Metadata, WriteOptions
 from sr_tile.images.frames.frame import Frame, FrameSink, InOrder, Picture
 from sr_tile.images.metadata_choices import as_chosen
 from sr_tile.images.png_chunks import SIGNATURE, chunk
+from sr_tile.images.png_encoder import open_encoder
 from sr_tile.images.result_metadata import extras_of, means_more_than_srgb
 from sr_tile.images.rows import Sink
 from sr_tile.images.vips import reason_of
@@ -76,7 +76,7 @@ class ApngWriter:
         info = replace(picture.info, metadata=Metadata()) if self._first else picture.info
         for what in self._lost(info):
             log.warning("%s: lost: %s", self.path, what)
-        encoder = Encoder("png", info, picture.info.dtype, self._options, file.fileno())
+        encoder = open_encoder("png", info, picture.info.dtype, self._options, file.fileno())
         try:
             if not (encoder.push(picture.pixels_hwc) and encoder.finish()):
                 raise ImageWriteError(f"{self.path}: cannot be written: {encoder.failure}")
