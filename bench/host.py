@@ -3,8 +3,8 @@
     python bench/host.py [--megapixels 12] [--repeat 3] [--tile 512] [--batch 4] [--floats]
 
 Printed are megapixels of input a second, and a core: by the processor time of the process, without the engine's own. The
-engine takes and gives bytes as CUDA does, or floats. It answers with its first batch, enlarged as smoothly as a network does,
-so that a PNG is as much work as that of a photograph; floats are copied for each call, for blending writes on them.
+engine takes and gives bytes as CUDA does, or floats. It answers with its first batch, enlarged as smoothly as a network
+does, so that a PNG is as much work as that of a photograph; floats are copied for each call, for blending writes on them.
 """
 
 import argparse

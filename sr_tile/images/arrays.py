@@ -151,9 +151,14 @@ class ArraySink:
         self.pixels_hwc = np.empty((info.height, info.width, info.channels), info.dtype)
         self._row = 0
 
+    def room(self, first: int, end: int) -> np.ndarray:
+        """Where rows will stand: those that are made there need no copying."""
+        return self.pixels_hwc[first:end]
+
     def write_rows(self, rows_hwc: np.ndarray) -> None:
-        """Copy the next rows."""
-        self.pixels_hwc[self._row : self._row + len(rows_hwc)] = rows_hwc
+        """Copy the next rows, unless they were made where they stand."""
+        if rows_hwc.base is not self.pixels_hwc:
+            self.pixels_hwc[self._row : self._row + len(rows_hwc)] = rows_hwc
         self._row += len(rows_hwc)
 
     def close(self) -> None:

@@ -31,7 +31,9 @@ except ImportError:  # no wheel for this platform: four times as slow, and as sm
 STRIP_BYTES, MAX_THREADS = 2**19, 8
 _SAMPLE = 2**13  # bytes of a strip that show which filter suits it
 _NONE, _UP, _AVERAGE = 0, 2, 3
-_FASTEST = 2  # the last level that is for speed: at 3, isal makes files of which some are a third larger than those of zlib
+_FASTEST = (
+    2  # the last level that is for speed: at 3, isal makes files of which some are a third larger than those of zlib
+)
 _BASE = 65_521  # of Adler-32
 
 

@@ -1,5 +1,6 @@
 """Where rows of pixels come from and where they go, and both narrowed to some rows of an image."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Protocol
 
@@ -46,6 +47,11 @@ class Sink(Protocol):
 def whole_bytes_of(image: Source | Sink | None) -> int:
     """Bytes that reading or writing takes beside the rows under way, 0 where there is no `whole_bytes` that says so."""
     return getattr(image, "whole_bytes", 0)
+
+
+def room_of(sink: Sink) -> Callable[[int, int], np.ndarray] | None:
+    """Where rows should be made, by the first and the one behind the last; None where a sink takes them from anywhere."""
+    return getattr(sink, "room", None)
 
 
 class SkippingSource:

@@ -10,7 +10,7 @@ import numpy as np
 from sr_tile.errors import ArgumentError, ImageReadError
 from sr_tile.images import ImageInfo
 from sr_tile.images.edges import ContinuedSource, Edges
-from sr_tile.images.rows import Source, whole_bytes_of
+from sr_tile.images.rows import Source, room_of, whole_bytes_of
 from sr_tile.pipeline.crew import Crew
 from sr_tile.pipeline.image_state import ImagesInFlight, ImageState, RowBlock, StageContext
 from sr_tile.pipeline.plan_image import is_only_reduced, result_of, tile_grid_for
@@ -125,7 +125,11 @@ class DecodeStage:
         image.parts = parts_of(info.channels, spec.channels, self._context.alpha)
         image.sink = image.job.open_sink(result)
         parts = len(image.parts) + self._context.splits_alpha(info)
-        image.accumulator = TileBlender(image.grid, scale, info.channels, image.sink.dtype, parts, self._crew.each)
+        # Strips and margins have rows that the sink does not get.
+        room = None if image.job.strip or image.margins != (0, 0) else room_of(image.sink)
+        image.accumulator = TileBlender(
+            image.grid, scale, info.channels, image.sink.dtype, parts, self._crew.each, room
+        )
         tiles = len(image.grid.y.starts) * len(image.grid.x.starts)
         if tiles > 1 and spec.is_global:
             log.warning(

@@ -88,6 +88,8 @@ class TileBlender:
         dtype: of the result, see `quantise`.
         parts: how often each tile is added (an RGB image through a one-channel model comes in three parts).
         each: calls a function with each of some items, in any order or side by side, and waits for all.
+        room: gives the array that rows are made in, by the first of them and the one behind the last, counted in the whole
+            output; None makes new ones.
     """
 
     def __init__(
@@ -98,8 +100,10 @@ class TileBlender:
         dtype: np.dtype,
         parts: int = 1,
         each: Callable[[Callable[[Any], None], Sequence[Any]], None] = _one_by_one,
+        room: Callable[[int, int], np.ndarray] | None = None,
     ) -> None:
         self._grid, self._scale, self._parts, self._each = grid, scale, parts, each
+        self._room = room or (lambda first, end: np.empty((end - first, self._width, channels), dtype))
         self._dtype, self._channels, self._width = np.dtype(dtype), channels, grid.x.length * scale
         self._x_weights = [axis_weights(grid.x, i, scale) for i in range(len(grid.x.starts))]
         self._seams = [slice(first * scale, end * scale) for first, end in _seams(grid.x)]
@@ -135,8 +139,8 @@ class TileBlender:
         columns = self._places[-1].stop if self._places else 0
         self._seam_sums = np.zeros((self._channels, height, columns), np.float32)
         step = max(1, _BLOCK_VALUES // (self._channels * self._width))
-        shapes = ((min(step, height - row), self._width, self._channels) for row in range(0, height, step))
-        self._blocks = [np.empty(shape, self._dtype) for shape in shapes]
+        last = self._own.stop
+        self._blocks = [self._room(row, min(row + step, last)) for row in range(self._own.start, last, step)]
         self._step, self._added = step, 0
 
     def add(
@@ -206,7 +210,9 @@ class TileBlender:
         end = (self._grid.y.length if last else self._grid.y.support(self._row + 1)[0]) * self._scale
         summed = end - self._top - sum(len(block) for block in self._blocks)
         for first in range(0, summed, self._step):
-            yield quantise(self._sums[:, first : min(first + self._step, summed)], self._dtype)
+            rows = slice(first, min(first + self._step, summed))
+            room = self._room(self._top + rows.start, self._top + rows.stop)
+            yield quantise(self._sums[:, rows], self._dtype, room)
         row = 0
         while self._blocks:
             block = self._blocks.pop(0)

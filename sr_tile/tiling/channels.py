@@ -37,7 +37,7 @@ class Part:
         picked = tile_chw[self.channels]
         return np.repeat(picked, 3, axis=0) if self.repeat else picked
 
-    def scatter(self, output_chw: Float32[Array, "c H W"]) -> Float32[Array, "k H W"]:
+    def scatter(self, output_chw: Pixels[Array, "c H W"]) -> Pixels[Array, "k H W"]:
         """What of the model's output goes back into `channels`."""
         if not self.repeat:
             return output_chw

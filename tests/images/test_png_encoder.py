@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sr_tile.errors import ImageWriteError
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, png_encoder
 from sr_tile.images.encoder import Encoder
 from sr_tile.images.formats import Metadata, WriteOptions
@@ -122,7 +123,7 @@ def test_a_thread_that_fails_is_an_error_of_the_file(tmp_path, monkeypatch):
 
     monkeypatch.setattr(png_encoder.ThreadPoolExecutor, "submit", fail)
     info = ImageInfo(3, 3, 3, np.dtype(np.uint8))
-    with pytest.raises(Exception, match=r"out\.png: cannot be written: can't start new thread"):
-        with ImageWriter(tmp_path / "out.png", info) as writer:
-            writer.write_rows(picture(3, 3, 3, np.uint8))
+    message = r"out\.png: cannot be written: can't start new thread"
+    with pytest.raises(ImageWriteError, match=message), ImageWriter(tmp_path / "out.png", info) as writer:
+        writer.write_rows(picture(3, 3, 3, np.uint8))
     assert not list(tmp_path.iterdir())
