@@ -22,6 +22,7 @@ from sr_tile.images.frames.open_frames import open_frame_writer, open_frames
 from sr_tile.images.rows import CroppingSource
 from sr_tile.models import zoo
 from sr_tile.pipeline.chain import run_chain
+from sr_tile.pipeline.crew import workers_beside
 from sr_tile.pipeline.frame_files import FrameFile, each_file, failing_job
 from sr_tile.pipeline.image_job import ImageJob, Outcome, Stats
 from sr_tile.pipeline.pipeline import Pipeline
@@ -70,8 +71,8 @@ class Enhancer:
             of the model on this device, some calls are measured first; tiles and batch are what was fastest.
         alpha: `bicubic` enlarges an alpha channel by interpolation, `model` runs it through the model.
         warmup: `off`, `zeros` or `random`: run once before the first image, as `warm_up` does.
-        decoders: files read at the same time.
-        encoders: files written at the same time.
+        decoders: files read at the same time; None leaves it to the machine and the engine, see `workers_beside`.
+        encoders: files written at the same time; None likewise.
         on_progress: called with (job, input pixels just finished), from another thread.
         max_in_flight: images in the pipeline at the same time; None leaves it to decoders, encoders and batch.
 
@@ -97,8 +98,8 @@ class Enhancer:
         edges: str | None = None,
         adjustment: Adjustment | None = None,
         warmup: str = "off",
-        decoders: int = 2,
-        encoders: int = 2,
+        decoders: int | None = None,
+        encoders: int | None = None,
         on_progress: Callable[[ImageJob, int], None] | None = None,
         max_in_flight: int | None = None,
     ) -> None:
@@ -120,6 +121,8 @@ class Enhancer:
         opening["expected_pixels"] = expected_pixels
         self.engines: list[Engine] = open_model(steps[-1], **opening) if steps else _open_already(model)
         try:
+            usual = workers_beside(self.engines, is_bounded=settings.mem_limit is not None)
+            decoders, encoders = decoders or usual, encoders or usual
             planning: Any = {"images_in_flight": decoders + 1, "expected_pixels": expected_pixels}
             self.engines, plan = _planned(self.engines, settings, adjustment or Adjustment(), size, planning)
         except SrTileError:
@@ -366,14 +369,14 @@ def _planned(
     return engines, whole or make_plan(engines, settings, **planning)
 
 
-def _check(alpha: str, decoders: int, encoders: int, edges: str | None, is_special: bool) -> Edges | None:
+def _check(alpha: str, decoders: int | None, encoders: int | None, edges: str | None, is_special: bool) -> Edges | None:
     """Refuse settings that cannot be; how pictures go on beyond their borders.
 
     is_special: a chain of models, or exact pooling.
     """
     if alpha not in ("bicubic", "model"):
         raise ArgumentError(f"alpha {alpha!r} is not known; choose bicubic or model")
-    if decoders < 1 or encoders < 1:
+    if any(number is not None and number < 1 for number in (decoders, encoders)):
         raise ArgumentError(f"decoders {decoders} and encoders {encoders} must each be 1 or more")
     if edges and is_special:
         raise ArgumentError("edges go with one model, not with a chain or exact pooling; leave one of them out")

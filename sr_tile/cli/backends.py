@@ -137,8 +137,8 @@ class LocalBackend:
             alpha=options.compute.alpha,  # type: ignore[arg-type]
             adjustment=options.compute.adjustment,
             edges=options.compute.edges,
-            decoders=workers["decode"],
-            encoders=workers["encode"],
+            decoders=workers.get("decode"),
+            encoders=workers.get("encode"),
             on_progress=progress.add,
             max_in_flight=1 if job and not options.backend.parallel else None,
         )

@@ -197,7 +197,7 @@ class BackendOptions:
 
     @property
     def workers(self) -> dict[str, int]:
-        """Of the stages that may have several."""
+        """Of the stages that may have several, where they were said."""
         return parse_parallel(self.parallel)
 
     @property

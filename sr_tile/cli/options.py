@@ -127,11 +127,11 @@ def check_parallel(text: str) -> str:
 
 
 def parse_parallel(text: str) -> dict[str, int]:
-    """Read `decode=2,encode=2`: workers of the stages that may have several."""
-    workers = {"decode": 2, "encode": 2}
+    """Read `decode=2,encode=2`: workers of the stages that may have several, where it names them."""
+    workers: dict[str, int] = {}
     for item in filter(None, text.split(",")):
         name, _, number = item.partition("=")
-        if name.strip() not in workers or not number.strip().isdecimal() or int(number) < 1:
+        if name.strip() not in ("decode", "encode") or not number.strip().isdecimal() or int(number) < 1:
             raise typer.BadParameter(f"{item!r} is not decode=N or encode=N with N from 1 up")
         workers[name.strip()] = int(number)
     return workers

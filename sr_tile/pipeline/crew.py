@@ -8,6 +8,7 @@ from typing import TypeVar
 from sr_tile.engines.base import Engine
 from sr_tile.system.cpu import allowed_threads
 
+MOST_WORKERS = 16
 Item = TypeVar("Item")
 
 
@@ -16,6 +17,14 @@ def threads_beside(engines: Iterable[Engine]) -> int:
     if any(engine.uses_host_memory for engine in engines):
         return 1
     return allowed_threads() or os.cpu_count() or 1
+
+
+def workers_beside(engines: Iterable[Engine], *, is_bounded: bool) -> int:
+    """Images to read, and to write, at the same time: two, for each takes memory; half of the threads where a GPU waits.
+
+    is_bounded: memory is limited by the user.
+    """
+    return 2 if is_bounded else min(MOST_WORKERS, max(2, threads_beside(engines) // 2))
 
 
 class Crew:

@@ -5,11 +5,13 @@ import pytest
 from support.pipelines import plan, run
 from support.toys import ToyEngine
 
+from sr_tile.enhancer import Enhancer
 from sr_tile.images import ImageInfo
 from sr_tile.images.arrays import ArraySink
 from sr_tile.models.spec import ModelSpec
 from sr_tile.pipeline import attempt, crew
 from sr_tile.pipeline.crew import Crew, threads_beside
+from sr_tile.planner import Settings
 
 
 class PixelEngine(ToyEngine):
@@ -56,6 +58,19 @@ def test_all_threads_of_the_machine_help_where_no_engine_computes_on_it(monkeypa
     monkeypatch.setattr(crew, "allowed_threads", lambda: None)
     monkeypatch.setattr(crew.os, "cpu_count", lambda: 64)
     assert threads_beside([PixelEngine()]) == 64
+
+
+def test_several_files_are_read_and_written_at_a_time_where_a_gpu_waits_for_them(monkeypatch):
+    monkeypatch.setattr(crew, "allowed_threads", lambda: 16)
+
+    def workers(engine, **settings):
+        with Enhancer(engine, **settings) as enhancer:
+            return enhancer._pipeline.decoders, enhancer._pipeline.encoders
+
+    assert workers(PixelEngine()) == (8, 8)
+    assert workers(PixelEngine(), encoders=3) == (8, 3)
+    assert workers(PixelEngine(), settings=Settings(mem_limit=2**34)) == (2, 2)
+    assert workers(ToyEngine()) == (2, 2)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
