@@ -274,6 +274,9 @@ def quantise(rows_chw: Pixels[Array, "C n W"], dtype: np.dtype, out_hwc: np.ndar
             np.rint(rows, out=rows)
         np.clip(rows, 0, largest_value(dtype), out=rows)
     pixels = np.empty((*rows.shape[1:], rows.shape[0]), dtype) if out_hwc is None else out_hwc
+    if rows.strides[0] == rows.itemsize and pixels.shape[2] == rows.shape[0]:  # in memory channels come last already
+        pixels[...] = rows.transpose(1, 2, 0)
+        return pixels
     for channel in range(rows.shape[0]):
         pixels[..., channel] = rows[channel]
     return pixels
