@@ -28,7 +28,7 @@ try:
 except ImportError:  # no wheel for this platform: four times as slow, and as small
     isal_zlib = None
 
-STRIP_BYTES, MAX_THREADS = 2**19, 8
+STRIP_BYTES, MAX_THREADS = 2**19, 16
 _SAMPLE = 2**13  # bytes of a strip that show which filter suits it
 _NONE, _UP, _AVERAGE = 0, 2, 3
 _FASTEST = (

@@ -81,6 +81,21 @@ def test_a_file_does_not_depend_on_threads_or_on_how_rows_come(tmp_path, monkeyp
     assert len(files) == 1
 
 
+@pytest.mark.parametrize(("allowed", "threads"), [(1, 1), (16, 16), (64, 16)])
+def test_as_many_threads_deflate_as_the_machine_has_up_to_16(tmp_path, monkeypatch, allowed, threads):
+    made = []
+
+    class Pool(png_encoder.ThreadPoolExecutor):
+        def __init__(self, count, *names):
+            made.append(count)
+            super().__init__(count, *names)
+
+    monkeypatch.setattr(png_encoder, "allowed_threads", lambda: allowed)
+    monkeypatch.setattr(png_encoder, "ThreadPoolExecutor", Pool)
+    encoded(tmp_path, picture(9, 9, 3, np.uint8), png_encoder.PngEncoder)
+    assert made == [threads]
+
+
 EXIF = b"Exif\0\0" + b"II*\0" + struct.pack(
     "<IH HHII HHII I H HHII HHII I", 8, 2, 0x0112, 3, 1, 1, 0x8769, 4, 1, 38, 0, 2, 0xA002, 3, 1, 4, 0xA003, 4, 1, 3, 0
 )  # fmt: skip
