@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sr_tile.engines.onnx_runtime import open_session
+from sr_tile.engines.onnx_sessions import open_session
 from sr_tile.engines.providers import PROVIDERS, Device
 from sr_tile.errors import SrTileError
 from sr_tile.models.onnx_files import load_model

@@ -1,17 +1,12 @@
-"""ONNX Runtime behind the engine protocol; the only module that opens its sessions."""
+"""ONNX Runtime behind the engine protocol."""
 
-import contextlib
-import functools
-import io
 import logging
 import math
-import re
-import sys
 import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,8 +15,9 @@ from sr_tile.engines.cuda_graphs import GRAPH_ID, GraphCalls
 from sr_tile.engines.device_errors import Failure, failure_of
 from sr_tile.engines.fp32_fallback import as_float32
 from sr_tile.engines.integer_ends import as_floats, with_integer_ends
+from sr_tile.engines.onnx_sessions import open_on, open_session, runtime
 from sr_tile.engines.providers import Device
-from sr_tile.engines.tensorrt import load_libraries, profile, tensorrt_options
+from sr_tile.engines.tensorrt import profile
 from sr_tile.engines.time_limit import TimedCalls
 from sr_tile.errors import (
     DeviceError,
@@ -35,20 +31,12 @@ from sr_tile.models.onnx_files import check_references, load_model
 from sr_tile.models.probing import BEYOND, probe, probed
 from sr_tile.models.spec import METADATA_KEY, ModelSpec
 from sr_tile.system import memory, nvidia
-from sr_tile.system.cpu import allowed_threads
 from sr_tile.system.hashes import sha256_of
 from sr_tile.types import Array, Float32, Pixels
-
-if TYPE_CHECKING:
-    import onnxruntime
 
 log = logging.getLogger("sr_tile")
 
 _DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
-# The driver of Windows pages into the machine's memory, many times slower, where others say that there is no more.
-PAGES_INTO_RAM = sys.platform == "win32"
-LIMIT = 0.9  # of the free memory: what is planned with at most
-_OPTION_ERROR = re.compile(r"Unknown provider option.*|Failed to parse provider option.*", re.S)
 _REBUILD_WAITS = (0.0, 0.1, 0.5, 2.0)  # seconds before each try to rebuild: other programs give memory back
 
 
@@ -74,7 +62,7 @@ class OnnxEngine(BaseEngine):
             )
         check_references(self._path)
         self._calls = TimedCalls(self._path.name)
-        self._device, self._session = _open(self._path, device, tuple((options or {}).items()))
+        self._device, self._session = open_on(self._path, device, tuple((options or {}).items()))
         # Of a model in float16; made when first needed, False where the model has none.
         self._float32: Any = None
         # For pixels, by their type; made when first needed, False where the model cannot have it.
@@ -97,12 +85,10 @@ class OnnxEngine(BaseEngine):
     @property
     def identity(self) -> str:
         """Hash of the model with runtime, device and number type, for caches on disk."""
-        import onnxruntime
-
         digest = sha256_of(self._path)
         name = nvidia.gpu_name(self._device.index) if self._device.nvidia else ""
         kind = f"{np.dtype(self._dtype)}{'-pixels' if self.takes_pixels else ''}"
-        return f"{digest}-ort{onnxruntime.__version__}-{self.device}-{name}-{kind}"
+        return f"{digest}-ort{runtime().__version__}-{self.device}-{name}-{kind}"
 
     @property
     def number_type(self) -> type:
@@ -240,7 +226,7 @@ class OnnxEngine(BaseEngine):
             if self._device.graphs:
                 result = self._call_graph(batch, session)
             else:
-                result = self._calls.run(session, _runtime().RunOptions(), batch, outputs)
+                result = self._calls.run(session, runtime().RunOptions(), batch, outputs)
             self._doubts = 0
             return result
         except SrTileError:
@@ -273,10 +259,10 @@ class OnnxEngine(BaseEngine):
         """A recorded call of the main session; a plain one of that in float32, and while the scale is not known."""
         scale = self.spec.scale
         if session is self._session and scale:
-            self._graphs = self._graphs or GraphCalls(_runtime(), session, self._device.index, self._calls)
+            self._graphs = self._graphs or GraphCalls(runtime(), session, self._device.index, self._calls)
             rows, channels, height, width = batch.shape
             return [self._graphs.run(batch, (rows, channels, height * scale, width * scale))]
-        options = _runtime().RunOptions()
+        options = runtime().RunOptions()
         options.add_run_config_entry(GRAPH_ID, "-1")
         return self._calls.run(session, options, batch)
 
@@ -354,126 +340,3 @@ class OnnxEngine(BaseEngine):
 def too_large(device: str, shape: tuple[int, ...]) -> str:
     """What to say where the device has no room for a batch."""
     return f"{device} has no memory left for a batch of shape {shape}; use a smaller --tile-size or --batch-size"
-
-
-def _runtime() -> Any:
-    """ONNX Runtime, quiet: it warns of GPUs that it does not find, and of optimisations that it leaves."""
-    import onnxruntime
-
-    onnxruntime.set_default_logger_severity(4)
-    return onnxruntime
-
-
-@functools.cache
-def _load_cuda() -> None:
-    """Load CUDA's libraries from their wheels, where there is a driver; what is missing is said in the log."""
-    preload = getattr(_runtime(), "preload_dlls", None)
-    if preload is None or not nvidia.driver_installed():
-        return
-    output = io.StringIO()
-    with contextlib.redirect_stdout(output):  # our standard output belongs to our results
-        preload()
-    if text := " ".join(output.getvalue().split()):
-        log.debug("CUDA: %s", text)
-
-
-def open_session(
-    model: Path | bytes, device: Device, name: str = "", **settings: Any
-) -> "onnxruntime.InferenceSession":
-    """A session on `device` and no other, or an error.
-
-    Args:
-        model: a file, or a serialised model.
-        device: where it runs.
-        name: what messages call it, where it is no file.
-        settings: attributes of ONNX Runtime's session options.
-
-    Raises:
-        DeviceError: the provider did not start.
-        ModelLoadError: the file is no model that this runtime can run.
-    """
-    runtime = _runtime()
-    name = model.name if isinstance(model, Path) else name
-    if device.nvidia:
-        _load_cuda()
-    if device.kind == "tensorrt":
-        load_libraries()
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    options.intra_op_num_threads = allowed_threads() or 0  # 0: one a core, which is left to ONNX Runtime
-    # A pattern is one more block of the size of all that a call needs, taken at the second call, once for each thread.
-    options.enable_mem_pattern = not device.nvidia
-    for key, value in settings.items():
-        setattr(options, key, value)
-    try:
-        content = model if isinstance(model, bytes) else str(model)
-        providers = device.provider_options()
-        if device.kind == "tensorrt":
-            providers[0][1].update(tensorrt_options(model, f"{runtime.__version__}-{nvidia.gpu_name(device.index)}"))
-        if device.kind == "cuda" and PAGES_INTO_RAM:
-            providers[0][1].setdefault("gpu_mem_limit", str(int(LIMIT * nvidia.memory_of(device.index)[0])))
-        # Its fallback would go on with another device after a failure, and only print that.
-        session = runtime.InferenceSession(content, options, providers=providers, enable_fallback=0)
-    except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-        if option := _OPTION_ERROR.search(str(error)):
-            raise DeviceError(
-                f"device {device}: {one_line(Exception(option[0]))}; see ONNX Runtime's manual"
-            ) from error
-        if device.kind != "cpu" and failure_of(str(error)) is Failure.MEMORY:
-            raise OutOfMemoryError(f"device {device}: has no memory left for the weights of {name}") from error
-        if device.kind != "cpu" and "rotobuf" not in str(error):
-            raise DeviceError(f"device {device}: cannot run {name}: {one_line(error)}") from error
-        raise ModelLoadError(
-            f"model {model if isinstance(model, Path) else name}: is no ONNX model that can be run: {one_line(error)}"
-        ) from error
-    if device.provider not in session.get_providers():
-        raise DeviceError(
-            f"device {device}: {device.provider} did not start, most likely for want of its libraries; "
-            f"{device.install_hint}, or use --device cpu"
-        )
-    return session
-
-
-def _open(
-    path: Path, wanted: str, options: tuple[tuple[str, str], ...] = ()
-) -> tuple[Device, "onnxruntime.InferenceSession"]:
-    """The device that `wanted` means on this machine, and a session on it; `options` are for one that is named."""
-    available = _runtime().get_available_providers()
-    if wanted != "auto":
-        device = replace(Device.parse(wanted), options=options)
-        if device.provider not in available:
-            offered = ", ".join(sorted(available))
-            raise DeviceError(
-                f"device {device}: the installed onnxruntime has no {device.provider} (it offers {offered}); "
-                f"{device.install_hint}, or use --device cpu"
-            )
-        if device.nvidia:
-            if not nvidia.driver_installed():
-                raise DeviceError(f"device {device}: there is no NVIDIA driver here; use --device cpu or auto")
-            _load_cuda()
-            if reason := nvidia.unusable(device.index):
-                raise DeviceError(f"device {device}: {reason}; or use --device cpu")
-        return device, open_session(path, device)
-    candidates = [Device("cuda")] if _usable_gpu() else []
-    candidates += [Device("directml")]
-    for device in candidates:
-        if device.provider not in available:
-            continue
-        try:
-            return device, open_session(path, device)
-        except (DeviceError, OutOfMemoryError) as error:
-            log.warning("%s; falling back to the CPU", error)
-    if nvidia.gpu_count() and Device("cuda").provider not in available:
-        log.warning("there is an NVIDIA GPU, but the installed onnxruntime cannot use it; using the CPU")
-    return Device("cpu"), open_session(path, Device("cpu"))
-
-
-def _usable_gpu() -> bool:
-    """True where CUDA shows a GPU that the installed runtime can use; what speaks against one that is there is said."""
-    if not nvidia.driver_installed():
-        return False
-    _load_cuda()
-    if reason := nvidia.unusable(0):
-        log.warning("the NVIDIA GPU is not used: %s", reason)
-        return False
-    return True

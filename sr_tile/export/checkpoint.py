@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 
 import sr_tile
-from sr_tile.engines.onnx_runtime import open_session
+from sr_tile.engines.onnx_sessions import open_session
 from sr_tile.engines.providers import Device
 from sr_tile.errors import ArgumentError, ModelLoadError, ModelOutputError, SrTileError
 from sr_tile.export.architectures import Network, Pooling, detect

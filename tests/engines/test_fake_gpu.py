@@ -17,7 +17,8 @@ import pytest
 from support.fake_cuda import environment, on_fake_gpu
 from support.toys import conv_model
 
-from sr_tile.engines.onnx_runtime import OnnxEngine, open_session
+from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.engines.onnx_sessions import open_session
 from sr_tile.engines.providers import Device
 from sr_tile.errors import DeviceError, ModelOutputError, OutOfMemoryError
 from sr_tile.system import nvidia
@@ -210,7 +211,7 @@ def test_standard_output_is_ours_where_libraries_are_missing(tmp_path):
     libraries = Path(environment(tmp_path)["LD_LIBRARY_PATH"])
     (tmp_path / "libs").mkdir()
     (tmp_path / "libs" / "libcuda.so.1").symlink_to(libraries / "libcuda.so.1")
-    code = "from sr_tile.engines import onnx_runtime; onnx_runtime._load_cuda()"
+    code = "from sr_tile.engines import onnx_sessions; onnx_sessions._load_cuda()"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env=environment(tmp_path, LD_LIBRARY_PATH=tmp_path / "libs"),
@@ -369,7 +370,7 @@ def test_images_of_one_size_share_one_shape_of_even_tiles(gpu):
 
 @on_fake_gpu(FAKE_TOTAL_MB=8192)
 def test_on_windows_no_more_is_taken_than_there_is(gpu, monkeypatch):
-    monkeypatch.setattr("sr_tile.engines.onnx_runtime.PAGES_INTO_RAM", True)
+    monkeypatch.setattr("sr_tile.engines.onnx_sessions.PAGES_INTO_RAM", True)
     free = nvidia.memory_of(0)[0]
     engine = OnnxEngine(X2, "cuda:0")
     limit = int(engine._session.get_provider_options()["CUDAExecutionProvider"]["gpu_mem_limit"])

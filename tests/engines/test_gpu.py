@@ -10,7 +10,8 @@ import pytest
 from onnx import TensorProto, helper
 from support.toys import ToyEngine, conv_model, identity_model, save_model
 
-from sr_tile.engines.onnx_runtime import OnnxEngine, open_session
+from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.engines.onnx_sessions import open_session
 from sr_tile.engines.providers import Device
 from sr_tile.engines.tensorrt import load_libraries, tensorrt_options
 from sr_tile.errors import DeviceError, ModelOutputError, ModelTimeoutError
@@ -152,7 +153,7 @@ def test_the_session_is_opened_with_these_options(tmp_path, monkeypatch):
             seen.extend(providers)
             return type("Session", (), {"get_providers": lambda self: [name for name, _ in providers]})()
 
-    monkeypatch.setattr("sr_tile.engines.onnx_runtime._runtime", lambda: Runtime)
+    monkeypatch.setattr("sr_tile.engines.onnx_sessions.runtime", lambda: Runtime)
     monkeypatch.setattr("sr_tile.system.nvidia.gpu_name", lambda index: f"GPU-{index}")
     open_session(conv_model(tmp_path / "m.onnx"), Device.parse("tensorrt:1"))
     assert [name for name, _ in seen] == ["TensorrtExecutionProvider", "CUDAExecutionProvider", "CPUExecutionProvider"]
@@ -260,7 +261,7 @@ def test_cuda_graphs_keep_addresses_and_thread(tmp_path, monkeypatch):
     engine._device = Device("cuda", 1, (("enable_cuda_graph", "1"),))
     engine._session = session = Recorder(plain)
     runtime = type("Runtime", (), {"OrtValue": Memory, "RunOptions": RunOptions})
-    monkeypatch.setattr("sr_tile.engines.onnx_runtime._runtime", lambda: runtime)
+    monkeypatch.setattr("sr_tile.engines.onnx_runtime.runtime", lambda: runtime)
     results = []
     for rows, side in ((4, 8), (4, 8), (3, 8), (2, 16), (4, 8)):  # three rows are padded to four
         batch = np.random.default_rng(len(results)).random((rows, 3, side, side), np.float32)
@@ -303,7 +304,7 @@ def test_cuda_graphs_have_the_time_limit_of_all_calls(tmp_path, monkeypatch):
     engine._device = Device("cuda", 1, (("enable_cuda_graph", "1"),))
     engine._session = Endless(engine._session)
     runtime = type("Runtime", (), {"OrtValue": Memory, "RunOptions": RunOptions})
-    monkeypatch.setattr("sr_tile.engines.onnx_runtime._runtime", lambda: runtime)
+    monkeypatch.setattr("sr_tile.engines.onnx_runtime.runtime", lambda: runtime)
     monkeypatch.setattr("sr_tile.engines.time_limit.time_limit", lambda batch: 0.1)
     with pytest.raises(ModelTimeoutError):
         engine.run(np.zeros((1, 3, 8, 8), np.float32))

@@ -9,7 +9,8 @@ from PIL import Image
 from support.networks import nafnet, scunet
 from support.toys import conv_model, identity_model, noise_image, save_model
 
-from sr_tile.engines.onnx_runtime import OnnxEngine, open_session
+from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.engines.onnx_sessions import open_session
 from sr_tile.engines.providers import Device
 from sr_tile.errors import ArgumentError, ModelError, ModelLoadError, PrecisionLossError
 from sr_tile.export.export import ExportOptions, export_as

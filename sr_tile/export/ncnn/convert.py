@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from sr_tile.engines.onnx_runtime import open_session
+from sr_tile.engines.onnx_sessions import open_session
 from sr_tile.engines.providers import Device
 from sr_tile.errors import ModelLoadError, ModelOutputError, one_line
 from sr_tile.export.architectures.network import Network

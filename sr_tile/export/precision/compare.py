@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sr_tile.engines.onnx_runtime import OnnxEngine, open_session
+from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.engines.onnx_sessions import open_session
 from sr_tile.engines.providers import Device
 from sr_tile.errors import ModelError, PrecisionLossError
 from sr_tile.export.precision.pictures import Pictures
