@@ -1,6 +1,6 @@
 """The engine protocol: all that the pipeline knows of a runtime."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -8,6 +8,7 @@ import numpy as np
 
 from sr_tile.errors import ArgumentError
 from sr_tile.models.spec import ModelSpec
+from sr_tile.tiling.grid import Region
 from sr_tile.types import Array, Float32, Pixels
 
 
@@ -99,6 +100,15 @@ class Engine(Protocol):
         """
         ...
 
+    def run_cropped(self, batch_nchw: Pixels[Array, "n c h w"], regions: Sequence[Region]) -> Pixels[Array, "n c H W"]:
+        """As `run`, where of each row's result only a region is needed: the rest may be 0.
+
+        Args:
+            batch_nchw: as for `run`.
+            regions: one a row, in pixels of the row's input.
+        """
+        ...
+
     def run_exact(self, batch_nchw: Pixels[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
         """As `run`, to float32 and in float32 throughout, slower; None where `run` is no narrower.
 
@@ -139,7 +149,19 @@ class Engine(Protocol):
         ...
 
 
-class BaseEngine:
+class WholeResults:
+    """For engines, and those around one, whose `run_cropped` leaves nothing out."""
+
+    def run(self, batch_nchw: Pixels[Array, "n c h w"]) -> Pixels[Array, "n c H W"]:
+        """See `Engine.run`."""
+        raise NotImplementedError
+
+    def run_cropped(self, batch_nchw: Pixels[Array, "n c h w"], regions: Sequence[Region]) -> Pixels[Array, "n c H W"]:
+        """See `Engine.run_cropped`."""
+        return self.run(batch_nchw)
+
+
+class BaseEngine(WholeResults):
     """What most engines answer; a runtime's own class inherits it and says where it differs."""
 
     max_concurrency: int = 1

@@ -17,6 +17,7 @@ import numpy as np
 
 from sr_tile.engines.base import Engine
 from sr_tile.errors import ArgumentError, DeviceError, ModelError, ModelOutputError, OutOfMemoryError
+from sr_tile.tiling.grid import Region
 from sr_tile.types import Array, Pixels
 
 REOPEN_SECONDS = (5.0, 120.0)  # before a lost device is opened again: the first time, and at most
@@ -131,6 +132,7 @@ class _Request(NamedTuple):
     exact: bool
     watch: Callable[[int], AbstractContextManager[object]]
     is_wanted: Callable[[int], bool]
+    regions: Sequence[Region] | None
 
 
 class DeviceRunner:
@@ -175,6 +177,7 @@ class DeviceRunner:
         exact: bool = False,
         watch: Callable[[int], AbstractContextManager[object]] = nullcontext,
         is_wanted: Callable[[int], bool] = lambda row: True,
+        regions: Sequence[Region] | None = None,
     ) -> Iterator[Piece]:
         """Run a batch on a thread's own device, or on another where that is lost.
 
@@ -184,6 +187,7 @@ class DeviceRunner:
             exact: in float32 throughout, where the engine's `run` takes fewer bits.
             watch: given the rows of a call, makes what is entered around it; 0 says that a row is run again. It may raise.
             is_wanted: whether a row that overflowed is worth being run again.
+            regions: of each row's result, what is needed, see `Engine.run_cropped`; None for all of it.
 
         Yields:
             All rows in their order, each once.
@@ -193,7 +197,7 @@ class DeviceRunner:
             DeviceError: no device is left.
         """
         first, exclusive = 0, False
-        request = _Request(batch_nchw, exact, watch, is_wanted)
+        request = _Request(batch_nchw, exact, watch, is_wanted, regions)
         weight = math.prod(batch_nchw.shape[2:]) if self._in_pixels else 1
         while first < len(batch_nchw):
             slot = self._alive(own)
@@ -223,7 +227,12 @@ class DeviceRunner:
         try:
             with slot.use(exclusive=exclusive) as engine, request.watch(len(rows)):
                 exact = engine.run_exact(tiles) if request.exact else None
-                output = engine.run(tiles) if exact is None else exact
+                if exact is not None:
+                    output = exact
+                elif request.regions is None:
+                    output = engine.run(tiles)
+                else:
+                    output = engine.run_cropped(tiles, request.regions[rows.start : rows.stop])
         except ModelOutputError as error:
             # Without its traceback, whose frames keep the batch: no reference cycle waits for the collector.
             return Piece(rows, tiles[:0], error=error.with_traceback(None))

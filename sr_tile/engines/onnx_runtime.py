@@ -4,6 +4,7 @@ import logging
 import math
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from sr_tile.engines.base import BaseEngine, Subgraphs
+from sr_tile.engines.cuda_calls import CudaCalls
 from sr_tile.engines.cuda_graphs import GRAPH_ID, GraphCalls
 from sr_tile.engines.device_errors import Failure, failure_of
 from sr_tile.engines.fp32_fallback import as_float32
@@ -32,6 +34,7 @@ from sr_tile.models.probing import BEYOND, probe, probed
 from sr_tile.models.spec import METADATA_KEY, ModelSpec
 from sr_tile.system import memory, nvidia
 from sr_tile.system.hashes import sha256_of
+from sr_tile.tiling.grid import Region
 from sr_tile.types import Array, Float32, Pixels
 
 log = logging.getLogger("sr_tile")
@@ -76,6 +79,8 @@ class OnnxEngine(BaseEngine):
         # TensorRT's profiles and recordings name and shape the input of the file.
         self.takes_pixels = self._device.kind == "cuda" and not self._device.graphs
         self._graphs: GraphCalls | None = None  # made when first needed
+        crops = self.takes_pixels and nvidia.runtime() is not None
+        self._cuda = CudaCalls(runtime(), self._device.index, self._calls) if crops else None
         self._full: dict[tuple[int, int], int] = {}  # the most rows that each shape of tiles came in
         self._lost = ""  # why there is no session
         self._doubts = 0  # ambiguous failures since the last call that was none
@@ -109,11 +114,18 @@ class OnnxEngine(BaseEngine):
 
     def run(self, batch_nchw: Pixels[Array, "n c h w"]) -> Pixels[Array, "n c H W"]:
         """See `Engine.run`."""
+        return self._run_cropped(batch_nchw, None)
+
+    def run_cropped(self, batch_nchw: Pixels[Array, "n c h w"], regions: Sequence[Region]) -> Pixels[Array, "n c H W"]:
+        """See `Engine.run_cropped`."""
+        return self._run_cropped(batch_nchw, regions) if self._cuda else self.run(batch_nchw)
+
+    def _run_cropped(self, batch_nchw: np.ndarray, regions: Sequence[Region] | None) -> np.ndarray:
         if batch_nchw.dtype.kind == "u" and (session := self._session_for(batch_nchw.dtype)):
-            pixels, sums = self._run(batch_nchw, session, batch_nchw.dtype, outputs=2)
+            pixels, sums = self._run(batch_nchw, session, batch_nchw.dtype, outputs=2, regions=regions)
             if np.isfinite(sums).all():
                 return pixels
-        return self._run_floats(batch_nchw, self._session, self._dtype)
+        return self._run_floats(batch_nchw, self._session, self._dtype, regions)
 
     def run_exact(self, batch_nchw: Pixels[Array, "n c h w"]) -> Float32[Array, "n c H W"] | None:
         """See `Engine.run_exact`: a model in float16 gets a session in float32, made the first time."""
@@ -135,20 +147,32 @@ class OnnxEngine(BaseEngine):
                     self._for_pixels[dtype] = False
             return self._for_pixels.get(dtype, False)
 
-    def _run_floats(self, batch_nchw: np.ndarray, session: Any, dtype: type) -> np.ndarray:
-        (output,) = self._run(as_floats(batch_nchw, self.spec.value_range), session, dtype)
+    def _run_floats(
+        self, batch_nchw: np.ndarray, session: Any, dtype: type, regions: Sequence[Region] | None = None
+    ) -> np.ndarray:
+        (output,) = self._run(as_floats(batch_nchw, self.spec.value_range), session, dtype, regions=regions)
         return output.astype(np.float32, copy=False)
 
-    def _run(self, batch_nchw: np.ndarray, session: Any, dtype: Any, outputs: int = 1) -> list[np.ndarray]:
+    def _run(
+        self,
+        batch_nchw: np.ndarray,
+        session: Any,
+        dtype: Any,
+        outputs: int = 1,
+        regions: Sequence[Region] | None = None,
+    ) -> list[np.ndarray]:
         rows, channels, height, width = batch_nchw.shape
-        fixed = self.spec.fixed_batch
+        fixed, scale = self.spec.fixed_batch, self.spec.scale
+        regions = regions or [Region(0, 0, height, width)] * rows
         if fixed and rows > fixed:
-            parts = [self._run(batch_nchw[i : i + fixed], session, dtype, outputs) for i in range(0, rows, fixed)]
+            places = [slice(i, i + fixed) for i in range(0, rows, fixed)]
+            parts = [self._run(batch_nchw[place], session, dtype, outputs, regions[place]) for place in places]
             return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
         if (missing := (fixed or self._rows_for(rows, (height, width))) - rows) > 0:
             batch_nchw = np.concatenate([batch_nchw, np.repeat(batch_nchw[-1:], missing, axis=0)])
-        made = [output[:rows] for output in self._call(np.ascontiguousarray(batch_nchw, dtype), session, outputs)]
-        scale = self.spec.scale
+        needed = [region.scale(scale) for region in regions] if scale else None
+        made = self._call(np.ascontiguousarray(batch_nchw, dtype), session, outputs, needed)
+        made = [output[:rows] for output in made]
         if scale and made[0].shape != (rows, channels, height * scale, width * scale):
             raise ModelOutputError(
                 f"model {self.spec.name}: x{scale} of (N, C, H, W) = {(rows, channels, height, width)} came back as "
@@ -214,17 +238,19 @@ class OnnxEngine(BaseEngine):
         self._session = self._float32 = self._graphs = None
         self._for_pixels.clear()
 
-    def _call(self, batch: np.ndarray, session: Any, outputs: int = 1) -> list[np.ndarray]:
+    def _call(
+        self, batch: np.ndarray, session: Any, outputs: int = 1, needed: Sequence[Region] | None = None
+    ) -> list[np.ndarray]:
         """One call of a session, whatever shapes it returns."""
         if session is None and self._lost:  # another thread could not rebuild it
             raise DeviceError(self._lost)
         if session is None:
             raise ModelLoadError(f"model {self._path.name}: its engine was closed; make a new one")
         try:
-            # No I/O binding on a GPU: its copies happen outside of the call, on whatever device the thread used last, and
-            # hold the interpreter. Inside they are ordered with the computation, and other threads go on.
             if self._device.graphs:
                 result = self._call_graph(batch, session)
+            elif self._cuda:
+                result = self._cuda.run(session, runtime().RunOptions(), batch, outputs, needed)
             else:
                 result = self._calls.run(session, runtime().RunOptions(), batch, outputs)
             self._doubts = 0

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from sr_tile.engines.base import Engine
+from sr_tile.engines.base import Engine, WholeResults
 from sr_tile.errors import ArgumentError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.tiling.channels import enlarge_bicubic
@@ -57,7 +57,7 @@ class Adjustment:
         return AdjustedEngine(engine, self)
 
 
-class AdjustedEngine:
+class AdjustedEngine(WholeResults):
     """See `Engine`; all but its calls, which take floats, are those of `engine`."""
 
     takes_pixels = False

@@ -46,6 +46,11 @@ class TileKey(NamedTuple):
         """See `TileOwner.is_failed`."""
         return self.image.error is not None
 
+    @property
+    def support(self) -> Region:
+        """See `TileOwner.support`."""
+        return self.image.grid.support(self.row, self.column)
+
     def fail(self, error: SrTileError) -> None:
         """See `TileOwner.fail`."""
         self.image.fail(error)

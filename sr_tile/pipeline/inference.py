@@ -16,6 +16,7 @@ from sr_tile.errors import ModelOutputError, SrTileError
 from sr_tile.pipeline.clock import StageClock
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled, OrderedQueue
 from sr_tile.pipeline.tile_batches import Batch
+from sr_tile.tiling.grid import Region
 
 
 class TileOwner(Protocol):
@@ -24,6 +25,11 @@ class TileOwner(Protocol):
     @property
     def is_failed(self) -> bool:
         """True where its image failed already."""
+        ...
+
+    @property
+    def support(self) -> Region:
+        """What its image needs of the output, in pixels of the input."""
         ...
 
     def fail(self, error: SrTileError) -> None:
@@ -97,6 +103,7 @@ class Inference(Generic[Key]):
             exact=batch.exact,
             watch=self._watch,
             is_wanted=lambda row: not keys[row].is_failed,
+            regions=[key.support for key in keys],
         )
         for piece in pieces:
             if piece.error:

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from sr_tile.engines.base import Engine
+from sr_tile.engines.base import Engine, WholeResults
 from sr_tile.engines.device_runner import DeviceRunner, DeviceSlot, TileTooLargeError, device_slots
 from sr_tile.engines.integer_ends import alike
 from sr_tile.errors import ArgumentError, DeadlineError, OutOfMemoryError, Overloaded, StoppedError
@@ -191,7 +191,7 @@ class SharedEngine:
                     self.plan = self.plan.smaller()
 
 
-class TileClient:
+class TileClient(WholeResults):
     """An `Engine` whose tiles run in batches with those of others; any thread may close or cancel it.
 
     What it does not say itself, the first of the engines does.

@@ -31,8 +31,8 @@ def driver_installed() -> bool:
     return True
 
 
-def _runtime() -> Any:
-    """The CUDA runtime that is loaded already, or else one that the system finds; None without either."""
+def runtime() -> Any:
+    """The CUDA runtime that is loaded already, or else one that the system finds, by ctypes; None without either."""
     for mode in (getattr(os, "RTLD_NOLOAD", 0) | ctypes.DEFAULT_MODE, ctypes.DEFAULT_MODE):
         for major in _MAJORS:
             name = f"cudart64_{major}.dll" if sys.platform == "win32" else f"libcudart.so.{major}"
@@ -45,7 +45,7 @@ def gpu_count() -> int:
     """GPUs that CUDA may use here, CUDA_VISIBLE_DEVICES included; those of NVML where there is no CUDA runtime."""
     if not driver_installed():
         return 0
-    cuda = _runtime()
+    cuda = runtime()
     if cuda is None:
         with contextlib.suppress(DeviceError), _nvml() as nvml:
             return int(nvml.nvmlDeviceGetCount())
@@ -56,7 +56,7 @@ def gpu_count() -> int:
 
 def unusable(index: int) -> str | None:
     """Why GPU `index` cannot be used, and what to do; None where nothing speaks against it."""
-    cuda = _runtime()
+    cuda = runtime()
     if cuda is None:
         return None  # the provider says what is missing
     count, version = ctypes.c_int(0), ctypes.c_int(0)
@@ -89,13 +89,13 @@ def memory_of(index: int) -> tuple[int, int]:
     Raises:
         DeviceError: the GPU does not answer.
     """
-    cuda = _runtime()
+    cuda = runtime()
     if cuda is None:
         with _nvml() as nvml:
             found = nvml.nvmlDeviceGetMemoryInfo(nvml.nvmlDeviceGetHandleByIndex(index))
             return int(found.free), int(found.total)
     free, total = ctypes.c_size_t(0), ctypes.c_size_t(0)
-    with _device(cuda, index):
+    with on_device(cuda, index):
         code = cuda.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total))
     if code:
         raise DeviceError(f"device cuda:{index}: does not tell its memory (CUDA error {code}); look at the driver")
@@ -104,17 +104,17 @@ def memory_of(index: int) -> tuple[int, int]:
 
 def is_alive(index: int) -> bool:
     """False where all that this process asks of GPU `index` fails: its context is lost, until the process ends."""
-    cuda = _runtime()
+    cuda = runtime()
     if cuda is None:
         return False
-    with _device(cuda, index):
+    with on_device(cuda, index):
         free, total = ctypes.c_size_t(0), ctypes.c_size_t(0)
         return not cuda.cudaDeviceSynchronize() and not cuda.cudaMemGetInfo(ctypes.byref(free), ctypes.byref(total))
 
 
 def gpu_name(index: int) -> str:
     """What GPU `index` is called, without blanks; `unknown` where nobody tells."""
-    cuda = _runtime()
+    cuda = runtime()
     if cuda is None:
         with contextlib.suppress(DeviceError), _nvml() as nvml:
             return str(nvml.nvmlDeviceGetName(nvml.nvmlDeviceGetHandleByIndex(index))).replace(" ", "-")
@@ -132,7 +132,7 @@ def _attribute(cuda: Any, name: int, index: int) -> int:
 
 
 @contextlib.contextmanager
-def _device(cuda: Any, index: int) -> Iterator[None]:
+def on_device(cuda: Any, index: int) -> Iterator[None]:
     """GPU `index` as that of this thread, inside."""
     before = ctypes.c_int(0)
     cuda.cudaGetDevice(ctypes.byref(before))

@@ -191,6 +191,11 @@ class TileGrid:
         (top, bottom), (left, right) = self.y.inner(row), self.x.inner(column)
         return Region(top, left, bottom - top, right - left)
 
+    def support(self, row: int, column: int) -> Region:
+        """The pixels of one tile that have weight, counted from its corner."""
+        (top, bottom), (left, right) = self.y.support(row), self.x.support(column)
+        return Region(top - self.y.starts[row], left - self.x.starts[column], bottom - top, right - left)
+
     @property
     def redundancy(self) -> float:
         """Pixels computed over pixels of the whole image: 1.0 where nothing is computed twice."""

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from support.fake_cuda import environment, on_fake_gpu
-from support.toys import conv_model
+from support.toys import conv_model, identity_model
 
 from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.engines.onnx_sessions import open_session
@@ -360,8 +360,8 @@ def test_images_of_one_size_share_one_shape_of_even_tiles(gpu):
 
     with Enhancer(X2, device="cuda:0", settings=Settings(batch=4)) as enhancer:
         assert enhancer.plan.grid(3000, 4000).redundancy < 1.2  # tiles of 512 at the edges made it 1.376
-        run, shapes = enhancer.engine.run, []
-        enhancer.engine.run = lambda batch: shapes.append(batch.shape[2:]) or run(batch)
+        run, shapes = enhancer.engine.run_cropped, []
+        enhancer.engine.run_cropped = lambda batch, *rest: shapes.append(batch.shape[2:]) or run(batch, *rest)
         sizes = [(600, 600), (700, 500), (600, 600), (700, 500), (600, 600)]
         results = enhancer.enhance_batch([np.zeros((*size, 3), np.uint8) for size in sizes])
         assert [result.shape[:2] for result in results] == [(2 * h, 2 * w) for h, w in sizes]
@@ -391,6 +391,55 @@ def test_a_photograph_crosses_the_bus_as_bytes_each_nearly_once(gpu, monkeypatch
     up, down = (gpu.count(way) / (3000 * 4000) for way in ("bytes_up", "bytes_down"))
     assert 3 <= up <= 3.5  # 12 as floats
     assert 12 <= down <= 14  # 48 as floats
+
+
+@pytest.mark.parametrize("name", ["photo-x2", "denoise"])
+@on_fake_gpu(FAKE_TOTAL_MB=8192)
+def test_halos_and_rows_that_fill_a_batch_stay_on_the_gpu(gpu, name):
+    from sr_tile.enhancer import Enhancer
+    from sr_tile.planner import Settings
+
+    with Enhancer(X2.with_name(f"{name}.onnx"), device="cuda:0", settings=Settings(tile=256, batch=16)) as enhancer:
+        assert enhancer.plan.grid(1000, 1000).redundancy > 1.4
+        for dtype in (np.uint8, np.uint16, np.float32):
+            image = np.zeros((1000, 1000, 3), dtype)
+            gpu.reset()
+            result = enhancer.enhance(image)
+            assert 0 <= gpu.count("bytes_down") - result.nbytes < 1000  # and a sum for each tile
+
+
+@pytest.mark.parametrize("half", [False, True])
+@on_fake_gpu()
+def test_regions_come_down_to_where_they_belong_and_nothing_else_does(gpu, tmp_path, half):
+    from onnx import TensorProto
+
+    from sr_tile.tiling.grid import Region
+
+    dtype = TensorProto.FLOAT16 if half else TensorProto.FLOAT
+    engine = OnnxEngine(identity_model(tmp_path / "m.onnx", dtype=dtype), "cuda:0")  # copies, which are real here
+    batch = np.random.default_rng(0).integers(1, 99, (5, 3, 40, 48)).astype(np.float32)
+    regions = [Region(0, 0, 40, 48), *[Region(3, 5, 20, 7)] * 2, Region(0, 40, 40, 8), Region(39, 0, 1, 48)]
+    expected = np.zeros_like(batch)
+    for row, region in enumerate(regions):
+        expected[row][:, *region.slices] = batch[row][:, *region.slices]
+    gpu.reset()
+    assert np.array_equal(engine.run_cropped(batch, regions), expected)
+    assert gpu.count("bytes_down") == sum(3 * r.height * r.width for r in regions) * (2 if half else 4)
+    assert gpu.count("down") == 4  # neighbours that are alike come together
+    assert np.array_equal(engine.run(batch), batch)
+    assert np.array_equal(engine.run(batch[:3]), batch[:3])
+
+
+@pytest.mark.parametrize("code", [2, 700])
+@on_fake_gpu()
+def test_a_copy_from_the_gpu_that_fails_is_an_error_like_any_other(gpu, tmp_path, code):
+    engine = OnnxEngine(identity_model(tmp_path / "m.onnx"), "cuda:0")
+    engine.run(SOME)
+    gpu.fail("down", code)
+    with pytest.raises(OutOfMemoryError if code == 2 else DeviceError):
+        engine.run(SOME)
+    gpu.fail("down", 0)
+    assert engine.run(SOME).shape == SOME.shape
 
 
 @on_fake_gpu(FAKE_TOTAL_MB=8192)

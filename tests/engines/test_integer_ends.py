@@ -133,6 +133,34 @@ def test_what_goes_as_pixels_comes_out_as_by_floats(tmp_path, image, channels, a
     assert np.mean(found != expected) <= 1e-4
 
 
+class CroppingEngine(PixelEngine):
+    """Of each result only what is needed is there."""
+
+    def run_cropped(self, batch_nchw, regions):
+        output = self.run(batch_nchw)
+        scale = self.spec.scale
+        for row, region in zip(output, regions, strict=True):
+            outside = np.ones(row.shape[1:], bool)
+            outside[region.scale(scale).slices] = False
+            row[:, outside] = 0
+        return output
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize(("overlap", "halo", "said"), [(6, 3, 3), (9, 3, 3), (9, 2, None), (0, 0, None)])
+def test_what_lies_around_the_region_of_a_tile_is_never_seen(tmp_path, channels, overlap, halo, said):
+    facts = '{"scale": 2, "multiple": 2' + (f', "halo": {said}}}' if said else ', "pooling": "global"}')
+    path = conv_model(tmp_path / "m.onnx", metadata=facts)
+    images = [noise_image(*size, channels, dtype=t) for size in ((41, 50), (9, 70)) for t in (np.uint8, np.float32)]
+    for image in images:
+        image[:12, :12, -1] = 0  # of alpha: colours that are hidden
+    layout = plan(24, overlap, halo, 2, batch=3)
+    for alpha in ("bicubic", "model"):
+        found = run(images, CroppingEngine(path), layout, alpha=alpha)
+        for one, other in zip(found, run(images, PixelEngine(path), layout, alpha=alpha), strict=True):
+            assert np.array_equal(one, other)
+
+
 def test_tiles_that_may_disagree_where_they_are_blended_stay_floats(tmp_path):
     for halo, said, taken in ((3, 3, np.uint8), (2, 3, np.float32), (2, None, np.float32)):
         facts = '{"scale": 2, "multiple": 1' + (f', "halo": {said}}}' if said else ', "pooling": "global"}')

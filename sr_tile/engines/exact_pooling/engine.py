@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from sr_tile.engines.base import Engine
+from sr_tile.engines.base import Engine, WholeResults
 from sr_tile.engines.device_errors import is_out_of_memory
 from sr_tile.engines.exact_pooling.cut import Segment, cut, find_poolings
 from sr_tile.engines.exact_pooling.facts import FORMAT, Facts
@@ -52,7 +52,7 @@ class _Measured:
     after: int
 
 
-class ExactPoolingEngine:
+class ExactPoolingEngine(WholeResults):
     """See `Engine`; a picture comes as one tile. All but its calls are those of `engine`.
 
     Args:

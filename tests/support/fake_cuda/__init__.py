@@ -50,7 +50,7 @@ COUNTERS = (
     "replays",
 )
 OFFERED = ("gpu", "tmp_path", "monkeypatch")  # what a test may ask for besides its parameters
-KINDS = ("malloc", "run", "plan", "execute")
+KINDS = ("malloc", "run", "plan", "execute", "down")
 _SYMBOL = re.compile(rb"(?<=\0)((?:__cuda|cuda|cublas|cudnn|curand|cufft)[A-Z]\w+)(?=\0)")
 _NVML = ("nvmlInit_v2", "nvmlShutdown")
 _WORK = re.compile(r"cublas.*(?:[gG]e(?:mm|am)|scal|copy|getr)|cublasLtMatmul$|cudnn.*(?:Forward|ForwardInference)$")
@@ -86,7 +86,7 @@ class Gpu:
         self._library.fake_others(device, ctypes.c_long(mib))
 
     def fail(self, kind: str, code: int, *, after: int = 0, times: int = 0) -> None:
-        """Let allocations, copies and launches, cuDNN's plans or its calls fail, for ever or some times; 0 heals."""
+        """Let something of `KINDS` fail, for ever or some times; 0 heals. `down` are our own copies from the device."""
         self._library.fake_fail(KINDS.index(kind), code, ctypes.c_long(after), ctypes.c_long(times))
 
 

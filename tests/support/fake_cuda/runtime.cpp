@@ -26,8 +26,9 @@ static std::atomic<long> next_handle{0x1000};
 // What the tests count and break, by name.
 enum Counter { MALLOC, LAUNCH, UP, DOWN, BYTES_UP, BYTES_DOWN, PINNED_UP, PINNED_DOWN, PLANS, EXECUTIONS, REPLAYS, COUNTERS };
 static std::atomic<long> counters[COUNTERS];
-// An allocation, a copy or launch, the building of a cuDNN plan, a cuDNN call: fails with `code` behind `after` good ones.
-enum Kind { ALLOCATING, RUNNING, PLANNING, EXECUTING, KINDS };
+// An allocation, a copy or launch, the building of a cuDNN plan, a cuDNN call, a copy of a box from the device: fails with
+// `code` behind `after` good ones.
+enum Kind { ALLOCATING, RUNNING, PLANNING, EXECUTING, COPYING_DOWN, KINDS };
 static std::atomic<int> fail_code[KINDS];
 static std::atomic<long> fail_after[KINDS], fail_times[KINDS];
 
@@ -157,6 +158,24 @@ API int cudaMemGetInfo(size_t* free, size_t* all) {
 }
 API int cudaMemcpy(void* to, const void* from, size_t n, int) { return copy(to, from, n); }
 API int cudaMemcpyAsync(void* to, const void* from, size_t n, int, Handle) { return copy(to, from, n); }
+struct Copy3D {  // cudaMemcpy3DParms: places are (x in bytes, y, z), pitched memory is (address, pitch, row, rows)
+  void* source_array; size_t source_place[3], source[4]; void* target_array; size_t target_place[3], target[4], extent[3]; int kind;
+};
+API int cudaMemcpy3DAsync(const Copy3D* c, Handle) {
+  if (int code = failure(RUNNING)) return code;
+  if (int code = failure(COPYING_DOWN)) return code;
+  auto place = [](const size_t* memory, const size_t* at, size_t y, size_t z) {
+    return (char*)memory[0] + ((z + at[2]) * memory[3] + y + at[1]) * memory[1] + at[0];
+  };
+  size_t n = c->extent[0] * c->extent[1] * c->extent[2];
+  char* first = place(c->target, c->target_place, 0, 0);
+  if (c->kind != 2 || device_of(place(c->source, c->source_place, 0, 0)) < 0 || device_of(first) >= 0) return 21;  // an invalid direction
+  counters[DOWN]++; counters[BYTES_DOWN] += n; counters[PINNED_DOWN] += pinned(first) ? n : 0;
+  for (size_t z = 0; z < c->extent[2]; z++)
+    for (size_t y = 0; y < c->extent[1]; y++)
+      memcpy(place(c->target, c->target_place, y, z), place(c->source, c->source_place, y, z), c->extent[0]);
+  return 0;
+}
 API int cudaMemcpyFromSymbol(void* to, const void*, size_t n, size_t, int) { memset(to, 0, n); return 0; }
 API int cudaPointerGetAttributes(int* out, const void* p) {  // type, device, two pointers, reserved
   memset(out, 0, 88);

@@ -1,0 +1,120 @@
+"""Calls of sessions on CUDA of which only what is needed comes down the bus.
+
+ONNX Runtime leaves the result on the device; it is copied from there by the CUDA runtime that ONNX Runtime has loaded. What
+goes up is copied inside of the call, where it is ordered with the computation and other threads go on: I/O binding would
+copy it outside, on whatever device the thread used last, and hold the interpreter.
+"""
+
+import ctypes
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sr_tile.engines.time_limit import TimedCalls
+from sr_tile.system import nvidia
+from sr_tile.tiling.grid import Region
+
+_OWN_STREAM = ctypes.c_void_p(2)  # cudaStreamPerThread
+_DOWN = 2  # cudaMemcpyDeviceToHost
+_DTYPES = {"tensor(float)": "float32", "tensor(double)": "float64"}  # others are called as NumPy calls them
+
+
+class _Copy3D(ctypes.Structure):
+    """cudaMemcpy3DParms: places are (x in bytes, y, z), pitched memory is (address, bytes of a row, the same, rows)."""
+
+    _fields_ = (
+        ("source_array", ctypes.c_void_p),
+        ("source_place", ctypes.c_size_t * 3),
+        ("source", ctypes.c_size_t * 4),
+        ("target_array", ctypes.c_void_p),
+        ("target_place", ctypes.c_size_t * 3),
+        ("target", ctypes.c_size_t * 4),
+        ("extent", ctypes.c_size_t * 3),
+        ("kind", ctypes.c_int),
+    )
+
+
+class CudaCalls:
+    """Calls of the sessions of one engine; any thread may make them.
+
+    Args:
+        runtime: the module `onnxruntime`.
+        index: number of the GPU.
+        calls: which end in time, or when they are cancelled.
+    """
+
+    def __init__(self, runtime: Any, index: int, calls: TimedCalls) -> None:
+        self._values = runtime.capi.onnxruntime_pybind11_state
+        self._index, self._calls, self._cuda = index, calls, nvidia.runtime()
+        self._gpu, self._cpu = (
+            runtime.OrtDevice.make(*where)._get_c_device() for where in (("cuda", index), ("cpu", 0))
+        )
+
+    def run(
+        self, session: Any, options: Any, batch: np.ndarray, outputs: int = 1, needed: Sequence[Region] | None = None
+    ) -> list[np.ndarray]:
+        """The first outputs of a session with one input; raises what `TimedCalls.run` raises.
+
+        Args:
+            session: on this GPU.
+            options: `RunOptions` of this call alone.
+            batch: the input, contiguous.
+            outputs: how many are wanted.
+            needed: the pixels that are needed of the first output, for each of its first rows; all of all rows where
+                it is None, or where the output has not so many. The rest of these rows is 0.
+        """
+        feeds, made = self._values.OrtValueVector(), self._values.OrtValueVector()
+        feeds.push_back(self._values.OrtValue.ortvalue_from_numpy(batch, self._cpu))
+        names = [output.name for output in session.get_outputs()[:outputs]]
+        devices = [self._gpu, *[self._cpu] * (outputs - 1)]
+        with self._calls.limited(options, batch):
+            session.run_with_ortvaluevector(options, [session.get_inputs()[0].name], feeds, names, made, devices)
+        return [self._down(made[0], needed), *(value.numpy() for value in itertools.islice(made, 1, None))]
+
+    def _down(self, value: Any, needed: Sequence[Region] | None) -> np.ndarray:
+        """What is needed of a tensor on the device."""
+        shape, kind = tuple(value.shape()), value.data_type()
+        dtype = np.dtype(_DTYPES.get(kind, kind[7:-1]))
+        if not math.prod(shape):
+            return np.empty(shape, dtype)
+        rows, channels, height, width = shape if len(shape) == 4 else (1, 1, 1, math.prod(shape))
+        regions = list(needed or ())
+        if not 0 < len(regions) <= rows or any(r.y + r.height > height or r.x + r.width > width for r in regions):
+            regions = [Region(0, 0, height, width)] * rows
+        output = np.empty((len(regions), channels, height, width), dtype)
+        first, address = 0, value.data_ptr()
+        with nvidia.on_device(self._cuda, self._index):
+            try:
+                for region, same in itertools.groupby(regions):
+                    count = len(list(same))
+                    self._copy(address + first * output[0].nbytes, output[first : first + count], region)
+                    _clear(output[first : first + count], region)
+                    first += count
+            finally:  # nothing may be on its way into an array that is gone
+                self._check(self._cuda.cudaStreamSynchronize(_OWN_STREAM))
+        return output if len(shape) == 4 else output.reshape(shape)
+
+    def _copy(self, source: int, target: np.ndarray, region: Region) -> None:
+        """Begin to copy the region of each plane."""
+        rows, channels, height, width = target.shape
+        size = target.itemsize
+        copy = _Copy3D(kind=_DOWN, extent=(region.width * size, region.height, rows * channels))
+        copy.source_place = copy.target_place = (region.x * size, region.y, 0)
+        copy.source = (source, width * size, width * size, height)
+        copy.target = (target.ctypes.data, width * size, width * size, height)
+        self._check(self._cuda.cudaMemcpy3DAsync(ctypes.byref(copy), _OWN_STREAM))
+
+    def _check(self, code: int) -> None:
+        if code:
+            self._cuda.cudaGetLastError()  # or it is found by whoever looks next
+            raise RuntimeError(f"CUDA failure {code}: a copy from the device failed")
+
+
+def _clear(rows: np.ndarray, region: Region) -> None:
+    """Put 0 around the region."""
+    bottom, right = region.y + region.height, region.x + region.width
+    rows[:, :, : region.y] = rows[:, :, bottom:] = 0
+    rows[:, :, region.y : bottom, : region.x] = rows[:, :, region.y : bottom, right:] = 0
