@@ -114,8 +114,9 @@ def make_plan(
     if options:
         plan = best_of(options, plan.tile)
     else:
-        if costs is None and budget.on_cpu:
-            plan, known = _grown(engine, plan, budget, expected_pixels)
+        if costs is None:
+            known = _costs_of_small_calls(engine, plan, budget, expected_pixels) if budget.on_cpu else None
+            plan = _grown(plan, budget, known, settings) if known or not budget.on_cpu else plan
         plan = _by_rule(plan, settings, budget, known)
     fixed = engine.spec.fixed_batch
     if fixed and settings.batch not in ("auto", fixed):
@@ -147,6 +148,10 @@ def find_costs(
     if remeasure or worth_measuring(plan, expected_pixels, pixels_to_measure(shapes), budget.on_cpu):
         return measure(engine, shapes, budget.call, remeasure=remeasure)
     known = remembered(engine, shapes)
+    if known is None and not budget.on_cpu:  # for a photograph, all but the largest may pay
+        roomy = _grown(plan, budget, None, settings)
+        if worth_measuring(roomy, expected_pixels, pixels_to_measure(shapes[:-1])):
+            return measure(engine, shapes[:-1] or shapes, budget.call)
     needed = math.prod(plan.tile)
     if expected_pixels is not None and plan.fitted:
         needed = min(needed, expected_pixels)
@@ -214,30 +219,34 @@ def _seconds(option: Plan) -> float:
     return option.costs.seconds_of(replace(option, sides=()).grid(*REFERENCE_SIZE), option.batch)
 
 
-def _grown(engine: Engine, plan: Plan, budget: MemoryBudget, expected_pixels: int | None) -> tuple[Plan, Costs | None]:
-    """With tiles so large that little is computed twice, where two small calls show that there is memory for them.
+def _larger(plan: Plan) -> list[int]:
+    """Sides of tiles that would compute less twice, rising; none where little is."""
+    return [side for side in plan.sides if side > max(plan.tile)] if _redundancy(plan) > LEAST_REDUNDANCY else []
 
-    And what these calls took, which says nothing of time; None where none were made.
 
-    On a processor a pixel costs about the same in tiles of any size, so no time has to be measured for that.
+def _costs_of_small_calls(engine: Engine, plan: Plan, budget: MemoryBudget, expected_pixels: int | None) -> Costs | None:
+    """What two small calls take on a processor, where tiles would grow; they say nothing of the time of large calls.
+
+    There a pixel costs about the same in tiles of any size, so no time has to be measured for that.
     """
-    sides = [side for side in plan.sides if side > max(plan.tile)]
-    if not sides or _redundancy(plan) <= LEAST_REDUNDANCY:
-        return plan, None
+    if not (sides := _larger(plan)):
+        return None
     shapes = shapes_to_measure(engine, (min(sides), min(sides)))[:2]
     if expected_pixels is None or expected_pixels < LARGE_WORK * pixels_to_measure(shapes):
-        return plan, None
-    known = measure(
-        engine, shapes, budget.call, folder=cache_folder("prices")
-    )  # which say nothing of large calls' time
-    for side in sides:
-        larger = replace(plan, tile=(side, side))
-        if known is None or budget.rows(known, side**2) < 1:
+        return None
+    return measure(engine, shapes, budget.call, folder=cache_folder("prices"))
+
+
+def _grown(plan: Plan, budget: MemoryBudget, known: Costs | None, settings: Settings) -> Plan:
+    """With tiles so large that little is computed twice, as far as there is memory for them."""
+    rows = 1 if settings.batch == "auto" else settings.batch
+    for side in _larger(plan):
+        if budget.rows(known, side**2) < rows:
             break
-        plan = larger
+        plan = replace(plan, tile=(side, side))
         if _redundancy(plan) <= LEAST_REDUNDANCY:
             break
-    return plan, known
+    return plan
 
 
 def _redundancy(plan: Plan) -> float:

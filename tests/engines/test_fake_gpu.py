@@ -379,18 +379,19 @@ def test_on_windows_no_more_is_taken_than_there_is(gpu, monkeypatch):
         engine.run(np.zeros((1, 3, 3072, 3072), np.float32))
 
 
+@pytest.mark.parametrize("work", [12_000_000, 2**40])  # this photograph alone, or large work
 @pytest.mark.parametrize("name", ["clean-x2", "photo-x2"])
 @on_fake_gpu(FAKE_TOTAL_MB=8192)
-def test_a_photograph_crosses_the_bus_as_bytes_each_nearly_once(gpu, monkeypatch, name):
+def test_a_photograph_crosses_the_bus_as_bytes_each_nearly_once(gpu, monkeypatch, name, work):
     from sr_tile.enhancer import Enhancer
 
     let_calls_take_a_second(monkeypatch)
-    with Enhancer(X2.with_name(f"{name}.onnx"), device="cuda:0", expected_pixels=2**40, warmup="zeros") as enhancer:
+    with Enhancer(X2.with_name(f"{name}.onnx"), device="cuda:0", expected_pixels=work, warmup="zeros") as enhancer:
         gpu.reset()
         enhancer.enhance(np.zeros((3000, 4000, 3), np.uint8))
     up, down = (gpu.count(way) / (3000 * 4000) for way in ("bytes_up", "bytes_down"))
     assert 3 <= up <= 3.5  # 12 as floats
-    assert 12 <= down <= 14  # 48 as floats
+    assert 12 <= down <= 12.01  # 48 as floats, 14 with halos
 
 
 @pytest.mark.parametrize("name", ["photo-x2", "denoise"])

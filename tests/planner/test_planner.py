@@ -329,6 +329,33 @@ def test_on_a_processor_tiles_grow_until_little_is_computed_twice(halo, tile):
     assert make_plan(engine, Settings(), expected_pixels=1_000_000).tile == (512, 512)
 
 
+@pytest.mark.parametrize(("free", "tile"), [(6, 512), (14, 768), (24, 1024), (80, 1536)])
+def test_on_a_gpu_tiles_grow_within_the_memory_that_a_dear_network_would_take(free, tile):
+    """Without a single call: 8192 bytes a pixel, in two calls at a time."""
+    engine = HungryEngine(spec=spec(halo=48, tile=512), free=free * GIB)
+    engine.identity, engine.max_concurrency = f"gpu of {free}", 2
+    for settings in (Settings(), Settings(batch=1)):
+        plan = make_plan(engine, settings)
+        assert plan.tile == (tile, tile)
+        assert 8192 * 2 * plan.batch * math.prod(plan.tile) <= 0.9 * free * GIB
+    assert make_plan(engine, Settings(batch=100)).tile == (512, 512)  # the user's care already
+    assert make_plan(engine, Settings(tile=512)).tile == (512, 512)
+    assert engine.shapes == []
+
+
+def test_on_a_small_gpu_a_photograph_pays_for_calls_as_large_as_its_tiles_may_be():
+    engine = HungryEngine(spec=spec(halo=56, multiple=4, tile=512), free=7 * GIB, per_pixel=1000)
+    engine.identity, engine.max_concurrency = "small gpu", 2
+    plan = make_plan(engine, Settings(), expected_pixels=12_000_000)
+    assert max(math.prod(shape[2:]) * shape[0] for shape in engine.shapes) == 1024**2
+    assert plan.grid(3000, 4000).redundancy < 1.17
+    assert math.prod(plan.tile) * plan.batch <= MAX_EXTRAPOLATION * 1024**2
+    calls = len(engine.shapes)
+    for work in (12_000_000, 100_000, None):  # what is remembered is free
+        assert make_plan(engine, Settings(), expected_pixels=work).costs
+    assert len(engine.shapes) == calls
+
+
 def test_tiles_grow_no_further_than_memory_allows(monkeypatch):
     monkeypatch.setattr(memory, "free_ram", lambda: 4 * GIB)
     engine = HungryEngine(spec=spec(halo=48, tile=512), device="cpu", per_pixel=2000)
