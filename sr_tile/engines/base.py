@@ -43,6 +43,8 @@ class Engine(Protocol):
         prefers_few_shapes: whether each new shape of tiles costs it minutes.
         takes_pixels: whether it wants uint8 and uint16 as the file has them, and rounds its results to these.
         number_type: of what the graph takes: float32 or float16.
+        empty: makes an array, of a shape and a number type, from which a batch goes to the device fastest; None where all
+            memory is alike.
         precision: in which `run` multiplies: `fp32`, `bf16`, `fp16`, `int8`.
         why: how that came about, with what was measured, for people to read.
         bound: where `run` takes fewer bits than `run_exact`, and only as far as a picture bears them: the dB between the
@@ -72,6 +74,9 @@ class Engine(Protocol):
 
     @property
     def number_type(self) -> type: ...
+
+    @property
+    def empty(self) -> Callable[..., np.ndarray] | None: ...
 
     @property
     def precision(self) -> str: ...
@@ -168,6 +173,7 @@ class BaseEngine(WholeResults):
     uses_host_memory: bool = True
     prefers_few_shapes: bool = False
     takes_pixels: bool = False
+    empty: Callable[..., np.ndarray] | None = None
     precision: str = "fp32"
     why: str = "as asked for"
     bound: float | None = None

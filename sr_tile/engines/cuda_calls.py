@@ -1,4 +1,4 @@
-"""Calls of sessions on CUDA of which only what is needed comes down the bus.
+"""Calls of sessions on CUDA: from page-locked memory and back to it, and only what is needed comes down the bus.
 
 ONNX Runtime leaves the result on the device; it is copied from there by the CUDA runtime that ONNX Runtime has loaded. What
 goes up is copied inside of the call, where it is ordered with the computation and other threads go on: I/O binding would
@@ -15,6 +15,7 @@ import numpy as np
 
 from sr_tile.engines.time_limit import TimedCalls
 from sr_tile.system import nvidia
+from sr_tile.system.pinned_memory import PinnedMemory
 from sr_tile.tiling.grid import Region
 
 _OWN_STREAM = ctypes.c_void_p(2)  # cudaStreamPerThread
@@ -44,11 +45,15 @@ class CudaCalls:
         runtime: the module `onnxruntime`.
         index: number of the GPU.
         calls: which end in time, or when they are cancelled.
+
+    Attributes:
+        memory: for batches and results.
     """
 
     def __init__(self, runtime: Any, index: int, calls: TimedCalls) -> None:
         self._values = runtime.capi.onnxruntime_pybind11_state
         self._index, self._calls, self._cuda = index, calls, nvidia.runtime()
+        self.memory = PinnedMemory(index)
         self._gpu, self._cpu = (
             runtime.OrtDevice.make(*where)._get_c_device() for where in (("cuda", index), ("cpu", 0))
         )
@@ -61,12 +66,13 @@ class CudaCalls:
         Args:
             session: on this GPU.
             options: `RunOptions` of this call alone.
-            batch: the input, contiguous.
+            batch: the input, contiguous; one that does not lie in `memory` is copied there.
             outputs: how many are wanted.
             needed: the pixels that are needed of the first output, for each of its first rows; all of all rows where
                 it is None, or where the output has not so many. The rest of these rows is 0.
         """
         feeds, made = self._values.OrtValueVector(), self._values.OrtValueVector()
+        batch = self.memory.moved(batch)  # lives until the call ends
         feeds.push_back(self._values.OrtValue.ortvalue_from_numpy(batch, self._cpu))
         names = [output.name for output in session.get_outputs()[:outputs]]
         devices = [self._gpu, *[self._cpu] * (outputs - 1)]
@@ -84,7 +90,7 @@ class CudaCalls:
         regions = list(needed or ())
         if not 0 < len(regions) <= rows or any(r.y + r.height > height or r.x + r.width > width for r in regions):
             regions = [Region(0, 0, height, width)] * rows
-        output = np.empty((len(regions), channels, height, width), dtype)
+        output = self.memory.empty((len(regions), channels, height, width), dtype)
         first, address = 0, value.data_ptr()
         with nvidia.on_device(self._cuda, self._index):
             try:

@@ -79,8 +79,9 @@ class OnnxEngine(BaseEngine):
         # TensorRT's profiles and recordings name and shape the input of the file.
         self.takes_pixels = self._device.kind == "cuda" and not self._device.graphs
         self._graphs: GraphCalls | None = None  # made when first needed
-        crops = self.takes_pixels and nvidia.runtime() is not None
-        self._cuda = CudaCalls(runtime(), self._device.index, self._calls) if crops else None
+        copies = self.takes_pixels and nvidia.runtime() is not None
+        self._cuda = CudaCalls(runtime(), self._device.index, self._calls) if copies else None
+        self.empty = self._cuda.memory.empty if self._cuda else None
         self._full: dict[tuple[int, int], int] = {}  # the most rows that each shape of tiles came in
         self._lost = ""  # why there is no session
         self._doubts = 0  # ambiguous failures since the last call that was none
@@ -169,7 +170,9 @@ class OnnxEngine(BaseEngine):
             parts = [self._run(batch_nchw[place], session, dtype, outputs, regions[place]) for place in places]
             return [np.concatenate(pieces) for pieces in zip(*parts, strict=True)]
         if (missing := (fixed or self._rows_for(rows, (height, width))) - rows) > 0:
-            batch_nchw = np.concatenate([batch_nchw, np.repeat(batch_nchw[-1:], missing, axis=0)])
+            filled = (self.empty or np.empty)((rows + missing, *batch_nchw.shape[1:]), dtype)
+            filled[:rows], filled[rows:] = batch_nchw, batch_nchw[-1]
+            batch_nchw = filled
         needed = [region.scale(scale) for region in regions] if scale else None
         made = self._call(np.ascontiguousarray(batch_nchw, dtype), session, outputs, needed)
         made = [output[:rows] for output in made]
@@ -237,6 +240,8 @@ class OnnxEngine(BaseEngine):
             self._graphs.close()
         self._session = self._float32 = self._graphs = None
         self._for_pixels.clear()
+        if self._cuda:
+            self._cuda.memory.clear()
 
     def _call(
         self, batch: np.ndarray, session: Any, outputs: int = 1, needed: Sequence[Region] | None = None
@@ -273,6 +278,8 @@ class OnnxEngine(BaseEngine):
         if failure is Failure.MEMORY:
             return OutOfMemoryError(too_large(self.device, shape))
         if failure is Failure.LOST and self._device.kind != "cpu":
+            if self._cuda:
+                self._cuda.memory.clear()
             return DeviceError(
                 f"device {self.device}: stopped working: {one_line(error)}; restart the program, and look at the driver"
             )

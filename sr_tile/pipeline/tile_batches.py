@@ -1,6 +1,7 @@
 """Tiles to batches of one shape, filled across images. Knows nothing of sessions or files."""
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -30,25 +31,28 @@ class Batch(Generic[Key]):
 class BatchBuilder(Generic[Key]):
     """Collects tiles in their order; a batch leaves when it is full, or shape, number type or precision of tiles change.
 
+    Args:
+        size: tiles of a full batch.
+        crew: helps to copy tiles.
+        empty: makes the arrays of batches, see `Engine.empty`; None: anywhere.
+
     >>> builder = BatchBuilder(size=2)
     >>> [len(batch.keys) for name in "abc" for batch in builder.add(name, np.zeros((3, 8, 8), np.float32))]
     [2]
     >>> [batch.keys for batch in builder.flush()]
     [('c',)]
-
-    Args:
-        size: rows of a full batch.
-        crew: helps to copy tiles.
     """
 
-    def __init__(self, size: int, crew: Crew | None = None) -> None:
-        self._size, self._crew = size, crew or Crew(1)
+    def __init__(
+        self, size: int, crew: Crew | None = None, empty: Callable[..., np.ndarray] | None = None
+    ) -> None:
+        self._size, self._crew, self._empty = size, crew or Crew(1), empty
         self._tiles: list[np.ndarray] = []
         self._keys: list[Key] = []
         self._exact = False
 
     def add(self, key: Key, tile_chw: Pixels[Array, "c h w"], exact: bool = False) -> list[Batch[Key]]:
-        """Add one tile, copied when its batch is complete; returns the batches (none, one or two) that are so now."""
+        """Add one tile, unchanged until its batch leaves; returns the batches (none, one or two) that are now complete."""
         kind = (tile_chw.shape, tile_chw.dtype, exact)
         others = self._tiles and (self._tiles[0].shape, self._tiles[0].dtype, self._exact) != kind
         done = self.flush() if others else []
@@ -63,9 +67,9 @@ class BatchBuilder(Generic[Key]):
             return []
         tiles, keys = self._tiles, tuple(self._keys)
         self._tiles, self._keys = [], []
-        if len(tiles) == 1 and tiles[0].flags.c_contiguous:
+        if len(tiles) == 1 and tiles[0].flags.c_contiguous and self._empty is None:
             return [Batch(tiles[0][None], keys, self._exact)]
-        pixels = np.empty((len(tiles), *tiles[0].shape), tiles[0].dtype)
+        pixels = (self._empty or np.empty)((len(tiles), *tiles[0].shape), tiles[0].dtype)
 
         def copy(place: tuple[int, int]) -> None:
             pixels[place] = tiles[place[0]][place[1]]

@@ -48,7 +48,7 @@ class TileStage:
 
     def work(self) -> None:
         """Cut images in their order until there are no more."""
-        builder: BatchBuilder[TileKey] = BatchBuilder(self._context.plan.batch, self._crew)
+        builder: BatchBuilder[TileKey] = BatchBuilder(self._context.plan.batch, self._crew, self._slot.engine.empty)
         numbers = itertools.count()
 
         def send(batches: list[Batch[TileKey]]) -> None:

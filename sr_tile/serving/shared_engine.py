@@ -223,6 +223,10 @@ class TileClient(WholeResults):
         return all(engine.takes_pixels for engine in self._shared.engines)
 
     @property
+    def empty(self) -> None:
+        """See `Engine`; batches are made of what several callers bring."""
+
+    @property
     def precision(self) -> str:
         """See `Engine`."""
         return "fp32" if self._exact else self._engine.precision

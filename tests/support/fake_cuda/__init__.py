@@ -50,7 +50,7 @@ COUNTERS = (
     "replays",
 )
 OFFERED = ("gpu", "tmp_path", "monkeypatch")  # what a test may ask for besides its parameters
-KINDS = ("malloc", "run", "plan", "execute", "down")
+KINDS = ("malloc", "run", "plan", "execute", "down", "pin")
 _SYMBOL = re.compile(rb"(?<=\0)((?:__cuda|cuda|cublas|cudnn|curand|cufft)[A-Z]\w+)(?=\0)")
 _NVML = ("nvmlInit_v2", "nvmlShutdown")
 _WORK = re.compile(r"cublas.*(?:[gG]e(?:mm|am)|scal|copy|getr)|cublasLtMatmul$|cudnn.*(?:Forward|ForwardInference)$")
@@ -61,7 +61,7 @@ class Gpu:
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL("libcudart.so.13")
-        for name in ("fake_live", "fake_peak"):
+        for name in ("fake_live", "fake_peak", "fake_pinned"):
             getattr(self._library, name).restype = ctypes.c_size_t
         self._library.fake_count.restype = ctypes.c_long
 
@@ -81,12 +81,17 @@ class Gpu:
         """The most that it held."""
         return self._library.fake_peak(device, int(reset))
 
+    def pinned(self) -> int:
+        """Bytes of the host that are page-locked."""
+        return self._library.fake_pinned()
+
     def others(self, mib: int, device: int = 0) -> None:
         """Let other programs hold this much."""
         self._library.fake_others(device, ctypes.c_long(mib))
 
     def fail(self, kind: str, code: int, *, after: int = 0, times: int = 0) -> None:
-        """Let something of `KINDS` fail, for ever or some times; 0 heals. `down` are our own copies from the device."""
+        """Let something of `KINDS` fail, for ever or some times; 0 heals. `down` are our own copies from the
+        device, `pin` is the locking of pages."""
         self._library.fake_fail(KINDS.index(kind), code, ctypes.c_long(after), ctypes.c_long(times))
 
 

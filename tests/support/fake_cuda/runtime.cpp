@@ -26,9 +26,9 @@ static std::atomic<long> next_handle{0x1000};
 // What the tests count and break, by name.
 enum Counter { MALLOC, LAUNCH, UP, DOWN, BYTES_UP, BYTES_DOWN, PINNED_UP, PINNED_DOWN, PLANS, EXECUTIONS, REPLAYS, COUNTERS };
 static std::atomic<long> counters[COUNTERS];
-// An allocation, a copy or launch, the building of a cuDNN plan, a cuDNN call, a copy of a box from the device: fails with
-// `code` behind `after` good ones.
-enum Kind { ALLOCATING, RUNNING, PLANNING, EXECUTING, COPYING_DOWN, KINDS };
+// An allocation, a copy or launch, the building of a cuDNN plan, a cuDNN call, a copy of a box from the device, the
+// locking of pages: fails with `code` behind `after` good ones.
+enum Kind { ALLOCATING, RUNNING, PLANNING, EXECUTING, COPYING_DOWN, PINNING, KINDS };
 static std::atomic<int> fail_code[KINDS];
 static std::atomic<long> fail_after[KINDS], fail_times[KINDS];
 
@@ -122,6 +122,7 @@ static int device_of(const void* p) {
 }
 static bool pinned(const void* p) { std::lock_guard<std::mutex> lock(guard); return holds(pinned_blocks, p); }
 static int pin(void** p, size_t n) {
+  if (int code = failure(PINNING)) return code;
   n = n ? n : 1;
   *p = mmap(nullptr, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   std::lock_guard<std::mutex> lock(guard);
@@ -155,6 +156,12 @@ API int cudaMemGetInfo(size_t* free, size_t* all) {
   *all = total(current);
   *free = used(current) < *all ? *all - used(current) : 0;
   return 0;
+}
+API size_t fake_pinned() {
+  std::lock_guard<std::mutex> lock(guard);
+  size_t all = 0;
+  for (auto& block : pinned_blocks) all += block.second;
+  return all;
 }
 API int cudaMemcpy(void* to, const void* from, size_t n, int) { return copy(to, from, n); }
 API int cudaMemcpyAsync(void* to, const void* from, size_t n, int, Handle) { return copy(to, from, n); }
