@@ -1,11 +1,12 @@
-"""What each option of the GPU engine brings: calls at a time, batch sizes, number types, CUDA graphs, TensorRT.
+"""What each option of the GPU engine brings: calls at a time, batch sizes, number types, bytes, CUDA graphs, TensorRT.
 
     python bench/gpu.py [--model x2] [--device cuda:0] [--tile 256] [--batches 1,4,16] [--repeat 5] [--megapixels 12]
 
-First the bare engine, every way in turn in one process, medians: megapixels of input a second, the speed against one call
-at a time in float32 of the same batch, and the largest difference from the same model in float32 on the CPU. Then a file
-from end to end, on one GPU and on all. Without a GPU the same on the CPU, as far as it makes sense there: a check of this
-script, no measurement.
+First what is taken once, and what a change of shape costs (`gpu_costs.py`). Then the bare engine, every way in turn in one
+process, medians: tiles a second, the speed against one call at a time in float32 of the same batch, and the largest
+difference from the same model in float32 on the CPU; beside it PyTorch, compiled, in float16 and channels_last, where it
+has CUDA. Then a file from end to end, on one GPU and on all. On a GPU it takes some 20 minutes. Without one, or on the
+pretended one of the tests, the same as far as it makes sense there: a check of this script, no measurement.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 from common import machine, photograph
+from gpu_costs import print_costs
 
 from sr_tile.engines.integer_ends import as_floats
 from sr_tile.engines.onnx_runtime import OnnxEngine
@@ -36,22 +38,19 @@ class Way:
 
     Attributes:
         name: in the table.
-        engine: runs them.
+        run: a batch.
         threads: that call it.
-        run: of the engine, or what stands in for it.
+        feed: makes of floats from 0 to 1 what `run` takes.
         seconds: measured, by batch size.
         error: largest difference from the CPU.
     """
 
     name: str
-    engine: OnnxEngine
+    run: Callable[[np.ndarray], np.ndarray]
     threads: int = 1
-    run: Callable[[np.ndarray], np.ndarray] | None = None
+    feed: Callable[[np.ndarray], np.ndarray] = lambda batch: batch
     seconds: dict[int, list[float]] = field(default_factory=dict)
     error: float = 0.0
-
-    def __call__(self, batch: np.ndarray) -> np.ndarray:
-        return (self.run or self.engine.run)(batch)
 
 
 def bound(engine: OnnxEngine) -> Callable[[np.ndarray], np.ndarray]:
@@ -69,9 +68,45 @@ def bound(engine: OnnxEngine) -> Callable[[np.ndarray], np.ndarray]:
     return run
 
 
-def pixels(engine: OnnxEngine) -> Callable[[np.ndarray], np.ndarray]:
-    """A call that takes and gives bytes; both roundings are in its error."""
-    return lambda batch: as_floats(engine.run(np.rint(batch * 255).astype(np.uint8)), (0.0, 1.0))
+def pixels(engine: OnnxEngine | None = None) -> Callable[[np.ndarray], np.ndarray]:
+    """Floats to the bytes of a file, where an engine wants them; the rounding is in the error."""
+
+    def feed(batch: np.ndarray) -> np.ndarray:
+        made = ((engine and engine.empty) or np.empty)(batch.shape, np.uint8)
+        made[...] = np.rint(batch * 255)
+        return made
+
+    return feed
+
+
+def pageable(path: Path, device: str) -> OnnxEngine:
+    """An engine whose copies go through ordinary memory."""
+    engine = OnnxEngine(path, device)
+    if engine._cuda:
+        engine._cuda.memory._refused = True
+    return engine
+
+
+def in_torch(name: str, path: Path) -> Way | None:
+    """PyTorch with the same weights, bytes in and out from page-locked memory; None where it cannot be, which is said."""
+    try:
+        import torch
+        from peers.networks import SCALES, module_of
+    except ImportError as error:
+        print(f"PyTorch is left out: {error}")
+        return None
+    if name not in SCALES or not torch.cuda.is_available():
+        print("PyTorch is left out: " + ("it has no CUDA here" if name in SCALES else f"it has no module of {name}"))
+        return None
+    module = torch.compile(module_of(name, path).half().cuda().to(memory_format=torch.channels_last))
+
+    def run(batch: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            given = torch.from_numpy(batch).pin_memory().to("cuda", non_blocking=True)
+            made = module(given.to(memory_format=torch.channels_last).half().div(255))
+            return made.float().mul(255).round().clamp(0, 255).byte().contiguous().cpu().numpy()
+
+    return Way("PyTorch, compiled, float16, bytes", run, 1, pixels())
 
 
 def ways(models: dict[str, Path], device: str) -> list[Way]:
@@ -79,11 +114,12 @@ def ways(models: dict[str, Path], device: str) -> list[Way]:
     found = []
     for number_type, path in models.items():
         engine = OnnxEngine(path, device)
-        found += [Way(f"{number_type}, {count} at a time", engine, count) for count in (1, 2, 3)]
-        found += [Way(f"{number_type}, I/O binding", engine, 1, bound(engine))]
-        found += [Way(f"{number_type}, bytes", engine, 2, pixels(engine))]
+        found += [Way(f"{number_type}, {count} at a time", engine.run, count) for count in (1, 2, 3)]
+        found += [Way(f"{number_type}, I/O binding", bound(engine))]
+        found += [Way(f"{number_type}, bytes", engine.run, 2, pixels(engine))]
         if device == "cpu":
             continue
+        found += [Way(f"{number_type}, bytes, pageable", pageable(path, device).run, 2, pixels())]
         variants = {
             "CUDA graphs": (device, {"enable_cuda_graph": "1"}),
             "exhaustive search": (device, {"cudnn_conv_algo_search": "EXHAUSTIVE"}),
@@ -94,7 +130,8 @@ def ways(models: dict[str, Path], device: str) -> list[Way]:
         for name, (where, options) in variants.items():
             try:
                 variant = OnnxEngine(path, where, options)
-                found.append(Way(f"{number_type}, {name}", variant, variant.max_concurrency))
+                feed = pixels(variant) if variant.takes_pixels else (lambda batch: batch)
+                found.append(Way(f"{number_type}, {name}", variant.run, variant.max_concurrency, feed))
             except SrTileError as error:
                 print(f"{number_type}, {name}: left out: {error}")
     return found
@@ -103,18 +140,20 @@ def ways(models: dict[str, Path], device: str) -> list[Way]:
 def measure(all_ways: list[Way], reference: OnnxEngine, side: int, rows: int, repeat: int) -> None:
     """Fill in the seconds a call and the errors for one batch size, all ways in turn."""
     batch = np.random.default_rng(rows).random((rows, reference.spec.channels, side, side), np.float32)
-    expected = reference.run(batch)
+    expected = reference.run(batch).clip(0, 1)  # as bytes are
+    feeds = [way.feed(batch) for way in all_ways]
     for number in range(repeat + 1):
-        for way in all_ways:
+        for way, fed in zip(all_ways, feeds, strict=True):
             try:
+                calls = CALLS * way.threads if number else way.threads
                 start = time.perf_counter()
                 with ThreadPoolExecutor(way.threads) as pool:
-                    outputs = list(pool.map(way, [batch] * (CALLS * way.threads if number else way.threads)))
+                    outputs = list(pool.map(way.run, [fed] * calls))
                 if number:
-                    each = (time.perf_counter() - start) / len(outputs)
-                    way.seconds.setdefault(rows, []).append(each)
-                else:  # the first round makes buffers and builds, and is checked
-                    way.error = max(way.error, *(float(np.abs(output - expected).max()) for output in outputs))
+                    way.seconds.setdefault(rows, []).append((time.perf_counter() - start) / calls)
+                    continue
+                for output in outputs:  # the first round makes buffers and builds, and is checked
+                    way.error = max(way.error, float(np.abs(as_floats(output, (0.0, 1.0)).clip(0, 1) - expected).max()))
             except SrTileError as error:
                 print(f"{way.name}, batch {rows}: {error}")
 
@@ -129,7 +168,10 @@ def end_to_end(model: Path, devices: list[str], megapixels: float, repeat: int) 
         for _ in range(repeat):
             for name, enhancer in enhancers.items():
                 enhancer.reset_stats()
-                enhancer.enhance_file(source, target, overwrite=True)
+                try:
+                    enhancer.enhance_file(source, target, overwrite=True)
+                except SrTileError as error:  # what is made on a pretended GPU is no picture
+                    print(f"{name}, end to end: {error}")
                 results[name].append((enhancer.stats.seconds, enhancer.stats.engine_idle))
         print(f"\n| {megapixels:g} megapixels, PNG to PNG | batch | seconds | MP/s | bottleneck | engine idle |")
         print("|---|---|---|---|---|---|")
@@ -154,7 +196,7 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     model = zoo.find(options.model, None)
     gpus = nvidia.gpu_count() if options.device != "cpu" else 0
-    print(machine() + "".join(f", {nvidia.gpu_name(index)}" for index in range(gpus)))
+    print(machine())
     sizes = [int(size) for size in options.batches.split(",")]
     with tempfile.TemporaryDirectory() as folder:
         models = {"float32": model}
@@ -166,16 +208,19 @@ def main(arguments: list[str] | None = None) -> None:
         except (ImportError, SrTileError) as error:
             print(f"float16 is left out: {error}")
             del models["float16"]
+        print_costs(models, options.device, options.tile, max(sizes), options.repeat)
         all_ways = ways(models, options.device)
+        if compiled := in_torch(options.model, model):
+            all_ways.append(compiled)
         for rows in sizes:
             measure(all_ways, OnnxEngine(model, "cpu"), options.tile, rows, options.repeat)
-        print(f"\n| way | {' | '.join(f'batch {size}: MP/s | against the first' for size in sizes)} | error |")
+        print(f"\n| way | {' | '.join(f'batch {size}: tiles/s | against the first' for size in sizes)} | error |")
         print("|---|" + "---|" * (2 * len(sizes) + 1))
         for way in all_ways:
             cells = []
             for rows in sizes:
                 first, own = (statistics.median(w.seconds.get(rows) or [float("nan")]) for w in (all_ways[0], way))
-                cells.append(f"{rows * options.tile**2 / 1e6 / own:.2f} | {first / own:.2f} x")
+                cells.append(f"{rows / own:.2f} | {first / own:.2f} x")
             print(f"| {way.name} | {' | '.join(cells)} | {way.error:.1e} |")
     devices = [options.device]
     if gpus > 1:

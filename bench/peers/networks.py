@@ -41,6 +41,12 @@ def prepare(name: str, folder: Path) -> Path:
     return folder / f"{name}.onnx"
 
 
+def module_of(name: str, path: Path) -> torch.nn.Module:
+    """The same network as a PyTorch module, with the weights of its ONNX file."""
+    modules = {"x2": _enlarger, "denoise": _denoiser}
+    return modules[name](path) if name in modules else _reference(path.with_suffix(".pth"))
+
+
 def in_torch(name: str, path: Path, fewer: bool = False) -> Call:
     """The same network in PyTorch, (N, 3, h, w) to (N, 3, h * scale, w * scale), in its fastest layout on a CPU.
 
@@ -49,9 +55,7 @@ def in_torch(name: str, path: Path, fewer: bool = False) -> Call:
         path: of its ONNX file.
         fewer: by autocast to bfloat16.
     """
-    modules = {"x2": _enlarger, "denoise": _denoiser}
-    module = modules[name](path) if name in modules else _reference(path.with_suffix(".pth"))
-    module = module.to(memory_format=torch.channels_last)
+    module = module_of(name, path).to(memory_format=torch.channels_last)
 
     def run(batch_nchw: np.ndarray) -> np.ndarray:
         batch = torch.from_numpy(batch_nchw).to(memory_format=torch.channels_last)
