@@ -154,6 +154,11 @@ class Engine(Protocol):
         ...
 
 
+def whole(batch_nchw: Pixels[Array, "n c h w"]) -> list[Region]:
+    """All of each row, see `Engine.run_cropped`."""
+    return [Region(0, 0, *batch_nchw.shape[2:])] * len(batch_nchw)
+
+
 class WholeResults:
     """For engines, and those around one, whose `run_cropped` leaves nothing out."""
 

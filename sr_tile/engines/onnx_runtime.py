@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from sr_tile.engines.base import BaseEngine, Subgraphs
+from sr_tile.engines.base import BaseEngine, Subgraphs, whole
 from sr_tile.engines.cuda_calls import CudaCalls
 from sr_tile.engines.cuda_graphs import GRAPH_ID, GraphCalls
 from sr_tile.engines.device_errors import Failure, failure_of
@@ -164,7 +164,7 @@ class OnnxEngine(BaseEngine):
     ) -> list[np.ndarray]:
         rows, channels, height, width = batch_nchw.shape
         fixed, scale = self.spec.fixed_batch, self.spec.scale
-        regions = regions or [Region(0, 0, height, width)] * rows
+        regions = regions or whole(batch_nchw)
         if fixed and rows > fixed:
             places = [slice(i, i + fixed) for i in range(0, rows, fixed)]
             parts = [self._run(batch_nchw[place], session, dtype, outputs, regions[place]) for place in places]

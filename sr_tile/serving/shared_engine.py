@@ -16,19 +16,20 @@ from typing import Any
 
 import numpy as np
 
-from sr_tile.engines.base import Engine, WholeResults
+from sr_tile.engines.base import Engine, whole
 from sr_tile.engines.device_runner import DeviceRunner, DeviceSlot, TileTooLargeError, device_slots
 from sr_tile.engines.integer_ends import alike
 from sr_tile.errors import ArgumentError, DeadlineError, OutOfMemoryError, Overloaded, StoppedError
 from sr_tile.planner import Plan
 from sr_tile.serving.dynamic_batching.batcher import Call, DynamicBatcher
 from sr_tile.serving.dynamic_batching.collate import Request
+from sr_tile.tiling.grid import Region
 
 RECOVERY = 64  # calls without a failure after which a device that ran out of memory is given more again
 
 
 class TileBatcher:
-    """Tiles of one shape to NCHW; a request is (tile_chw, whether it is run in float32)."""
+    """Tiles of one shape to NCHW; a request is (tile_chw, whether it is run in float32, what is needed of its result)."""
 
     def key(self, request: Request) -> Hashable:
         """Tiles of equal shape, number type and precision meet."""
@@ -39,9 +40,9 @@ class TileBatcher:
         return 1
 
     def batch(self, requests: Sequence[Request]) -> tuple[tuple[Any, ...], Any]:
-        """((n, c, h, w), precision) for `SharedEngine._predict`."""
-        tiles = [tile for tile, _ in requests]
-        return (tiles[0][None] if len(tiles) == 1 else np.stack(tiles), requests[0][1]), None
+        """((n, c, h, w), precision, regions) for `SharedEngine._predict`."""
+        tiles, exact, regions = zip(*requests, strict=True)
+        return (tiles[0][None] if len(tiles) == 1 else np.stack(tiles), exact[0], regions), None
 
     def unbatch(self, outputs: Any, context: Any) -> list[Any]:
         """(c, h * scale, w * scale) for each."""
@@ -163,11 +164,11 @@ class SharedEngine:
             self._clients.add(client)
         return client
 
-    def _predict(self, own: DeviceSlot, batch_nchw: np.ndarray, exact: bool) -> np.ndarray:
+    def _predict(self, own: DeviceSlot, batch_nchw: np.ndarray, exact: bool, regions: Sequence[Region]) -> np.ndarray:
         """Run a batch on a worker's own device, or on another where that is gone; rows that overflow in float32."""
         outputs = []
         try:
-            for piece in self._runner.run(own, batch_nchw, exact=exact):
+            for piece in self._runner.run(own, batch_nchw, exact=exact, regions=regions):
                 if piece.error:
                     raise piece.error
                 outputs.append(piece.output_nchw)
@@ -191,7 +192,7 @@ class SharedEngine:
                     self.plan = self.plan.smaller()
 
 
-class TileClient(WholeResults):
+class TileClient:
     """An `Engine` whose tiles run in batches with those of others; any thread may close or cancel it.
 
     What it does not say itself, the first of the engines does.
@@ -244,20 +245,27 @@ class TileClient(WholeResults):
             DeadlineError: the client's time ran out.
             StoppedError: the engine was stopped, or the client cancelled or closed.
         """
-        return np.stack(alike(self._answers(batch_nchw, exact=self._exact), self.spec.value_range))
+        return self.run_cropped(batch_nchw, whole(batch_nchw))
+
+    def run_cropped(self, batch_nchw: np.ndarray, regions: Sequence[Region]) -> np.ndarray:
+        """See `Engine.run_cropped`; raises what `run` raises."""
+        return np.stack(alike(self._answers(batch_nchw, regions, exact=self._exact), self.spec.value_range))
 
     def run_exact(self, batch_nchw: np.ndarray) -> np.ndarray | None:
         """See `Engine.run_exact`; None for tiles that overflow: what owns the devices runs those again by itself."""
-        return None if self.bound is None else np.stack(self._answers(batch_nchw, exact=True))
+        return None if self.bound is None else np.stack(self._answers(batch_nchw, whole(batch_nchw), exact=True))
 
-    def _answers(self, batch_nchw: np.ndarray, exact: bool = False) -> list[Any]:
+    def _answers(self, batch_nchw: np.ndarray, regions: Sequence[Region], exact: bool) -> list[Any]:
         left = None if self._end is None else self._end - time.monotonic()
         with self._lock:
             if self._closed:
                 raise StoppedError(f"{self.name}: was cancelled")
             # Row by row, so that rows of others come between them.
             futures = self._shared.batcher.submit_all(
-                [(tile, exact) for tile in batch_nchw], timeout=left, caller=self._caller, share=self._share
+                [(tile, exact, region) for tile, region in zip(batch_nchw, regions, strict=True)],
+                timeout=left,
+                caller=self._caller,
+                share=self._share,
             )
             self._futures.update(futures)
         try:

@@ -399,8 +399,11 @@ def test_a_photograph_crosses_the_bus_as_bytes_each_nearly_once(gpu, monkeypatch
 @pytest.mark.parametrize("name", ["photo-x2", "denoise"])
 @on_fake_gpu(FAKE_TOTAL_MB=8192)
 def test_halos_and_rows_that_fill_a_batch_stay_on_the_gpu(gpu, name):
+    from support.pipelines import run
+
     from sr_tile.enhancer import Enhancer
     from sr_tile.planner import Settings
+    from sr_tile.serving import SharedEngine
 
     with Enhancer(X2.with_name(f"{name}.onnx"), device="cuda:0", settings=Settings(tile=256, batch=16)) as enhancer:
         assert enhancer.plan.grid(1000, 1000).redundancy > 1.4
@@ -409,6 +412,10 @@ def test_halos_and_rows_that_fill_a_batch_stay_on_the_gpu(gpu, name):
             gpu.reset()
             result = enhancer.enhance(image)
             assert 0 <= gpu.count("bytes_down") - result.nbytes < 1000  # and a sum for each tile
+        with SharedEngine(enhancer.engine, enhancer.plan) as shared, shared.client() as client:
+            gpu.reset()
+            (result,) = run([np.zeros((1000, 1000, 3), np.uint8)], client, shared.plan)
+            assert 0 <= gpu.count("bytes_down") - result.nbytes < 1000
 
 
 @pytest.mark.parametrize("half", [False, True])

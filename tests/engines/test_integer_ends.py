@@ -157,8 +157,12 @@ def test_what_lies_around_the_region_of_a_tile_is_never_seen(tmp_path, channels,
     layout = plan(24, overlap, halo, 2, batch=3)
     for alpha in ("bicubic", "model"):
         found = run(images, CroppingEngine(path), layout, alpha=alpha)
-        for one, other in zip(found, run(images, PixelEngine(path), layout, alpha=alpha), strict=True):
+        with SharedEngine(CroppingEngine(path), layout) as shared, shared.client() as client:
+            served = run(images, client, layout, alpha=alpha)
+        expected = run(images, PixelEngine(path), layout, alpha=alpha)
+        for one, two, other in zip(found, served, expected, strict=True):
             assert np.array_equal(one, other)
+            assert np.array_equal(two, other)
 
 
 def test_tiles_that_may_disagree_where_they_are_blended_stay_floats(tmp_path):
