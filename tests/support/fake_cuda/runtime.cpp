@@ -21,6 +21,7 @@ static std::map<char*, size_t> device_blocks[DEVICES], pinned_blocks;
 static size_t live[DEVICES], peak[DEVICES];
 static long others[DEVICES] = {-1, -1, -1, -1, -1, -1, -1, -1};  // MiB that other programs hold; -1: as the environment says
 static thread_local int current = 0, capturing = 0;
+static thread_local bool computing = false;  // something was launched since this thread last waited for a stream
 static std::atomic<long> next_handle{0x1000};
 
 // What the tests count and break, by name.
@@ -171,6 +172,7 @@ struct Copy3D {  // cudaMemcpy3DParms: places are (x in bytes, y, z), pitched me
 API int cudaMemcpy3DAsync(const Copy3D* c, Handle) {
   if (int code = failure(RUNNING)) return code;
   if (int code = failure(COPYING_DOWN)) return code;
+  if (computing) return 600;  // cudaErrorNotReady: what is to be copied may not be there yet
   auto place = [](const size_t* memory, const size_t* at, size_t y, size_t z) {
     return (char*)memory[0] + ((z + at[2]) * memory[3] + y + at[1]) * memory[1] + at[0];
   };
@@ -226,7 +228,8 @@ API const char* cudaGetErrorName(int) { return "cudaErrorPretended"; }
 
 // Streams, launches, graphs
 static int handle(Handle* out) { *out = (Handle)next_handle.fetch_add(16); return 0; }
-static int launch() { counters[LAUNCH]++; return failure(RUNNING); }
+static int launch() { counters[LAUNCH]++; computing = true; return failure(RUNNING); }
+API int cudaStreamSynchronize(Handle) { computing = false; return 0; }
 API int cudaStreamCreate(Handle* out) { return handle(out); }
 API int cudaStreamCreateWithFlags(Handle* out, unsigned) { return handle(out); }
 API int cudaStreamIsCapturing(Handle, int* status) { *status = capturing; return 0; }
