@@ -83,7 +83,7 @@ def pageable(path: Path, device: str) -> OnnxEngine:
     """An engine whose copies go through ordinary memory."""
     engine = OnnxEngine(path, device)
     if engine._cuda:
-        engine._cuda.memory._refused = True
+        engine._cuda.memory._refused, engine._cuda.memory._said = 1, True  # CUDA's number for a wrong argument
     return engine
 
 

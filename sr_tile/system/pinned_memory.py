@@ -39,7 +39,8 @@ class PinnedMemory:
         self._lock = threading.RLock()  # dropping an array may happen wherever memory is collected, inside of it too
         self._idle: list[tuple[int, int]] = []  # (bytes, address)
         self._era = 0  # what was lent in another one is not kept
-        self._refused = self._said = False
+        self._refused = 0  # the error of CUDA, once there was one
+        self._said = False
 
     def empty(self, shape: Sequence[int], dtype: Any) -> np.ndarray:
         """An array with whatever is in it; in ordinary memory where no more can be locked, which is said once."""
@@ -58,17 +59,26 @@ class PinnedMemory:
         """Unlock what nobody uses now, and the rest once it is dropped; what was refused is tried again."""
         with self._lock:
             self._era += 1
-            self._refused = False
+            self._refused = 0
             self._free()
 
     def _lend(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray | None:
         count = math.prod(shape)
         with self._lock:
-            if not (block := self._take(count * dtype.itemsize)):
-                return None
+            block, era = self._take(count * dtype.itemsize), self._era
+        if block:
             owner: Any = (_Byte * block[0]).from_address(block[1])
-            weakref.finalize(owner, self._give, block, self._era).atexit = False
-        return np.frombuffer(owner, dtype, count).reshape(shape)
+            weakref.finalize(owner, self._give, block, era).atexit = False
+            return np.frombuffer(owner, dtype, count).reshape(shape)
+        if self._refused and not self._said:
+            self._said = True
+            log.warning(
+                "device cuda:%d: no more memory of the host can be locked (CUDA error %d): its copies go through ordinary "
+                "memory, which is slower; use a smaller --batch-size, or end other programs",
+                self._index,
+                self._refused,
+            )
+        return None
 
     def _take(self, size: int) -> tuple[int, int] | None:
         """The smallest block at hand that is large enough and not far too large, or a new one."""
@@ -80,19 +90,11 @@ class PinnedMemory:
         pointer = ctypes.c_void_p()
         with nvidia.on_device(self._cuda, self._index):
             code = self._cuda.cudaHostAlloc(ctypes.byref(pointer), ctypes.c_size_t(size), _PORTABLE)
-        if not code and pointer.value:
+        if code == 0 and pointer.value:
             return size, pointer.value
         self._cuda.cudaGetLastError()  # or it is found by whoever looks next
-        self._refused = True
+        self._refused = code
         self._free()
-        if not self._said:
-            self._said = True
-            log.warning(
-                "device cuda:%d: no more memory of the host can be locked (CUDA error %d): its copies go through ordinary "
-                "memory, which is slower; use a smaller --batch-size, or end other programs",
-                self._index,
-                code,
-            )
         return None
 
     def _give(self, block: tuple[int, int], era: int) -> None:

@@ -254,13 +254,13 @@ def let_calls_take_a_second(monkeypatch):
     monkeypatch.setattr(measure_calls, "time", SimpleNamespace(perf_counter=lambda: seconds[0]))
 
 
-def plan_on(gpu, path):
-    """The plan for large work, what two threads then take at most, each twice, and what the card has for us."""
+def plan_on(gpu, path, work=2**62):
+    """The plan for large work or less, what two threads then take at most, each twice, and what the card has for us."""
     from sr_tile.planner import Settings, make_plan
 
     engine = OnnxEngine(path, "cuda:0")
     free = engine.memory_free()
-    plan = make_plan(engine, Settings(), expected_pixels=2**62)
+    plan = make_plan(engine, Settings(), expected_pixels=work)
     batch = np.zeros((plan.batch, 3, *plan.tile), np.uint8)
     engine.rebuild()
     gpu.peak(reset=True)
@@ -307,6 +307,15 @@ def test_a_card_of_24_gb_is_filled_and_not_overfilled(gpu, tmp_path, monkeypatch
 @on_fake_gpu(FAKE_LAZY_MB=300)
 def test_a_card_of_80_gb_is_filled_and_not_overfilled(gpu, tmp_path, monkeypatch, name):
     check_plan(gpu, network(name, tmp_path), monkeypatch, 4 * 1048576)
+
+
+@pytest.mark.parametrize("name", ["photo-x2", "denoise", "clean-x4"])
+@on_fake_gpu(FAKE_TOTAL_MB=24576, FAKE_LAZY_MB=300)
+def test_tiles_that_grow_unmeasured_stay_within_the_card(gpu, name):
+    plan, peak, free = plan_on(gpu, X2.with_name(f"{name}.onnx"), work=None)
+    assert plan.costs is None
+    assert plan.grid(3000, 4000).redundancy < 1.25
+    assert peak + 300 * 2**20 < free
 
 
 @on_fake_gpu()
