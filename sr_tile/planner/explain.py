@@ -73,8 +73,10 @@ def reasons(spec: ModelSpec, plan: Plan, settings: Settings) -> list[str]:
     elif settings.tile != "auto":
         tile = "as you say"
     elif is_local(spec):
-        measured = "; each image gets the fastest of them" if plan.sides else "; nothing was measured: the recommended"
-        tile = "any side will do, for far pixels do not matter to this model" + measured
+        grown = math.prod(plan.tile) > math.prod(plan_tiles(spec, settings).tile)
+        unmeasured = "so large that less is computed twice, within the memory there is" if grown else "the recommended"
+        tile = "any side will do, for far pixels do not matter to this model; "
+        tile += "each image gets the fastest of them" if plan.sides else f"nothing was measured: {unmeasured}"
     elif spec.is_global:
         tile = "recommended by the model, which looks at the whole tile: another size changes the picture; "
         tile += "where it pools, `enhance --exact-pooling` does so over all of the picture"

@@ -13,6 +13,7 @@ from sr_tile.models.spec import ModelSpec
 from sr_tile.planner import Plan, Settings, choose_tile_and_batch, make_plan, strip_bytes
 from sr_tile.planner.choose_tile_and_batch import MAX_EXTRAPOLATION
 from sr_tile.planner.costs import Costs, Point
+from sr_tile.planner.explain import reasons
 from sr_tile.planner.measure_calls import measure, remembered
 from sr_tile.planner.plan import TIE_TOLERANCE
 from sr_tile.planner.tiles import is_local, plan_tiles
@@ -338,6 +339,8 @@ def test_on_a_gpu_tiles_grow_within_the_memory_that_a_dear_network_would_take(fr
         plan = make_plan(engine, settings)
         assert plan.tile == (tile, tile)
         assert 8192 * 2 * plan.batch * math.prod(plan.tile) <= 0.9 * free * GIB
+        said = "so large that less is computed twice" if tile > 512 else "nothing was measured: the recommended"
+        assert said in reasons(engine.spec, plan, settings)[0]
     assert make_plan(engine, Settings(batch=100)).tile == (512, 512)  # the user's care already
     assert make_plan(engine, Settings(tile=512)).tile == (512, 512)
     assert engine.shapes == []
