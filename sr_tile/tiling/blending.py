@@ -103,14 +103,13 @@ class TileBlender:
         room: Callable[[int, int], np.ndarray] | None = None,
     ) -> None:
         self._grid, self._scale, self._parts, self._each = grid, scale, parts, each
-        self._room = room or (lambda first, end: np.empty((end - first, self._width, channels), dtype))
-        self._dtype, self._channels, self._width = np.dtype(dtype), channels, grid.x.length * scale
+        self._dtype, self._channels, self._width = np.dtype(dtype), channels, (width := grid.x.length * scale)
+        self._room = room or (lambda first, end: np.empty((end - first, width, channels), dtype))
         self._x_weights = [axis_weights(grid.x, i, scale) for i in range(len(grid.x.starts))]
         self._seams = [slice(first * scale, end * scale) for first, end in _seams(grid.x)]
         places = list(itertools.accumulate((seam.stop - seam.start for seam in self._seams), initial=0))
-        self._places = [
-            slice(first, end) for first, end in itertools.pairwise(places)
-        ]  # among the columns of all seams
+        # Among the columns of all seams.
+        self._places = [slice(first, end) for first, end in itertools.pairwise(places)]
         # Of floats nothing is gained by it, and next to nothing where most columns are in seams.
         self._settles = self._dtype.kind == "u" and 2 * places[-1] <= self._width
         self._row = grid.rows.start  # the row of tiles under way

@@ -1,3 +1,6 @@
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -108,6 +111,18 @@ def test_parts_fill_their_own_channels():
     result = np.concatenate(rows).transpose(2, 0, 1)
     assert (result[0] == 0.25).all()
     assert (result[1] == 0.75).all()
+
+
+def test_nothing_keeps_rows_once_a_blender_is_dropped():
+    accumulator = TileBlender(TileGrid(Axis(40, 16, 4, 0), Axis(16, 16, 4, 0)), 1, 1, np.dtype(np.uint8))
+    accumulator.add(0, 0, np.zeros((1, 16, 16), np.uint8))
+    gone = weakref.ref(accumulator)
+    gc.disable()
+    try:
+        del accumulator
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 def test_a_tile_out_of_its_row_raises():
