@@ -97,7 +97,8 @@ class Engine(Protocol):
 
         Returns:
             (n, channels, height * scale, width * scale), writable, owned by the caller: float32, in the model's range of
-            values; of pixels, pixels of the same type, or float32 where rounding would hide what is no number.
+            values; of pixels, pixels of the same type, or float32 where rounding would hide what is no number. In memory
+            the channels of pixels may come last, by which they are copied into a picture three times as fast.
 
         Raises:
             OutOfMemoryError: the device has no room for it; a smaller batch may fit after `rebuild`.

@@ -67,7 +67,7 @@ class CudaCalls:
             session: on this GPU.
             options: `RunOptions` of this call alone.
             batch: the input, contiguous; one that does not lie in `memory` is copied there.
-            outputs: how many are wanted.
+            outputs: how many are wanted; the first of several has its channels last, see `with_integer_ends`.
             needed: the pixels that are needed of the first output, for each of its first rows; all of all rows where
                 it is None, or where the output has not so many. The rest of these rows is 0.
         """
@@ -78,9 +78,9 @@ class CudaCalls:
         devices = [self._gpu, *[self._cpu] * (outputs - 1)]
         with self._calls.limited(options, batch):
             session.run_with_ortvaluevector(options, [session.get_inputs()[0].name], feeds, names, made, devices)
-        return [self._down(made[0], needed), *(value.numpy() for value in itertools.islice(made, 1, None))]
+        return [self._down(made[0], needed, outputs > 1), *(value.numpy() for value in itertools.islice(made, 1, None))]
 
-    def _down(self, value: Any, needed: Sequence[Region] | None) -> np.ndarray:
+    def _down(self, value: Any, needed: Sequence[Region] | None, channels_last: bool) -> np.ndarray:
         """What is needed of a tensor on the device."""
         shape, kind = tuple(value.shape()), value.data_type()
         dtype = np.dtype(_DTYPES.get(kind, kind[7:-1]))
@@ -88,6 +88,9 @@ class CudaCalls:
             return np.empty(shape, dtype)
         rows, channels, height, width = shape if len(shape) == 4 else (1, 1, 1, math.prod(shape))
         regions = list(needed or ())
+        if channels_last and len(shape) == 4:  # a pixel is so many numbers side by side
+            rows, height, channels, width, count = shape[0], shape[1], 1, shape[2] * shape[3], shape[3]
+            regions = [Region(r.y, r.x * count, r.height, r.width * count) for r in regions]
         if not 0 < len(regions) <= rows or any(r.y + r.height > height or r.x + r.width > width for r in regions):
             regions = [Region(0, 0, height, width)] * rows
         output = self.memory.empty((len(regions), channels, height, width), dtype)
@@ -95,13 +98,13 @@ class CudaCalls:
         with nvidia.on_device(self._cuda, self._index):
             try:
                 for region, same in itertools.groupby(regions):
-                    count = len(list(same))
-                    self._copy(address + first * output[0].nbytes, output[first : first + count], region)
-                    _clear(output[first : first + count], region)
-                    first += count
+                    end = first + len(list(same))
+                    self._copy(address + first * output[0].nbytes, output[first:end], region)
+                    _clear(output[first:end], region)
+                    first = end
             finally:  # nothing may be on its way into an array that is gone
                 self._check(self._cuda.cudaStreamSynchronize(_OWN_STREAM))
-        return output if len(shape) == 4 else output.reshape(shape)
+        return output.reshape(len(regions), *shape[1:]) if len(shape) == 4 else output.reshape(shape)
 
     def _copy(self, source: int, target: np.ndarray, region: Region) -> None:
         """Begin to copy the region of each plane."""

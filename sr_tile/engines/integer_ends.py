@@ -42,9 +42,10 @@ def with_integer_ends(
         dtype: of the pixels, uint8 or uint16.
 
     Returns:
-        A serialised model with one input and two outputs: the pixels, and the sum of each row's numbers before they were
-        rounded, (n, 1, 1, 1), float32, which is none where one of these is none. None for a model with operators too old
-        for that, or larger than the 2 GiB that a model in memory may have.
+        A serialised model with one input and two outputs: the pixels, (n, H, W, c) as files and arrays have them, which the
+        processor then copies by rows; and the sum of each row's numbers before they were rounded, (n, 1, 1, 1), float32,
+        which is none where one of these is none. None for a model with operators too old for that, or larger than the
+        2 GiB that a model in memory may have.
     """
     from onnx import TensorProto, helper
 
@@ -60,6 +61,7 @@ def with_integer_ends(
     to_unit = [] if is_unit else [("Sub", low), ("Div", high - low)]
     before = [wide, ("Div", white), *to_range, ("Cast", {"to": source.type.tensor_type.elem_type})]
     behind = [*to_unit, ("Mul", white), ("Round",), ("Clip", 0, white), ("Cast", {"to": pixel_type})]
+    behind.append(("Transpose", {"perm": [0, 2, 3, 1]}))
     nodes = [
         *_chain("sr_tile_in", before, face[0]),
         *graph.node,
@@ -70,6 +72,9 @@ def with_integer_ends(
     others = [value for value in graph.input if value.name != face[0]]
     for value, name in ((source, "sr_tile_in"), (target, "sr_tile_out")):
         value.name, value.type.tensor_type.elem_type = name, pixel_type
+    if sides := list(target.type.tensor_type.shape.dim):
+        del target.type.tensor_type.shape.dim[:]
+        target.type.tensor_type.shape.dim.extend(sides[place] for place in (0, 2, 3, 1))
     outputs = [target, helper.make_tensor_value_info("sr_tile_sums", TensorProto.FLOAT, [None, 1, 1, 1])]
     for kept, fresh in ((graph.input, [source, *others]), (graph.output, outputs), (graph.node, nodes)):
         del kept[:]

@@ -176,6 +176,8 @@ class OnnxEngine(BaseEngine):
         needed = [region.scale(scale) for region in regions] if scale else None
         made = self._call(np.ascontiguousarray(batch_nchw, dtype), session, outputs, needed)
         made = [output[:rows] for output in made]
+        if outputs > 1 and made[0].ndim == 4:  # of `with_integer_ends`
+            made[0] = made[0].transpose(0, 3, 1, 2)
         if scale and made[0].shape != (rows, channels, height * scale, width * scale):
             raise ModelOutputError(
                 f"model {self.spec.name}: x{scale} of (N, C, H, W) = {(rows, channels, height, width)} came back as "

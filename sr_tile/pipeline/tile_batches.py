@@ -43,9 +43,7 @@ class BatchBuilder(Generic[Key]):
     [('c',)]
     """
 
-    def __init__(
-        self, size: int, crew: Crew | None = None, empty: Callable[..., np.ndarray] | None = None
-    ) -> None:
+    def __init__(self, size: int, crew: Crew | None = None, empty: Callable[..., np.ndarray] | None = None) -> None:
         self._size, self._crew, self._empty = size, crew or Crew(1), empty
         self._tiles: list[np.ndarray] = []
         self._keys: list[Key] = []

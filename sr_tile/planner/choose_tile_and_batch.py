@@ -224,7 +224,9 @@ def _larger(plan: Plan) -> list[int]:
     return [side for side in plan.sides if side > max(plan.tile)] if _redundancy(plan) > LEAST_REDUNDANCY else []
 
 
-def _costs_of_small_calls(engine: Engine, plan: Plan, budget: MemoryBudget, expected_pixels: int | None) -> Costs | None:
+def _costs_of_small_calls(
+    engine: Engine, plan: Plan, budget: MemoryBudget, expected_pixels: int | None
+) -> Costs | None:
     """What two small calls take on a processor, where tiles would grow; they say nothing of the time of large calls.
 
     There a pixel costs about the same in tiles of any size, so no time has to be measured for that.

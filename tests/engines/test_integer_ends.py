@@ -63,6 +63,14 @@ def check_equal(found, expected):
     assert np.mean((expected > 0) & (expected < np.iinfo(found.dtype).max)) > 0.2  # there was something to lose
 
 
+def test_pixels_lie_in_memory_as_pictures_do(tmp_path):
+    engine = OnnxEngine(identity_model(tmp_path / "m.onnx"), "cpu")
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 3, 5, 7), np.uint8)
+    output = engine.run(pixels)
+    assert (output == pixels).all()
+    assert output.transpose(0, 2, 3, 1).flags.c_contiguous
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 @pytest.mark.parametrize("kind", ["float32", "float16", "fixed batch", "operators of 2019"])
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 255), (-1, 1)])
