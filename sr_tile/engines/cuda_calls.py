@@ -54,6 +54,7 @@ class CudaCalls:
         self._values = runtime.capi.onnxruntime_pybind11_state
         self._index, self._calls, self._cuda = index, calls, nvidia.runtime()
         self.memory = PinnedMemory(index)
+        self._copy_box: Any = getattr(self._cuda, "cudaMemcpy3DAsync", None)  # what stands in for CUDA may lack it
         self._gpu, self._cpu = (
             runtime.OrtDevice.make(*where)._get_c_device() for where in (("cuda", index), ("cpu", 0))
         )
@@ -110,11 +111,18 @@ class CudaCalls:
         """Begin to copy the region of each plane."""
         rows, channels, height, width = target.shape
         size = target.itemsize
+        if self._copy_box is None:
+            for plane, y in itertools.product(range(rows * channels), range(region.y, region.y + region.height)):
+                offset = ((plane * height + y) * width + region.x) * size
+                places = (ctypes.c_void_p(address + offset) for address in (target.ctypes.data, source))
+                length = ctypes.c_size_t(region.width * size)
+                self._check(self._cuda.cudaMemcpyAsync(*places, length, _DOWN, _OWN_STREAM))
+            return
         copy = _Copy3D(kind=_DOWN, extent=(region.width * size, region.height, rows * channels))
         copy.source_place = copy.target_place = (region.x * size, region.y, 0)
         copy.source = (source, width * size, width * size, height)
         copy.target = (target.ctypes.data, width * size, width * size, height)
-        self._check(self._cuda.cudaMemcpy3DAsync(ctypes.byref(copy), _OWN_STREAM))
+        self._check(self._copy_box(ctypes.byref(copy), _OWN_STREAM))
 
     def _check(self, code: int) -> None:
         if code:
