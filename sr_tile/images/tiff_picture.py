@@ -7,39 +7,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sr_tile.errors import ImageReadError
+from sr_tile.images import tiff_tags as tags
 from sr_tile.images.tiff_directory import ODD, Entry, Page, bytes_at, pages, read_header, value_bytes, whole_numbers
 from sr_tile.images.tiff_packed import Packed
-from sr_tile.images.tiff_tags import (
-    ASCII,
-    BITS,
-    BLACK_IS_ZERO,
-    BLOBS,
-    COLOURS,
-    COMPRESSION,
-    EXTRA,
-    FAX,
-    FORMAT,
-    JPEG,
-    LENGTH,
-    LUMA,
-    MAX_BLOB,
-    MAX_TEXT,
-    MODELS,
-    OF_BYTES,
-    OLD_JPEG,
-    PHOTOMETRIC,
-    PREDICTOR,
-    RAW_FORMATS,
-    RGB,
-    SAMPLES,
-    STRIPS,
-    SUBSAMPLING,
-    TILES,
-    WHITE_IS_ZERO,
-    WIDTH,
-    YCBCR,
-    YCBCR_COEFFICIENTS,
-)
 
 
 class TiffPicture:
@@ -67,7 +37,9 @@ class TiffPicture:
         self.file, self.size = file, os.fstat(file.fileno()).st_size
         self.layout, position = read_header(file)
         self.oddities: list[str] = []
-        found = [page for page in pages(file, self.layout, position) if {WIDTH, LENGTH} <= page.entries.keys()]
+        found = [
+            page for page in pages(file, self.layout, position) if {tags.WIDTH, tags.LENGTH} <= page.entries.keys()
+        ]
         if not found:
             raise ValueError("no picture")
         whole = [page for page in found if not self._is_reduced(page)] or found[:1]
@@ -76,7 +48,7 @@ class TiffPicture:
         self.pictures, self.page = len(whole), whole[number]
         self.all_bytes = sum(map(self._bytes_of, whole))
         self.entries = self.page.entries
-        for tag, name in RAW_FORMATS.items():
+        for tag, name in tags.RAW_FORMATS.items():
             if tag in found[0].entries:
                 raise ImageReadError(
                     f"{path}: a camera's raw file ({name}); it is developed where its name says so, as .dng does: rename it"
@@ -95,45 +67,51 @@ class TiffPicture:
 
     def photometric(self, samples: int) -> int:
         """What the values mean; where nothing says so, what libtiff takes them for."""
-        guess = RGB if samples > 2 else WHITE_IS_ZERO if self.number(COMPRESSION, 1) in FAX else BLACK_IS_ZERO
-        return self.number(PHOTOMETRIC, guess)
+        guess = (
+            tags.RGB
+            if samples > 2
+            else tags.WHITE_IS_ZERO
+            if self.number(tags.COMPRESSION, 1) in tags.FAX
+            else tags.BLACK_IS_ZERO
+        )
+        return self.number(tags.PHOTOMETRIC, guess)
 
     def model(self, samples: int) -> str:
         """See `TiffPixels.model`: libvips knows YCbCr as JPEG or in fewer samples, and fails at Lab."""
-        photometric, compression = self.photometric(samples), self.number(COMPRESSION, 1)
-        if photometric == YCBCR and (
-            compression in (OLD_JPEG, JPEG)
-            or self.number(BITS, 1) != 8
-            or self.numbers(self.entries.get(SUBSAMPLING)) != [1, 1]
+        photometric, compression = self.photometric(samples), self.number(tags.COMPRESSION, 1)
+        if photometric == tags.YCBCR and (
+            compression in (tags.OLD_JPEG, tags.JPEG)
+            or self.number(tags.BITS, 1) != 8
+            or self.numbers(self.entries.get(tags.SUBSAMPLING)) != [1, 1]
         ):
             return ""
-        return MODELS.get(photometric, "") if samples >= 3 and self.number(BITS, 1) in (8, 16) else ""
+        return tags.MODELS.get(photometric, "") if samples >= 3 and self.number(tags.BITS, 1) in (8, 16) else ""
 
     def luma(self) -> tuple[float, ...]:
-        entry = self.entries.get(YCBCR_COEFFICIENTS)
+        entry = self.entries.get(tags.YCBCR_COEFFICIENTS)
         try:
             raw = value_bytes(self.file, self.layout, entry) if entry and (entry.kind, entry.count) == (5, 3) else b""
             parts = struct.unpack(self.layout.order + "6I", raw)
             weights = tuple(above / below for above, below in zip(parts[::2], parts[1::2], strict=True))
         except (*ODD, ZeroDivisionError):
-            return LUMA
-        return weights if min(weights) > 0 and abs(sum(weights) - 1) < 0.01 else LUMA
+            return tags.LUMA
+        return weights if min(weights) > 0 and abs(sum(weights) - 1) < 0.01 else tags.LUMA
 
     def packed(self, samples: int) -> Packed | None:
         """See `TiffPixels.packed`; None for what libvips knows, and for what nobody unpacks."""
-        bits = self.numbers(self.entries.get(BITS)) or [1]
+        bits = self.numbers(self.entries.get(tags.BITS)) or [1]
         photometric = self.photometric(samples)
         known = bits[0] in (8, 16) or (bits[0] in (1, 2, 4) and samples == 1) or bits[0] > 16
-        if known or len(set(bits)) > 1 or photometric > RGB or self.number(FORMAT, 1) not in (1, 4):
+        if known or len(set(bits)) > 1 or photometric > tags.RGB or self.number(tags.FORMAT, 1) not in (1, 4):
             return None
-        predicted = self.number(PREDICTOR, 1) != 1 and self.number(COMPRESSION, 1) not in (1, 32773)
-        if predicted or self.number(COMPRESSION, 1) not in OF_BYTES or TILES[0] in self.entries:
+        predicted = self.number(tags.PREDICTOR, 1) != 1 and self.number(tags.COMPRESSION, 1) not in (1, 32773)
+        if predicted or self.number(tags.COMPRESSION, 1) not in tags.OF_BYTES or tags.TILES[0] in self.entries:
             return None
-        return Packed(self.number(WIDTH, 1), bits[0], samples, photometric == WHITE_IS_ZERO)
+        return Packed(self.number(tags.WIDTH, 1), bits[0], samples, photometric == tags.WHITE_IS_ZERO)
 
     def is_old_lzw(self) -> bool:
         """Whether codes begin at the lowest bit, as libtiff tells: by the first code, which clears the table."""
-        offsets = self.numbers(self.entries.get(STRIPS[0])) or self.numbers(self.entries.get(TILES[0]))
+        offsets = self.numbers(self.entries.get(tags.STRIPS[0])) or self.numbers(self.entries.get(tags.TILES[0]))
         try:
             first = bytes_at(self.file, offsets[0], 2)
         except (*ODD, IndexError):
@@ -143,13 +121,14 @@ class TiffPicture:
     def _bytes_of(self, page: Page) -> int:
         """Of a picture's pixels, each sample in whole bytes."""
         width, height, samples, bits = (
-            (self.numbers(page.entries.get(tag)) or [1])[0] for tag in (WIDTH, LENGTH, SAMPLES, BITS)
+            (self.numbers(page.entries.get(tag)) or [1])[0]
+            for tag in (tags.WIDTH, tags.LENGTH, tags.SAMPLES, tags.BITS)
         )
         return width * height * samples * -(-bits // 8)
 
     def is_open(self, entry: Entry) -> bool:
         """Whether text lacks the zero at its end."""
-        if entry.kind != ASCII or not 0 < entry.count <= MAX_TEXT:
+        if entry.kind != tags.ASCII or not 0 < entry.count <= tags.MAX_TEXT:
             return False
         try:
             return not value_bytes(self.file, self.layout, entry).endswith(b"\0")
@@ -157,9 +136,9 @@ class TiffPicture:
             return False
 
     def blobs(self) -> Iterator[tuple[str, bytes]]:
-        for name, tag in BLOBS.items():
+        for name, tag in tags.BLOBS.items():
             entry = self.entries.get(tag)
-            if entry is not None and 0 < entry.size <= MAX_BLOB:
+            if entry is not None and 0 < entry.size <= tags.MAX_BLOB:
                 try:
                     yield name, value_bytes(self.file, self.layout, entry)
                 except ODD:
@@ -167,8 +146,8 @@ class TiffPicture:
 
     def extra(self, samples: int) -> list[int]:
         """What the samples beyond the colours are; alpha where nothing says so, as all viewers take it."""
-        beyond = samples - COLOURS.get(self.photometric(samples), samples)
-        stored = self.numbers(self.entries.get(EXTRA))
+        beyond = samples - tags.COLOURS.get(self.photometric(samples), samples)
+        stored = self.numbers(self.entries.get(tags.EXTRA))
         if beyond > 0 and not stored:
             self.oddities.append("no word on its fourth channel" if samples == 4 else "no word on its last channel")
             return [2, *[0] * (beyond - 1)]
@@ -176,7 +155,7 @@ class TiffPicture:
 
     def outside(self) -> int:
         entries = self.page.entries
-        where = TILES if TILES[0] in entries else STRIPS
+        where = tags.TILES if tags.TILES[0] in entries else tags.STRIPS
         offsets, counts = (self.numbers(entries.get(tag)) for tag in where)
         counts += [0] * (len(offsets) - len(counts))
         return sum(offset + count > self.size for offset, count in zip(offsets, counts, strict=False))

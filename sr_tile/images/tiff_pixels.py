@@ -12,43 +12,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from sr_tile.images import tiff_tags as tags
 from sr_tile.images.tiff_directory import ODD, bytes_at, pack_entry
 from sr_tile.images.tiff_packed import Packed
 from sr_tile.images.tiff_picture import TiffPicture
-from sr_tile.images.tiff_tags import (
-    BITS,
-    BLACK_IS_ZERO,
-    BY_PILLOW,
-    COLOURS,
-    COMPRESSION,
-    COMPRESSIONS,
-    EXTRA,
-    FORMAT,
-    INKS,
-    INKSET,
-    KEPT,
-    LENGTH,
-    LONG,
-    LONG8,
-    LZW,
-    NEEDED,
-    NOT_NUMBERS,
-    ORIENTATION,
-    PHOTOMETRIC,
-    PLANAR,
-    PREDICTOR,
-    RGB,
-    ROWS,
-    SAMPLES,
-    SHORT,
-    STRIPS,
-    TILE_LENGTH,
-    TILE_WIDTH,
-    TILES,
-    UNIT,
-    WIDTH,
-    YCBCR,
-)
 from sr_tile.images.virtual_file import Piece
 from sr_tile.tiling.grid import round_up
 
@@ -66,7 +33,7 @@ class TiffPixels:
         oddities: faults of the directory that cost no pixels.
         compression: by its name.
         by_pillow: libvips' wheels do not know the compression, and Pillow's do.
-        old_lzw: compressed as LZW was before TIFF 6, of which libtiff warns in vain.
+        old_lzw: compressed as tags.LZW was before TIFF 6, of which libtiff warns in vain.
         number: of the directory among all of the file, from 0.
         bits: of a channel.
         signed: integers that may be negative.
@@ -131,10 +98,10 @@ class _Rewritten:
 
     def pixels(self) -> TiffPixels:
         picture = self._picture
-        samples = picture.number(SAMPLES, 1)
+        samples = picture.number(tags.SAMPLES, 1)
         if not 1 <= samples <= 64:
             raise ValueError(f"{samples} samples a pixel")
-        for tag in NEEDED & picture.entries.keys():
+        for tag in tags.NEEDED & picture.entries.keys():
             if not picture.numbers(picture.entries[tag]):
                 raise ValueError(f"tag {tag} cannot be read")
         if not picture.page.sorted:
@@ -145,11 +112,15 @@ class _Rewritten:
             picture.oddities.append("text without its zero")
         photometric = picture.photometric(samples)
         model = picture.model(samples)
-        split = picture.number(PLANAR, 1) == 2 and samples > 1 and (photometric in (0, 1, RGB, INKS) or bool(model))
+        split = (
+            picture.number(tags.PLANAR, 1) == 2
+            and samples > 1
+            and (photometric in (0, 1, tags.RGB, tags.INKS) or bool(model))
+        )
         if picture.layout.big is False and picture.size > 2**32 - 2**24:
             raise ValueError("no room for a directory")
         directories = [self._directory(samples, plane if split else None) for plane in range(samples if split else 1)]
-        compression, packed = picture.number(COMPRESSION, 1), picture.packed(1 if split else samples)
+        compression, packed = picture.number(tags.COMPRESSION, 1), picture.packed(1 if split else samples)
         return TiffPixels(
             planes=tuple(tuple(self._pieces(directory)) for directory in directories),
             position=picture.page.position,
@@ -157,19 +128,19 @@ class _Rewritten:
             channels=samples,
             premultiplied=picture.extra(samples)[:1] == [1],
             oddities=tuple(dict.fromkeys(picture.oddities)),
-            compression=COMPRESSIONS.get(compression, f"number {compression}"),
-            by_pillow=compression in BY_PILLOW,
-            old_lzw=compression == LZW and picture.is_old_lzw(),
+            compression=tags.COMPRESSIONS.get(compression, f"number {compression}"),
+            by_pillow=compression in tags.BY_PILLOW,
+            old_lzw=compression == tags.LZW and picture.is_old_lzw(),
             number=picture.page.number,
-            bits=picture.number(BITS, 1),
-            signed=picture.number(FORMAT, 1) == 2,
-            floats=picture.number(FORMAT, 1) == 3,
+            bits=picture.number(tags.BITS, 1),
+            signed=picture.number(tags.FORMAT, 1) == 2,
+            floats=picture.number(tags.FORMAT, 1) == 3,
             packed=packed,
-            ycbcr=photometric == YCBCR,
+            ycbcr=photometric == tags.YCBCR,
             model=model,
             luma=picture.luma(),
-            colours=COLOURS.get(photometric, samples),
-            has_density=282 in picture.entries and picture.number(UNIT, 2) in (2, 3),
+            colours=tags.COLOURS.get(photometric, samples),
+            has_density=282 in picture.entries and picture.number(tags.UNIT, 2) in (2, 3),
             blobs=dict(picture.blobs()),
             outside=picture.outside(),
             all_bytes=picture.all_bytes,
@@ -179,48 +150,52 @@ class _Rewritten:
         """(tag, type, values or the raw 4 or 8 bytes, count) of the new directory, in order."""
         picture = self._picture
         own = 1 if plane is not None else samples
-        values: dict[int, tuple[int, list[int]]] = {SAMPLES: (SHORT, [own])}
-        bits = (picture.numbers(picture.entries.get(BITS)) or [1])[:samples]
-        values[BITS] = (SHORT, [*bits, *[bits[-1]] * (samples - len(bits))][:own])
+        values: dict[int, tuple[int, list[int]]] = {tags.SAMPLES: (tags.SHORT, [own])}
+        bits = (picture.numbers(picture.entries.get(tags.BITS)) or [1])[:samples]
+        values[tags.BITS] = (tags.SHORT, [*bits, *[bits[-1]] * (samples - len(bits))][:own])
         photometric = picture.photometric(samples)
-        if PHOTOMETRIC not in picture.entries:
+        if tags.PHOTOMETRIC not in picture.entries:
             picture.oddities.append("no word on what its values mean")
         if plane is not None:
-            values[PHOTOMETRIC] = (SHORT, [min(photometric, BLACK_IS_ZERO)])
+            values[tags.PHOTOMETRIC] = (tags.SHORT, [min(photometric, tags.BLACK_IS_ZERO)])
         else:
-            values[PHOTOMETRIC] = (SHORT, [RGB if picture.model(samples) else photometric])
-        formats = (picture.numbers(picture.entries.get(FORMAT)) or [1])[:samples]
+            values[tags.PHOTOMETRIC] = (tags.SHORT, [tags.RGB if picture.model(samples) else photometric])
+        formats = (picture.numbers(picture.entries.get(tags.FORMAT)) or [1])[:samples]
         if formats[0] not in (1, 4):
-            values[FORMAT] = (SHORT, [formats[0]] * own)
+            values[tags.FORMAT] = (tags.SHORT, [formats[0]] * own)
         if plane is None and (extra := picture.extra(samples)):
             # Premultiplied colours are divided by us: libvips cuts off where it should round.
-            values[EXTRA] = (SHORT, [2 if kind == 1 else kind for kind in extra])
-        orientation = picture.number(ORIENTATION, 1)
+            values[tags.EXTRA] = (tags.SHORT, [2 if kind == 1 else kind for kind in extra])
+        orientation = picture.number(tags.ORIENTATION, 1)
         if orientation in range(1, 9):
-            values[ORIENTATION] = (SHORT, [orientation])
+            values[tags.ORIENTATION] = (tags.SHORT, [orientation])
         else:
             picture.oddities.append(f"an orientation of {orientation}")
-        where = TILES if TILES[0] in picture.entries else STRIPS
+        where = tags.TILES if tags.TILES[0] in picture.entries else tags.STRIPS
         offsets, counts = self._strips(where, samples, plane)
-        wide = LONG8 if picture.layout.big else LONG
+        wide = tags.LONG8 if picture.layout.big else tags.LONG
         values[where[0]], values[where[1]] = (wide, offsets), (wide, counts)
-        known_unit = picture.number(UNIT, 2) in (1, 2, 3)
+        known_unit = picture.number(tags.UNIT, 2) in (1, 2, 3)
         if not known_unit:
             picture.oddities.append("an unknown unit of resolution")
         rows: list[tuple[int, int, list[int] | bytes, int]] = []
-        left_out = {PLANAR, INKSET} if plane is not None else set()
+        left_out = {tags.PLANAR, tags.INKSET} if plane is not None else set()
         if packed := picture.packed(own):
-            values |= {WIDTH: (LONG, [packed.row_bytes]), BITS: (SHORT, [8]), SAMPLES: (SHORT, [1])}
-            values[PHOTOMETRIC] = (SHORT, [BLACK_IS_ZERO])
-            values.pop(EXTRA, None)
-            left_out |= {PLANAR, PREDICTOR}
-        left_out |= set() if known_unit else {282, 283, UNIT}
-        for tag in sorted((KEPT - left_out) | values.keys()):
+            values |= {
+                tags.WIDTH: (tags.LONG, [packed.row_bytes]),
+                tags.BITS: (tags.SHORT, [8]),
+                tags.SAMPLES: (tags.SHORT, [1]),
+            }
+            values[tags.PHOTOMETRIC] = (tags.SHORT, [tags.BLACK_IS_ZERO])
+            values.pop(tags.EXTRA, None)
+            left_out |= {tags.PLANAR, tags.PREDICTOR}
+        left_out |= set() if known_unit else {282, 283, tags.UNIT}
+        for tag in sorted((tags.KEPT - left_out) | values.keys()):
             entry = picture.entries.get(tag)
             if tag in values:
                 kind, numbers = values[tag]
                 rows.append((tag, kind, numbers, len(numbers)))
-            elif entry is not None and entry.size and (tag in NOT_NUMBERS or picture.numbers(entry)):
+            elif entry is not None and entry.size and (tag in tags.NOT_NUMBERS or picture.numbers(entry)):
                 rows.append((tag, entry.kind, entry.inline, entry.count))
         return rows
 
@@ -231,10 +206,10 @@ class _Rewritten:
         stored = picture.numbers(picture.entries.get(where[1]))
         if not offsets:
             raise ValueError("no pixels")
-        per_plane = len(offsets) // samples if picture.number(PLANAR, 1) == 2 else len(offsets)
+        per_plane = len(offsets) // samples if picture.number(tags.PLANAR, 1) == 2 else len(offsets)
         full = sorted({*offsets, picture.size})
         after = dict(itertools.pairwise(full))
-        expected = self._exact(where == TILES, samples)
+        expected = self._exact(where == tags.TILES, samples)
         counts = []
         for index, offset in enumerate(offsets):
             count = stored[index] if index < len(stored) else 0
@@ -257,14 +232,14 @@ class _Rewritten:
     def _exact(self, tiles: bool, samples: int) -> Callable[[int], int] | None:
         """Bytes of each strip or tile of a plane that is not compressed; None where only the file can say."""
         picture = self._picture
-        width, height = picture.number(WIDTH, 0), picture.number(LENGTH, 0)
-        rows = picture.number(ROWS, height) or height
+        width, height = picture.number(tags.WIDTH, 0), picture.number(tags.LENGTH, 0)
+        rows = picture.number(tags.ROWS, height) or height
         if tiles:
-            width, rows = picture.number(TILE_WIDTH, 0), picture.number(TILE_LENGTH, 0)
-        bits = picture.numbers(picture.entries.get(BITS)) or [1]
-        together = samples if picture.number(PLANAR, 1) == 1 else 1
+            width, rows = picture.number(tags.TILE_WIDTH, 0), picture.number(tags.TILE_LENGTH, 0)
+        bits = picture.numbers(picture.entries.get(tags.BITS)) or [1]
+        together = samples if picture.number(tags.PLANAR, 1) == 1 else 1
         total = sum(bits[:together]) if len(bits) >= together else bits[0] * together
-        known = picture.number(COMPRESSION, 1) == 1 and picture.number(PHOTOMETRIC, 1) != YCBCR
+        known = picture.number(tags.COMPRESSION, 1) == 1 and picture.number(tags.PHOTOMETRIC, 1) != tags.YCBCR
         if not known or width < 1 or rows < 1:
             return None
         return lambda index: (width * total + 7) // 8 * (rows if tiles else max(0, min(rows, height - index * rows)))
