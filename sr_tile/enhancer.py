@@ -22,10 +22,10 @@ from sr_tile.images.frames.open_frames import open_frame_writer, open_frames
 from sr_tile.images.rows import CroppingSource
 from sr_tile.models import zoo
 from sr_tile.pipeline.chain import run_chain
-from sr_tile.pipeline.crew import workers_beside
 from sr_tile.pipeline.frame_files import FrameFile, each_file, failing_job
 from sr_tile.pipeline.image_job import ImageJob, Outcome, Stats
 from sr_tile.pipeline.pipeline import Pipeline
+from sr_tile.pipeline.thread_pool import workers_beside
 from sr_tile.planner import Auto, Plan, Settings, make_plan
 from sr_tile.planner.exact_pooling import exact_precision, pooling_exactly
 from sr_tile.tiling.channels import Alpha

@@ -31,13 +31,13 @@ def alike(outputs: Sequence[np.ndarray], value_range: tuple[float, float]) -> Se
 
 
 def with_integer_ends(
-    model: "onnx.ModelProto", face: tuple[str, str], value_range: tuple[float, float], dtype: np.dtype
+    model: "onnx.ModelProto", ends: tuple[str, str], value_range: tuple[float, float], dtype: np.dtype
 ) -> bytes | None:
     """The model for pixels, with the arithmetic of `as_floats` before it, and that of `blending.quantise` behind it.
 
     Args:
         model: in float32 or float16; it is changed.
-        face: names of its input and output.
+        ends: names of its input and output.
         value_range: its values of black and white.
         dtype: of the pixels, uint8 or uint16.
 
@@ -53,8 +53,8 @@ def with_integer_ends(
     if opset < OLDEST:
         return None
     graph, white, (low, high) = model.graph, largest_value(dtype), value_range
-    source = next(value for value in graph.input if value.name == face[0])
-    target = next(value for value in graph.output if value.name == face[1])
+    source = next(value for value in graph.input if value.name == ends[0])
+    target = next(value for value in graph.output if value.name == ends[1])
     pixel_type = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     is_unit, wide, axes = (low, high) == (0.0, 1.0), ("Cast", {"to": TensorProto.FLOAT}), [1, 2, 3]
     to_range = [] if is_unit else [("Mul", high - low), ("Add", low)]
@@ -63,22 +63,22 @@ def with_integer_ends(
     behind = [*to_unit, ("Mul", white), ("Round",), ("Clip", 0, white), ("Cast", {"to": pixel_type})]
     behind.append(("Transpose", {"perm": [0, 2, 3, 1]}))
     nodes = [
-        *_chain("sr_tile_in", before, face[0]),
+        *_chain("sr_tile_in", before, ends[0]),
         *graph.node,
-        *_chain(face[1], [wide], "sr_tile_numbers"),
+        *_chain(ends[1], [wide], "sr_tile_numbers"),
         *_chain("sr_tile_numbers", [("ReduceSum", axes if opset >= 13 else {"axes": axes})], "sr_tile_sums"),
         *_chain("sr_tile_numbers", behind, "sr_tile_out"),
     ]
-    others = [value for value in graph.input if value.name != face[0]]
+    others = [value for value in graph.input if value.name != ends[0]]
     for value, name in ((source, "sr_tile_in"), (target, "sr_tile_out")):
         value.name, value.type.tensor_type.elem_type = name, pixel_type
     if sides := list(target.type.tensor_type.shape.dim):
         del target.type.tensor_type.shape.dim[:]
         target.type.tensor_type.shape.dim.extend(sides[place] for place in (0, 2, 3, 1))
     outputs = [target, helper.make_tensor_value_info("sr_tile_sums", TensorProto.FLOAT, [None, 1, 1, 1])]
-    for kept, fresh in ((graph.input, [source, *others]), (graph.output, outputs), (graph.node, nodes)):
+    for kept, new in ((graph.input, [source, *others]), (graph.output, outputs), (graph.node, nodes)):
         del kept[:]
-        kept.extend(fresh)
+        kept.extend(new)
     return model.SerializeToString() if model.ByteSize() < _LARGEST else None
 
 

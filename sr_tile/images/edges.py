@@ -65,7 +65,7 @@ class ContinuedSource:
         self._columns = _positions(inside.width, mx, edges.x) if mx else None
         self._kept: dict[int, np.ndarray] = {}
         self._ends = min(inside.height, my + 1), max(0, inside.height - my - 1)
-        self._height, self._next_row, self._fresh = inside.height, 0, 0
+        self._height, self._next_row, self._next_inside = inside.height, 0, 0
         self.info: ImageInfo = replace(inside, height=inside.height + 2 * my, width=inside.width + 2 * mx)
         self.whole_bytes = whole_bytes_of(source)
         self._wraps = edges.y == "wrap" and my > 0
@@ -78,10 +78,10 @@ class ContinuedSource:
         self._next_row += len(wanted)
         rows: dict[int, np.ndarray] = {}
         last = max((row for row in wanted.tolist() if row not in self._kept), default=-1)
-        if last >= self._fresh:
-            block_hwc = self._source.read_rows(last + 1 - self._fresh)
-            rows = self._take(block_hwc, self._fresh)
-            self._fresh += len(block_hwc)
+        if last >= self._next_inside:
+            block_hwc = self._source.read_rows(last + 1 - self._next_inside)
+            rows = self._take(block_hwc, self._next_inside)
+            self._next_inside += len(block_hwc)
         found = [self._kept[row] if row in self._kept else rows.get(row) for row in wanted.tolist()]
         present = [row_wc for row_wc in found if row_wc is not None]  # fewer where the source ends too early
         rows_hwc = np.stack(present) if present else np.empty((0, *self._shape), self.info.dtype)

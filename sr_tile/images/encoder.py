@@ -29,13 +29,13 @@ def whole_bytes(format_name: str, info: ImageInfo, options: WriteOptions) -> int
         options: how to encode.
     """
     alpha, wide = info.has_alpha, stored_dtype(format_name, info.dtype) == np.uint16
-    prices = {
+    bytes_a_pixel = {
         "webp": 33 if alpha or options.lossless else 6,
         "avif": (60 if wide else 36) + (15 if alpha else 0),
         "gif": 13,
     }
     height = options.animation.height if options.animation else info.height
-    return prices.get(format_name, 0) * info.width * height
+    return bytes_a_pixel.get(format_name, 0) * info.width * height
 
 
 @dataclass

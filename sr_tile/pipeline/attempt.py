@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from sr_tile.engines.device_runner import DeviceRunner, DeviceSlot
 from sr_tile.pipeline.blend_stage import BlendStage
-from sr_tile.pipeline.crew import Crew, threads_beside
 from sr_tile.pipeline.decode_stage import DecodeStage
 from sr_tile.pipeline.encode_stage import EncodeStage
 from sr_tile.pipeline.image_job import ImageJob, Outcome
 from sr_tile.pipeline.image_state import ImagesInFlight, ImageState, StageContext, TileKey
 from sr_tile.pipeline.inference import Inference, Numbered, Tiles
 from sr_tile.pipeline.queues import BoundedQueue, OrderedQueue, start_thread
+from sr_tile.pipeline.thread_pool import ThreadPool, threads_beside
 from sr_tile.pipeline.tile_stage import TileStage
 from sr_tile.pipeline.whole_images import WholeImages
 
@@ -73,9 +73,9 @@ class Attempt:
         self._outputs: OrderedQueue[list[Tiles[TileKey]]] = OrderedQueue(len(self.runner.threads) + 1)
         # No image comes before this one is done where one at a time is under way.
         timeout = BATCH_TIMEOUT_LAST if resources.max_in_flight == 1 else BATCH_TIMEOUT
-        self._crew = Crew(threads_beside(slot.engine for slot in resources.slots))
-        self._decode = DecodeStage(context, self._to_decode, self._in_flight, resources.whole_images, self._crew)
-        self._tile = TileStage(context, self._to_tile, self._batches, resources.slots, timeout, self._crew)
+        self._pool = ThreadPool(threads_beside(slot.engine for slot in resources.slots))
+        self._decode = DecodeStage(context, self._to_decode, self._in_flight, resources.whole_images, self._pool)
+        self._tile = TileStage(context, self._to_tile, self._batches, resources.slots, timeout, self._pool)
         self._inference = Inference(self.runner, context.clocks["infer"], self._batches, self._outputs)
         self._blend = BlendStage(context, self._outputs)
         self._encode = EncodeStage(context, self._to_encode, self._end)
@@ -129,7 +129,7 @@ class Attempt:
                 image.sink.abort()
         for thread in threads:
             thread.join()
-        self._crew.close()
+        self._pool.close()
         for image in self._in_flight:
             self._take_back(image)
             if image.sink:  # opened since

@@ -8,6 +8,7 @@ from sr_tile.engines.integer_ends import as_floats
 from sr_tile.pipeline.image_state import StageContext, TileKey
 from sr_tile.pipeline.inference import Tiles
 from sr_tile.pipeline.queues import OrderedQueue
+from sr_tile.tiling.blending import from_range
 from sr_tile.tiling.channels import enlarge_bicubic
 from sr_tile.tiling.transparency import MODEL_REACH, restore_hidden
 
@@ -41,9 +42,8 @@ class BlendStage:
         """Add one tile to its image, and pass on the rows that it finished."""
         image, spec = key.image, self._context.spec
         with self._clock.working(taken=1):
-            low, high = spec.value_range
-            if output_chw.dtype == np.float32 and (low, high) != (0.0, 1.0):
-                output_chw = (output_chw - np.float32(low)) / np.float32(high - low)
+            if output_chw.dtype == np.float32:
+                output_chw = from_range(output_chw, spec.value_range)
             colours = key.part.scatter(output_chw)
             if key.hidden_chw is not None and key.part.channels.stop <= image.info.colours:
                 alpha_chw = key.hidden_chw[image.info.colours :]

@@ -11,10 +11,10 @@ from sr_tile.errors import ArgumentError, ImageReadError
 from sr_tile.images import ImageInfo
 from sr_tile.images.edges import ContinuedSource, Edges
 from sr_tile.images.rows import Source, room_of, whole_bytes_of
-from sr_tile.pipeline.crew import Crew
 from sr_tile.pipeline.image_state import ImagesInFlight, ImageState, RowBlock, StageContext
 from sr_tile.pipeline.plan_image import is_only_reduced, result_of, tile_grid_for
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled
+from sr_tile.pipeline.thread_pool import ThreadPool
 from sr_tile.pipeline.whole_images import WholeImages
 from sr_tile.planner import strip_bytes
 from sr_tile.tiling.blending import TileBlender, quantise, to_unit
@@ -36,7 +36,7 @@ class DecodeStage:
         images: to read.
         in_flight: those under way, of which earlier ones are admitted first.
         whole_images: memory for those that are decoded or encoded as a whole.
-        crew: helps to blend.
+        pool: helps to blend.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class DecodeStage:
         images: BoundedQueue[ImageState],
         in_flight: ImagesInFlight,
         whole_images: WholeImages,
-        crew: Crew,
+        pool: ThreadPool,
     ) -> None:
-        self._context, self._clock, self._crew = context, context.clocks["decode"], crew
+        self._context, self._clock, self._pool = context, context.clocks["decode"], pool
         self._images, self._in_flight, self._whole_images = images, in_flight, whole_images
 
     def work(self) -> None:
@@ -128,7 +128,7 @@ class DecodeStage:
         # Strips and margins have rows that the sink does not get.
         room = None if image.job.strip or image.margins != (0, 0) else room_of(image.sink)
         image.accumulator = TileBlender(
-            image.grid, scale, info.channels, image.sink.dtype, parts, self._crew.each, room
+            image.grid, scale, info.channels, image.sink.dtype, parts, self._pool.for_each, room
         )
         tiles = len(image.grid.y.starts) * len(image.grid.x.starts)
         if tiles > 1 and spec.is_global:

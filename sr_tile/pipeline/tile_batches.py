@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 
 import numpy as np
 
-from sr_tile.pipeline.crew import Crew
+from sr_tile.pipeline.thread_pool import ThreadPool
 from sr_tile.types import Array, Pixels
 
 Key = TypeVar("Key")
@@ -33,7 +33,7 @@ class BatchBuilder(Generic[Key]):
 
     Args:
         size: tiles of a full batch.
-        crew: helps to copy tiles.
+        pool: helps to copy tiles.
         empty: makes the arrays of batches, see `Engine.empty`; None: anywhere.
 
     >>> builder = BatchBuilder(size=2)
@@ -43,8 +43,10 @@ class BatchBuilder(Generic[Key]):
     [('c',)]
     """
 
-    def __init__(self, size: int, crew: Crew | None = None, empty: Callable[..., np.ndarray] | None = None) -> None:
-        self._size, self._crew, self._empty = size, crew or Crew(1), empty
+    def __init__(
+        self, size: int, pool: ThreadPool | None = None, empty: Callable[..., np.ndarray] | None = None
+    ) -> None:
+        self._size, self._pool, self._empty = size, pool or ThreadPool(1), empty
         self._tiles: list[np.ndarray] = []
         self._keys: list[Key] = []
         self._exact = False
@@ -72,5 +74,5 @@ class BatchBuilder(Generic[Key]):
         def copy(place: tuple[int, int]) -> None:
             pixels[place] = tiles[place[0]][place[1]]
 
-        self._crew.each(copy, [*itertools.product(range(len(tiles)), range(len(tiles[0])))])
+        self._pool.for_each(copy, [*itertools.product(range(len(tiles)), range(len(tiles[0])))])
         return [Batch(pixels, keys, self._exact)]

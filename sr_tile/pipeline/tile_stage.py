@@ -8,10 +8,10 @@ import numpy as np
 
 from sr_tile.engines.device_runner import DeviceSlot
 from sr_tile.engines.precision import LEAST_PIXELS, agrees, pieces_of
-from sr_tile.pipeline.crew import Crew
 from sr_tile.pipeline.image_state import ImageState, RowBlock, StageContext, TileKey
 from sr_tile.pipeline.inference import Numbered
 from sr_tile.pipeline.queues import BoundedQueue, Cancelled
+from sr_tile.pipeline.thread_pool import ThreadPool
 from sr_tile.pipeline.tile_batches import Batch, BatchBuilder
 from sr_tile.planner.tiles import is_local
 from sr_tile.tiling.blending import to_range, to_unit
@@ -30,7 +30,7 @@ class TileStage:
         batches: where tiles go; closed behind the last one.
         slots: the engines; the first shows of images by their first tiles which precision they bear.
         timeout: seconds that an unfinished batch waits for the next image, or its first rows.
-        crew: helps to copy pixels.
+        pool: helps to copy pixels.
     """
 
     def __init__(
@@ -40,15 +40,15 @@ class TileStage:
         batches: BoundedQueue[Numbered[TileKey]],
         slots: Sequence[DeviceSlot],
         timeout: float,
-        crew: Crew,
+        pool: ThreadPool,
     ) -> None:
         self._context, self._clock = context, context.clocks["tile"]
         self._images, self._batches, self._slot, self._timeout = images, batches, slots[0], timeout
-        self._crew, self._takes_pixels = crew, all(slot.engine.takes_pixels for slot in slots)
+        self._pool, self._takes_pixels = pool, all(slot.engine.takes_pixels for slot in slots)
 
     def work(self) -> None:
         """Cut images in their order until there are no more."""
-        builder: BatchBuilder[TileKey] = BatchBuilder(self._context.plan.batch, self._crew, self._slot.engine.empty)
+        builder: BatchBuilder[TileKey] = BatchBuilder(self._context.plan.batch, self._pool, self._slot.engine.empty)
         numbers = itertools.count()
 
         def send(batches: list[Batch[TileKey]]) -> None:
@@ -57,10 +57,10 @@ class TileStage:
 
         # Where the next image, or its first rows, are long in coming, the tiles at hand do not wait for them: they may be
         # the last of an image that must be written before the next has the memory to be read.
-        patience: Any = {"timeout": self._timeout, "on_wait": lambda: send(builder.flush())}
-        for image in self._images.items(**patience):
+        waiting: Any = {"timeout": self._timeout, "on_wait": lambda: send(builder.flush())}
+        for image in self._images.items(**waiting):
             try:
-                first = itertools.islice(image.row_blocks.items(**patience), 1)
+                first = itertools.islice(image.row_blocks.items(**waiting), 1)
                 for number, block in enumerate(itertools.chain(first, image.row_blocks)):
                     if number == 0:
                         image.is_exact = self._needs_float32(image, block)

@@ -236,7 +236,7 @@ def _costs_of_small_calls(
     shapes = shapes_to_measure(engine, (min(sides), min(sides)))[:2]
     if expected_pixels is None or expected_pixels < LARGE_WORK * pixels_to_measure(shapes):
         return None
-    return measure(engine, shapes, budget.call, folder=cache_folder("prices"))
+    return measure(engine, shapes, budget.call, folder=cache_folder("memory"))
 
 
 def _grown(plan: Plan, budget: MemoryBudget, known: Costs | None, settings: Settings) -> Plan:

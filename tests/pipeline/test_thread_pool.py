@@ -9,8 +9,8 @@ from sr_tile.enhancer import Enhancer
 from sr_tile.images import ImageInfo
 from sr_tile.images.arrays import ArraySink
 from sr_tile.models.spec import ModelSpec
-from sr_tile.pipeline import attempt, crew
-from sr_tile.pipeline.crew import Crew, threads_beside
+from sr_tile.pipeline import attempt, thread_pool
+from sr_tile.pipeline.thread_pool import ThreadPool, threads_beside
 from sr_tile.planner import Settings
 
 
@@ -29,14 +29,14 @@ class PixelEngine(ToyEngine):
 @pytest.mark.parametrize("threads", [1, 2, 7])
 @pytest.mark.parametrize("count", [0, 1, 2, 20])
 def test_each_item_is_done_once_before_it_returns(threads, count):
-    made, seen = Crew(threads), []
-    made.each(seen.append, range(count))
+    made, seen = ThreadPool(threads), []
+    made.for_each(seen.append, range(count))
     made.close()
     assert sorted(seen) == list(range(count))
 
 
 def test_an_error_comes_when_all_have_ended():
-    made, ended = Crew(3), []
+    made, ended = ThreadPool(3), []
 
     def task(item):
         if item == 1:
@@ -44,24 +44,24 @@ def test_an_error_comes_when_all_have_ended():
         ended.append(item)
 
     with pytest.raises(ValueError, match="one"):
-        made.each(task, range(3))
+        made.for_each(task, range(3))
     assert sorted(ended) == [0, 2]
-    made.each(ended.append, [5])
+    made.for_each(ended.append, [5])
     made.close()
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sr-tile crew")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("sr-tile pixels")]
 
 
 def test_all_threads_of_the_machine_help_where_no_engine_computes_on_it(monkeypatch):
-    monkeypatch.setattr(crew, "allowed_threads", lambda: 16)
+    monkeypatch.setattr(thread_pool, "allowed_threads", lambda: 16)
     assert threads_beside([PixelEngine(), PixelEngine()]) == 16
     assert threads_beside([PixelEngine(), ToyEngine()]) == 1
-    monkeypatch.setattr(crew, "allowed_threads", lambda: None)
-    monkeypatch.setattr(crew.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(thread_pool, "allowed_threads", lambda: None)
+    monkeypatch.setattr(thread_pool.os, "cpu_count", lambda: 64)
     assert threads_beside([PixelEngine()]) == 64
 
 
 def test_several_files_are_read_and_written_at_a_time_where_a_gpu_waits_for_them(monkeypatch):
-    monkeypatch.setattr(crew, "allowed_threads", lambda: 16)
+    monkeypatch.setattr(thread_pool, "allowed_threads", lambda: 16)
 
     def workers(engine, **settings):
         with Enhancer(engine, **settings) as enhancer:

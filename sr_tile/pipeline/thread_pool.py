@@ -1,4 +1,4 @@
-"""Threads that help a stage with one piece of work, where the engine leaves the processor to it."""
+"""A thread pool for pieces of one picture, where the engine leaves the processor to it."""
 
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +27,7 @@ def workers_beside(engines: Iterable[Engine], *, is_bounded: bool) -> int:
     return 2 if is_bounded else min(MOST_WORKERS, max(2, threads_beside(engines) // 2))
 
 
-class Crew:
+class ThreadPool:
     """Does many small things side by side; the thread that asks does its share, and any number of them may ask at a time.
 
     Args:
@@ -36,9 +36,9 @@ class Crew:
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads - 1, "sr-tile crew") if threads > 1 else None
+        self._pool = ThreadPoolExecutor(threads - 1, "sr-tile pixels") if threads > 1 else None
 
-    def each(self, task: Callable[[Item], None], items: Sequence[Item]) -> None:
+    def for_each(self, task: Callable[[Item], None], items: Sequence[Item]) -> None:
         """Call a function with each item, in any order, and wait for all; what one raises is raised when all have ended."""
 
         def do(part: Sequence[Item]) -> None:
