@@ -1,11 +1,11 @@
 """The ceiling that no GPU can pass: the pipeline around an engine that takes no time, x2, arrays to arrays and PNG to PNG.
 
-    python bench/host.py [--megapixels 12] [--repeat 3] [--tile 512] [--batch 4] [--floats] [--channels-last]
+    python bench/host.py [--megapixels 12] [--repeat 3] [--tile 512] [--batch 4] [--floats]
 
 Printed are megapixels of input a second, and a core: by the processor time of the process, without the engine's own. The
-engine takes and gives bytes as CUDA does, or floats. It answers with its first batch, enlarged as smoothly as a network
-does, so that a PNG is as much work as that of a photograph; floats are copied for each call, for blending writes on them.
-With --channels-last its results lie in memory as files and arrays have them, which a GPU could do at no cost.
+engine takes bytes and gives them with their channels last in memory, as on CUDA, or floats. It answers with its first batch,
+enlarged as smoothly as a network does, so that a PNG is as much work as that of a photograph; floats are copied for each
+call, for blending writes on them.
 """
 
 import argparse
@@ -36,8 +36,8 @@ class NoTime(BaseEngine):
     identity = "none"
     spec = ModelSpec(name="none", scale=2, multiple=1, halo=8)
 
-    def __init__(self, takes_pixels: bool, channels_last: bool = False) -> None:
-        self.takes_pixels, self._channels_last = takes_pixels, channels_last
+    def __init__(self, takes_pixels: bool) -> None:
+        self.takes_pixels = takes_pixels
         self._output = np.empty((0, 0, 0, 0), np.float32)
         self.seconds = 0.0  # of the processor, in calls
         self._lock = threading.Lock()
@@ -49,9 +49,10 @@ class NoTime(BaseEngine):
         shape, dtype = (channels, 2 * height, 2 * width), batch_nchw.dtype
         if self._output.shape[1:] != shape or self._output.dtype != dtype or len(self._output) < rows:
             enlarged = np.stack([enlarge_bicubic(tile_chw.astype(np.float32), 2) for tile_chw in batch_nchw])
-            self._output = np.clip(np.rint(enlarged), 0, 255).astype(dtype) if self.takes_pixels else enlarged
-            if self._channels_last:
-                self._output = np.ascontiguousarray(self._output.transpose(0, 2, 3, 1)).transpose(0, 3, 1, 2)
+            if self.takes_pixels:
+                pixels_nhwc = np.clip(np.rint(enlarged), 0, 255).astype(dtype).transpose(0, 2, 3, 1)
+                enlarged = np.ascontiguousarray(pixels_nhwc).transpose(0, 3, 1, 2)
+            self._output = enlarged
             self._output.flags.writeable = False
         output = self._output[:rows]
         output = output if self.takes_pixels else output.copy()
@@ -76,11 +77,10 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=512)
     parser.add_argument("--batch", type=int, default=4)
     parser.add_argument("--floats", action="store_true")
-    parser.add_argument("--channels-last", action="store_true")
     arguments = parser.parse_args()
     height = round((arguments.megapixels * 1e6 * 3 / 4) ** 0.5)
     settings = Settings(tile=arguments.tile, batch=arguments.batch)
-    engine = NoTime(not arguments.floats, arguments.channels_last)
+    engine = NoTime(not arguments.floats)
     with tempfile.TemporaryDirectory() as folder, Enhancer(engine, settings=settings) as enhancer:
         source = photograph(Path(folder) / "in.png", height, height * 4 // 3)
         with ImageReader(source) as reader:
