@@ -26,14 +26,12 @@ from sr_tile.system.cpu import allowed_threads
 try:
     from isal import isal_zlib  # type: ignore[import-not-found,unused-ignore]
 except ImportError:  # no wheel for this platform: four times as slow, and as small
-    isal_zlib = None
+    isal_zlib = None  # type: ignore[assignment,unused-ignore]
 
 STRIP_BYTES, MAX_THREADS = 2**19, 16
 _SAMPLE = 2**13  # bytes of a strip that show which filter suits it
 _NONE, _UP, _AVERAGE = 0, 2, 3
-_FASTEST = (
-    2  # the last level that is for speed: at 3, isal makes files of which some are a third larger than those of zlib
-)
+_FASTEST = 2  # the last level that is for speed: at 3, isal makes files of which some are a third larger than zlib's
 _BASE = 65_521  # of Adler-32
 
 
