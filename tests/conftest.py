@@ -1,5 +1,6 @@
 """Annotations of shapes are checked in every test: the hook must be in place before the package is imported."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -33,6 +34,16 @@ def _no_users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does a test find what another one measured."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def _own_log() -> Iterator[None]:
+    """Nor does a command line that ran in this process go on printing what later tests log."""
+    log = logging.getLogger("sr_tile")
+    before = list(log.handlers), log.level, log.propagate
+    yield
+    log.handlers[:], log.propagate = before[0], before[2]
+    log.setLevel(before[1])
 
 
 @pytest.fixture
