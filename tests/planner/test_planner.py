@@ -1,7 +1,9 @@
+import itertools
 import json
 import math
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -10,7 +12,7 @@ from support.toys import ToyEngine
 
 from sr_tile.errors import ArgumentError, GeometryError, OutOfMemoryError
 from sr_tile.models.spec import ModelSpec
-from sr_tile.planner import Plan, Settings, choose_tile_and_batch, make_plan, strip_bytes
+from sr_tile.planner import Plan, Settings, choose_tile_and_batch, make_plan, measure_calls, strip_bytes
 from sr_tile.planner.choose_tile_and_batch import MAX_EXTRAPOLATION
 from sr_tile.planner.costs import Costs, Point
 from sr_tile.planner.explain import reasons
@@ -346,7 +348,9 @@ def test_on_a_gpu_tiles_grow_within_the_memory_that_a_dear_network_would_take(fr
     assert engine.shapes == []
 
 
-def test_on_a_small_gpu_a_photograph_pays_for_calls_as_large_as_its_tiles_may_be():
+def test_on_a_small_gpu_a_photograph_pays_for_calls_as_large_as_its_tiles_may_be(monkeypatch):
+    ticks = itertools.count()  # each call takes a second: only bytes decide here
+    monkeypatch.setattr(measure_calls, "time", SimpleNamespace(perf_counter=lambda: next(ticks)))
     engine = HungryEngine(spec=spec(halo=56, multiple=4, tile=512), free=7 * GIB, per_pixel=1000)
     engine.identity, engine.max_concurrency = "small gpu", 2
     plan = make_plan(engine, Settings(), expected_pixels=12_000_000)
