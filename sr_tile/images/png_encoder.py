@@ -21,7 +21,7 @@ from sr_tile.images.formats import ImageInfo, WriteOptions
 from sr_tile.images.png_chunks import SIGNATURE, chunk, chunks_of
 from sr_tile.images.result_metadata import complete, extras_of
 from sr_tile.images.vips import reason_of, vips
-from sr_tile.system.cpu import allowed_threads
+from sr_tile.system.cpu import thread_count
 
 try:
     from isal import isal_zlib  # type: ignore[import-not-found,unused-ignore]
@@ -65,7 +65,7 @@ class PngEncoder:
         self._dtype = dtype.newbyteorder(">")
         self._shape = (1 + min(info.height, max(1, STRIP_BYTES // row_bytes)), row_bytes)  # the row above comes first
         self._strip, self._filled = np.zeros(self._shape, np.uint8), 1
-        self._threads = min(MAX_THREADS, allowed_threads() or os.cpu_count() or 1)
+        self._threads = min(MAX_THREADS, thread_count())
         self._pool = ThreadPoolExecutor(self._threads, "sr-tile-encoder")
         self._under_way: deque[Future[tuple[bytes, int, int]]] = deque()
         self._checksum, self._begun, self._killed = 1, False, False

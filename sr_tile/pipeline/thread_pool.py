@@ -1,12 +1,11 @@
 """A thread pool for pieces of one picture, where the engine leaves the processor to it."""
 
-import os
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from sr_tile.engines.base import Engine
-from sr_tile.system.cpu import allowed_threads
+from sr_tile.system.cpu import thread_count
 
 MOST_WORKERS = 16
 Item = TypeVar("Item")
@@ -14,9 +13,7 @@ Item = TypeVar("Item")
 
 def threads_beside(engines: Iterable[Engine]) -> int:
     """How many threads move pixels: all that the machine has, or one where an engine computes on the processor."""
-    if any(engine.uses_host_memory for engine in engines):
-        return 1
-    return allowed_threads() or os.cpu_count() or 1
+    return 1 if any(engine.uses_host_memory for engine in engines) else thread_count()
 
 
 def workers_beside(engines: Iterable[Engine], *, is_bounded: bool) -> int:

@@ -28,6 +28,11 @@ def allowed_threads() -> int | None:
     return max(1, math.ceil(min(physical_cores(allowed), share)))
 
 
+def thread_count() -> int:
+    """Threads that move pixels side by side: those to compute with, or all of a machine that is ours."""
+    return allowed_threads() or os.cpu_count() or 1
+
+
 def physical_cores(allowed: set[int], topology: Path = _TOPOLOGY) -> int:
     """Cores that the given logical ones belong to: two threads of one core share the units that compute."""
     cores = set()

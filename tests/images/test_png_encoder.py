@@ -13,6 +13,7 @@ from sr_tile.images import ImageInfo, ImageReader, ImageWriter, png_encoder
 from sr_tile.images.encoder import Encoder
 from sr_tile.images.formats import Metadata, WriteOptions
 from sr_tile.images.png_chunks import chunks_of
+from sr_tile.system import cpu
 
 
 def picture(height, width, channels, dtype, seed=0):
@@ -76,7 +77,7 @@ def test_a_file_does_not_depend_on_threads_or_on_how_rows_come(tmp_path, monkeyp
     pixels, files = picture(150, 90, 3, np.uint8), set()
     for threads, steps in ((1, (150,)), (8, (1, 40, 3)), (3, (9,))):
         monkeypatch.setattr(png_encoder, "MAX_THREADS", threads)
-        monkeypatch.setattr(png_encoder, "allowed_threads", lambda threads=threads: threads)
+        monkeypatch.setattr(cpu, "allowed_threads", lambda threads=threads: threads)
         files.add(encoded(tmp_path, pixels, png_encoder.PngEncoder, steps=steps))
     assert len(files) == 1
 
@@ -90,7 +91,7 @@ def test_as_many_threads_deflate_as_the_machine_has_up_to_16(tmp_path, monkeypat
             made.append(count)
             super().__init__(count, *names)
 
-    monkeypatch.setattr(png_encoder, "allowed_threads", lambda: allowed)
+    monkeypatch.setattr(cpu, "allowed_threads", lambda: allowed)
     monkeypatch.setattr(png_encoder, "ThreadPoolExecutor", Pool)
     encoded(tmp_path, picture(9, 9, 3, np.uint8), png_encoder.PngEncoder)
     assert made == [threads]

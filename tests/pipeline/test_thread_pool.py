@@ -9,9 +9,10 @@ from sr_tile.enhancer import Enhancer
 from sr_tile.images import ImageInfo
 from sr_tile.images.arrays import ArraySink
 from sr_tile.models.spec import ModelSpec
-from sr_tile.pipeline import attempt, thread_pool
+from sr_tile.pipeline import attempt
 from sr_tile.pipeline.thread_pool import ThreadPool, threads_beside
 from sr_tile.planner import Settings
+from sr_tile.system import cpu
 
 
 class PixelEngine(ToyEngine):
@@ -52,16 +53,16 @@ def test_an_error_comes_when_all_have_ended():
 
 
 def test_all_threads_of_the_machine_help_where_no_engine_computes_on_it(monkeypatch):
-    monkeypatch.setattr(thread_pool, "allowed_threads", lambda: 16)
+    monkeypatch.setattr(cpu, "allowed_threads", lambda: 16)
     assert threads_beside([PixelEngine(), PixelEngine()]) == 16
     assert threads_beside([PixelEngine(), ToyEngine()]) == 1
-    monkeypatch.setattr(thread_pool, "allowed_threads", lambda: None)
-    monkeypatch.setattr(thread_pool.os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(cpu, "allowed_threads", lambda: None)
+    monkeypatch.setattr(cpu.os, "cpu_count", lambda: 64)
     assert threads_beside([PixelEngine()]) == 64
 
 
 def test_several_files_are_read_and_written_at_a_time_where_a_gpu_waits_for_them(monkeypatch):
-    monkeypatch.setattr(thread_pool, "allowed_threads", lambda: 16)
+    monkeypatch.setattr(cpu, "allowed_threads", lambda: 16)
 
     def workers(engine, **settings):
         with Enhancer(engine, **settings) as enhancer:
