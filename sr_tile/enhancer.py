@@ -106,7 +106,8 @@ class Enhancer:
         size, settings, steps = TargetSize.of_scale(scale, size), settings or Settings(), steps_of(model)
         if model is None or steps:
             steps = models_reaching(steps, size.scale or (max(zoo.DEFAULT) if size.is_explicit and not steps else None))
-        continued = _check(alpha, decoders, encoders, edges, len(steps) > 1 or settings.exact_pooling)
+        counts = {"decoders": decoders, "encoders": encoders, "max_in_flight": max_in_flight}
+        continued = _check(alpha, counts, edges, len(steps) > 1 or settings.exact_pooling)
         if batch_size is not None:
             settings = replace(settings, batch=batch_size)
         precision = exact_precision(precision) if settings.exact_pooling else precision
@@ -369,15 +370,17 @@ def _planned(
     return engines, whole or make_plan(engines, settings, **planning)
 
 
-def _check(alpha: str, decoders: int | None, encoders: int | None, edges: str | None, is_special: bool) -> Edges | None:
+def _check(alpha: str, counts: dict[str, int | None], edges: str | None, is_special: bool) -> Edges | None:
     """Refuse settings that cannot be; how pictures go on beyond their borders.
 
+    counts: how many there may be of what, by the name of the option.
     is_special: a chain of models, or exact pooling.
     """
     if alpha not in ("bicubic", "model"):
         raise ArgumentError(f"alpha {alpha!r} is not known; choose bicubic or model")
-    if any(number is not None and number < 1 for number in (decoders, encoders)):
-        raise ArgumentError(f"decoders {decoders} and encoders {encoders} must each be 1 or more")
+    for name, number in counts.items():
+        if number is not None and number < 1:
+            raise ArgumentError(f"{name} is {number}; it must be 1 or more")
     if edges and is_special:
         raise ArgumentError("edges go with one model, not with a chain or exact pooling; leave one of them out")
     return parse_edges(edges) if edges else None

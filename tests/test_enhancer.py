@@ -221,7 +221,9 @@ def test_wrong_settings_are_refused_by_name(tmp_path):
     path = identity_model(tmp_path / "m.onnx")
     for keywords, word in (
         ({"alpha": "none"}, "bicubic or model"),
-        ({"decoders": 0}, "decoders"),
+        ({"decoders": 0}, "^decoders is 0; it must be 1 or more$"),
+        ({"decoders": 2, "encoders": -1}, "^encoders is -1; it must be 1 or more$"),
+        ({"max_in_flight": 0}, "^max_in_flight is 0; it must be 1 or more$"),
         ({"warmup": "hot"}, "warm-up"),
         ({"batch_size": 0}, "batch"),
     ):
