@@ -23,6 +23,9 @@ from sr_tile.system.cache import cache_folder, recall, remember
 from sr_tile.system.hashes import sha256_of
 from sr_tile.system.stopping import temporary_folder
 
+RECIPE = 2
+"""Raised with each change of what `export` or `convert` writes: what an earlier one left in the cache is not taken."""
+
 log = logging.getLogger("sr_tile")
 
 Model: TypeAlias = str | Path | Engine
@@ -138,8 +141,8 @@ def _converted(path: Path, precision: str) -> Path:
 
         convert(path, target, precision)
 
-    key = f"{sr_tile.__version__}-{sha256_of(path)[:32]}-{precision}"
-    return _made_once(Path("converted", key, path.name), f"{path}: converting to {precision}", make)
+    key = f"{sha256_of(path)[:32]}-{precision}"
+    return _made_once("converted", key, path.name, f"{path}: converting to {precision}", make)
 
 
 def _exported(path: Path) -> Path:
@@ -149,15 +152,12 @@ def _exported(path: Path) -> Path:
         export(path, target)
 
     hashes = [sha256_of(file)[:32] for file in (files_of(path) if is_ncnn(path) else (path,)) if file.is_file()]
-    return _made_once(
-        Path("exported", "-".join([sr_tile.__version__, *hashes]), f"{path.stem}.onnx"),
-        f"{path}: exporting to ONNX",
-        make,
-    )
+    return _made_once("exported", "-".join(hashes), f"{path.stem}.onnx", f"{path}: exporting to ONNX", make)
 
 
-def _made_once(place: Path, what: str, make: Callable[[Path], None]) -> Path:
+def _made_once(kind: str, key: str, name: str, what: str, make: Callable[[Path], None]) -> Path:
     """A file in the cache, made where it is not there as it was written; beside it lies its hash."""
+    place = Path(kind, f"{sr_tile.__version__}-{RECIPE}-{key}", name)
     target = cache_folder() / place
     if target.is_file() and recall(_mark(target), str) == sha256_of(target):
         return target

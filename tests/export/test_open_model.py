@@ -35,6 +35,14 @@ def test_int8_is_made_once(path, monkeypatch, device):
     assert np.abs(results[0].astype(int) - wanted).mean() < 8
 
 
+def test_a_file_of_an_earlier_recipe_is_not_taken(path, monkeypatch):
+    monkeypatch.setattr(precision, "convert", lambda source, target, _: target.write_bytes(source.read_bytes()))
+    files = [find_model._converted(path, "int8")]
+    monkeypatch.setattr(find_model, "RECIPE", find_model.RECIPE + 1)
+    files += [find_model._converted(path, "int8"), find_model._converted(path, "int8")]
+    assert files[0] != files[1] == files[2]
+
+
 def test_a_model_that_loses_too_much_is_an_error(path, monkeypatch):
     real = precision.convert
     monkeypatch.setattr(precision, "convert", lambda *args: real(*args, max_loss_db=-1.0))
