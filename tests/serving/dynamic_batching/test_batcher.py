@@ -1,27 +1,16 @@
-import asyncio
+"""Requests that meet in batches: each gets its own answer."""
+
 import threading
-from concurrent.futures import CancelledError, Future, wait
+from concurrent.futures import CancelledError, wait
 
 import numpy as np
 import pytest
+from support.batchers import Poisoned, value
 from support.stand_ins import PATIENCE, Gate, Threads, row
 
 from sr_tile.enhancer import Enhancer
-from sr_tile.errors import ArgumentError, DeadlineError, ModelOutputError, Overloaded, StoppedError
-from sr_tile.serving import DynamicBatcher, ListBatcher, batching
-
-
-def value(answer):
-    return float(answer[0, 0])
-
-
-class Poisoned(Gate):
-    """Fails where a batch holds a negative number."""
-
-    def answer(self, batch):
-        if (batch < 0).any():
-            raise ValueError("poison")
-        return super().answer(batch)
+from sr_tile.errors import ArgumentError, DeadlineError, ModelOutputError, Overloaded
+from sr_tile.serving import DynamicBatcher, ListBatcher
 
 
 def test_each_gets_its_own_answer():
@@ -198,115 +187,6 @@ def test_a_small_caller_is_served_between_the_rows_of_a_large_one():
         wait(large, PATIENCE)
 
 
-def test_stop_answers_what_waits():
-    gate = Gate()
-    host = DynamicBatcher(gate, max_batch_size=2).start()
-    futures = [host.submit(row(number)) for number in range(5)]
-    gate.wait_for_call()
-    stopping = Threads(host.stop)
-    gate.open()
-    stopping.get()
-    assert [value(future.result(0)) for future in futures] == [0, 2, 4, 6, 8]
-    with pytest.raises(StoppedError):
-        host.predict(row(0))
-
-
-def test_stopping_twice_at_once_answers_what_waits_too():
-    gate = Gate()
-    host = DynamicBatcher(gate).start()
-    futures = [host.submit(row(0))]
-    gate.wait_for_call()
-    futures.append(host.submit(row(1)))
-    stopping = Threads(host.stop, host.stop)
-    while host.running:
-        threading.Event().wait(0.001)
-    with host:  # a new start need not wait for that
-        others = [host.submit(row(2))]
-        gate.open()
-        stopping.get()
-    assert [value(future.result(0)) for future in futures + others] == [0, 2, 4]
-
-
-def test_stop_without_draining_fails_what_waits():
-    gate = Gate()
-    host = DynamicBatcher(gate, max_batch_size=2).start()
-    first = host.submit(row(0))
-    gate.wait_for_call()
-    others = [host.submit(row(number)) for number in range(5)]
-    stopping = Threads(lambda: host.stop(drain=False))
-    for future in others:
-        with pytest.raises(StoppedError):
-            future.result(PATIENCE)
-    gate.open()
-    stopping.get()
-    assert value(first.result(0)) == 0
-
-
-def test_stop_gives_up_on_a_model_that_hangs_and_starts_afresh():
-    hanging, fine = Gate(), Gate(is_open=True)
-    models = [hanging]
-    host = DynamicBatcher(lambda batch: models[-1](batch)).start()
-    stuck = host.submit(row(0))
-    hanging.wait_for_call()
-    waiting = host.submit(row(1))
-    host.stop(timeout=0.05)
-    for future in (stuck, waiting):
-        with pytest.raises(StoppedError):
-            future.result(0)
-    models.append(fine)
-    with host:
-        assert value(host.predict(row(2), timeout=PATIENCE)) == 4
-        hanging.open()
-        assert value(host.predict(row(3), timeout=PATIENCE)) == 6
-    assert hanging.batches == [[0]]
-
-
-def test_start_and_stop_may_be_repeated():
-    host = DynamicBatcher(Gate(is_open=True))
-    with pytest.raises(StoppedError, match="start it"):
-        host.predict(row(0))
-    host.stop()
-    before = set(threading.enumerate())
-    for number in range(3):
-        assert host.start() is host.start()
-        assert host.running
-        assert len(set(threading.enumerate()) - before) == 1
-        assert value(host.predict(row(number))) == 2 * number
-        host.stop()
-        host.stop()
-        assert not host.running
-    assert not set(threading.enumerate()) - before
-
-
-def test_stop_under_load_resolves_every_future():
-    for drain in (True, False):
-        host = DynamicBatcher(Poisoned(is_open=True), max_batch_size=8, max_queue=50).start()
-        begun = threading.Barrier(9)
-        seen: list[Future] = []
-        enough, pause = threading.Event(), threading.Event()
-
-        def client(seed, host=host, begun=begun, seen=seen, enough=enough, pause=pause):
-            rng = np.random.default_rng(seed)
-            begun.wait(PATIENCE)
-            while True:
-                try:
-                    seen.append(host.submit(row(rng.integers(-1, 9))))
-                except Overloaded:
-                    seen[-1].cancel()
-                    pause.wait(0.001)
-                except StoppedError:
-                    return
-                if len(seen) > 500:
-                    enough.set()
-
-        clients = Threads(*[lambda seed=seed: client(seed) for seed in range(8)])
-        begun.wait(PATIENCE)
-        assert enough.wait(PATIENCE)
-        host.stop(drain=drain)
-        clients.get()
-        assert all(future.done() for future in seen)
-
-
 def test_several_models_run_at_the_same_time():
     gates = [Gate(), Gate()]
     with DynamicBatcher(gates, max_batch_size=1) as host:
@@ -350,106 +230,3 @@ def test_the_enhancer_as_a_model():
             host.predict("no image")
     for image, answer in zip(images, answers, strict=True):
         assert np.array_equal(answer, repeat(image, 2))
-
-
-# asyncio --------------------------------------------------------------------------------------------------------------
-
-
-def run(coroutine):
-    async def bounded():
-        return await asyncio.wait_for(coroutine, PATIENCE)
-
-    return asyncio.run(bounded())
-
-
-def test_tasks_and_threads_share_batches():
-    gate = Gate()
-
-    async def main():
-        async with DynamicBatcher(gate) as host:
-            first = asyncio.create_task(host.apredict(row(0)))
-            await asyncio.to_thread(gate.wait_for_call)
-            tasks = [asyncio.create_task(host.apredict(row(number))) for number in (1, 2)]
-            thread = asyncio.create_task(asyncio.to_thread(host.predict, row(3)))
-            while host.depth < 3:  # the loop turns while the model runs
-                await asyncio.sleep(0)
-            gate.open()
-            return [value(answer) for answer in await asyncio.gather(first, *tasks, thread)]
-
-    assert run(main()) == [0, 2, 4, 6]
-    assert [len(batch) for batch in gate.batches] == [1, 3]
-
-
-def test_tasks_meet_the_same_errors():
-    gate = Poisoned()
-
-    async def main():
-        async with DynamicBatcher(gate, max_queue=1) as host:
-            first = asyncio.create_task(host.apredict(row(-1)))
-            await asyncio.to_thread(gate.wait_for_call)
-            with pytest.raises(DeadlineError):
-                await host.apredict(row(1), timeout=0.01)
-            waiting = asyncio.create_task(host.apredict(row(2)))
-            while not host.depth:
-                await asyncio.sleep(0)
-            with pytest.raises(Overloaded):
-                await host.apredict(row(3))
-            waiting.cancel()
-            with pytest.raises(asyncio.CancelledError):
-                await waiting
-            while host.depth:
-                await asyncio.sleep(0)
-            gate.open()
-            with pytest.raises(ValueError, match="poison"):
-                await first
-        with pytest.raises(StoppedError):
-            await host.apredict(row(1))
-
-    run(main())
-    assert gate.batches == [[-1]]
-
-
-# the decorator --------------------------------------------------------------------------------------------------------
-
-
-@batching(max_batch_size=8, max_wait_ms=1)
-class Scaled:
-    def __init__(self, factor, offset=0):
-        self.factor, self.offset = factor, offset
-
-    def predict_batch(self, batch):
-        return batch * self.factor + self.offset
-
-
-def test_a_decorated_class_has_a_host():
-    with Scaled.host(3, offset=1) as host:
-        assert value(host.predict(row(2))) == 7
-        assert value(run(host.apredict(row(3)))) == 10
-    assert value(Scaled(2).predict_batch(row(1))) == 2  # and is what it was
-
-
-def test_a_model_for_each_device_and_workers():
-    made, threads = [], set()
-    together = threading.Barrier(4)
-
-    @batching(devices=("cpu:0", "cpu:1"), workers=2, max_batch_size=1)
-    class Model:
-        def __init__(self, device):
-            made.append(device)
-
-        def predict_batch(self, batch):
-            threads.add(threading.current_thread())
-            together.wait(PATIENCE)
-            return batch
-
-    with Model.host() as host:
-        Threads(*[lambda number=number: host.predict(row(number)) for number in range(4)]).get()
-    assert made == ["cpu:0", "cpu:1"]
-    assert len(threads) == 4
-
-
-def test_a_class_without_a_model_is_refused():
-    with pytest.raises(ArgumentError, match="predict_batch"):
-        batching()(object)
-    with pytest.raises(ArgumentError, match="workers"):
-        batching(workers=0)
