@@ -3,6 +3,7 @@
 import logging
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -10,16 +11,22 @@ from hypothesis import settings
 from jaxtyping import install_import_hook
 
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
-    # Each worker has processors of its own: threads of runtimes that wait for one spin, and did half of the suite's work.
-    share = sorted(os.sched_getaffinity(0))[
-        int(worker.removeprefix("gw")) :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    ]
-    os.sched_setaffinity(0, share or os.sched_getaffinity(0))
+    # Each worker keeps to some processors: threads of runtimes that wait for one spin, and did half of the suite's work.
+    processors = sorted(os.sched_getaffinity(0))
+    first = int(worker.removeprefix("gw")) % len(processors)
+    os.sched_setaffinity(0, processors[first :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])])
 
 settings.register_profile("untimed", deadline=None)  # no test depends on time
 settings.load_profile("untimed")
 ANNOTATED = ["pipeline.tile_batches", "tiling", "engines"]
 install_import_hook([f"sr_tile.{module}" for module in ANNOTATED], "beartype.beartype")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first: none is begun when the other processes have nothing left to do."""
+    tests = Counter(item.path for item in items)
+    slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
+    items.sort(key=lambda item: (-slow[item.path], -tests[item.path]))
 
 
 @pytest.fixture(scope="session", autouse=True)
