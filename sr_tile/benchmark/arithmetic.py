@@ -32,8 +32,8 @@ _OPERANDS = {  # where left operand (or input) and right operand (or kernel) sta
 _SIDES = {"cpu": (1024, 8), "gpu": (4096, 32)}  # side of the matrices, products in a row
 
 
-def count_macs(path: Path, channels: int, tile: tuple[int, int], batch: int = 1) -> int:
-    """Multiplications (each with its addition) of one call: convolutions and matrix products, nothing else.
+def count_macs(path: Path, channels: int, tile: tuple[int, int]) -> int:
+    """Multiplications (each with its addition) of one tile: convolutions and matrix products, nothing else.
 
     The model is run once with the shapes of those nodes as its only outputs, so graphs that compute their own shapes
     are counted as well as others.
@@ -42,7 +42,6 @@ def count_macs(path: Path, channels: int, tile: tuple[int, int], batch: int = 1)
         path: the ONNX file.
         channels: of the input.
         tile: (height, width) of the input.
-        batch: rows.
 
     Raises:
         ModelLoadError: the file is no model that ONNX Runtime can run on the CPU.
@@ -62,7 +61,7 @@ def count_macs(path: Path, channels: int, tile: tuple[int, int], batch: int = 1)
         return 0
     session = open_session(model.SerializeToString(), Device("cpu"), path.name)
     first = session.get_inputs()[0]
-    picture = np.full((batch, channels, *tile), 0.5, np.float16 if "float16" in first.type else np.float32)
+    picture = np.full((1, channels, *tile), 0.5, np.float16 if "float16" in first.type else np.float32)
     found = session.run(None, {first.name: picture})
     shapes = {name: tuple(int(side) for side in shape) for name, shape in zip(names, found, strict=True)}
     return sum(_macs(node, shapes) for node in nodes)

@@ -14,7 +14,7 @@ from sr_tile.images.virtual_file import Piece
 
 XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 EXTENDED_PREFIX = b"http://ns.adobe.com/xmp/extension/\0"
-_SOI, _EOI, _SOS, _COM, _APP0, _APP1, _APP2, _APP14 = 0xD8, 0xD9, 0xDA, 0xFE, 0xE0, 0xE1, 0xE2, 0xEE
+_EOI, _SOS, _COM, _APP0, _APP1, _APP2 = 0xD9, 0xDA, 0xFE, 0xE0, 0xE1, 0xE2
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _ALONE = {0x01, *range(0xD0, 0xD9)}  # markers without a length
 _SEQUENTIAL = (0xC0, 0xC1)

@@ -56,14 +56,15 @@ class NodeError:
         return self.peak * HEADROOM > LIMIT or self.error > NODE_ERROR
 
 
-def to_fp16(source: Path, target: Path, *, calibrate: Path | None = None, keep_io: bool = True) -> PrecisionReport:
+def to_fp16(source: Path, target: Path, *, calibrate: Path | None = None) -> PrecisionReport:
     """Write a model that stores and computes in float16, but for nodes that overflow or lose too much.
+
+    Input and output stay float32, so that the file takes the place of the other.
 
     Args:
         source: the model in float32.
         target: the file to write.
         calibrate: folder of images; None takes rendered ones.
-        keep_io: input and output stay float32, so that the file takes the place of the other.
 
     Raises:
         ModelLoadError: not a model in float32 that sr-tile can run.
@@ -85,7 +86,7 @@ def to_fp16(source: Path, target: Path, *, calibrate: Path | None = None, keep_i
             _checker(source)(judgement)
         kept = min(len(order), max(kept + 1, 2 * kept))
     report = _report("fp16", source, order[:kept])
-    half, stand_in = _convert(model, order[:kept], keep_io), emulate(model, order[:kept])
+    half, stand_in = _convert(model, order[:kept]), emulate(model, order[:kept])
     return save_judged(source, target, half, independent, report, _checker(source), stand_in)
 
 
@@ -194,10 +195,10 @@ def emulate(model: "onnx.ModelProto", kept: Sequence[str]) -> "onnx.ModelProto":
     return tidy(model)
 
 
-def _convert(model: "onnx.ModelProto", kept: Sequence[str], keep_io: bool) -> "onnx.ModelProto":
+def _convert(model: "onnx.ModelProto", kept: Sequence[str]) -> "onnx.ModelProto":
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    half = convert_float_to_float16(copy.deepcopy(model), keep_io_types=keep_io, node_block_list=list(kept))
+    half = convert_float_to_float16(copy.deepcopy(model), keep_io_types=True, node_block_list=list(kept))
     return without_repeats(tidy(half))
 
 
