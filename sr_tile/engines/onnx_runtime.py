@@ -319,16 +319,12 @@ class OnnxEngine(BaseEngine):
         if len(shape) != 4:
             raise ModelLoadError(f"{where}: its input {shown} has {len(shape)} axes; sr-tile feeds (N, C, H, W)")
         batch, channels, height, width = shape
-        if channels not in (None, 1, 3):
-            if shape[3] in (1, 3):
-                raise ModelLoadError(
-                    f"{where}: its input {shown} is (N, H, W, C); `sr-tile rebatch --layout nhwc` makes it (N, C, H, W)"
-                )
-            raise ModelLoadError(f"{where}: its input {shown} has {channels} channels; sr-tile feeds 1 or 3")
-        if channels is None and shape[3] in (1, 3):
+        if channels not in (1, 3) and shape[3] in (1, 3):
             raise ModelLoadError(
                 f"{where}: its input {shown} is (N, H, W, C); `sr-tile rebatch --layout nhwc` makes it (N, C, H, W)"
             )
+        if channels not in (None, 1, 3):
+            raise ModelLoadError(f"{where}: its input {shown} has {channels} channels; sr-tile feeds 1 or 3")
         if (height is None) != (width is None):
             raise ModelLoadError(f"{where}: its input {shown} fixes one side only; fix both or neither")
         needed = 4 * math.prod((batch or 1, channels or 1, height or 64, width or 64))
