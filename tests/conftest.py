@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -15,6 +16,11 @@ if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_seta
     processors = sorted(os.sched_getaffinity(0))
     first = int(worker.removeprefix("gw")) % len(processors)
     os.sched_setaffinity(0, processors[first :: int(os.environ["PYTEST_XDIST_WORKER_COUNT"])])
+
+# Where whoever started the tests ignores signals (nohup, a shell), so would all processes that tests end by them.
+for number in (getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, lambda *_: None)  # as deaf, but not handed on
 
 settings.register_profile("untimed", deadline=None)  # no test depends on time
 settings.load_profile("untimed")

@@ -1,3 +1,4 @@
+import contextlib
 import signal
 import subprocess
 import sys
@@ -33,16 +34,26 @@ with stopping.temporary_folder(parent=Path(parent)) as folder:
 """
 
 
+@pytest.fixture
+def start():
+    """Starts Python with a program; what a test leaves running is killed."""
+    with contextlib.ExitStack() as stack:
+
+        def begin(code, *arguments):
+            command = [sys.executable, "-c", code, *map(str, arguments)]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+            stack.enter_context(process)
+            stack.callback(process.kill)
+            return process
+
+        yield begin
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("kind", ["idle", "busy"])
 @pytest.mark.parametrize("unwinding", ["plain", "unwinding"])
-def test_a_signal_ends_the_process_in_one_line_and_leaves_nothing(tmp_path, number, kind, unwinding):
-    process = subprocess.Popen(
-        [sys.executable, "-c", HOLDING, kind, unwinding, tmp_path],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def test_a_signal_ends_the_process_in_one_line_and_leaves_nothing(start, tmp_path, number, kind, unwinding):
+    process = start(HOLDING, kind, unwinding, tmp_path)
     assert process.stdout.readline() == "ready\n"
     assert len(list(tmp_path.iterdir())) == 1
     time.sleep(0.2)  # for "busy" to begin
@@ -55,7 +66,7 @@ def test_a_signal_ends_the_process_in_one_line_and_leaves_nothing(tmp_path, numb
 
 
 @pytest.mark.parametrize("unwinding", ["plain", "unwinding"])
-def test_a_signal_that_a_library_takes_meanwhile_ends_the_process_as_any_other(tmp_path, unwinding):
+def test_a_signal_that_a_library_takes_meanwhile_ends_the_process_as_any_other(start, tmp_path, unwinding):
     code = HOLDING.replace(
         'print("ready", flush=True)',
         """with stopping.handlers_kept():
@@ -64,12 +75,7 @@ def test_a_signal_that_a_library_takes_meanwhile_ends_the_process_as_any_other(t
         print("ready", flush=True)
         time.sleep(30)""",
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, "idle", unwinding, tmp_path],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = start(code, "idle", unwinding, tmp_path)
     assert process.stdout.readline() == "ready\n"
     process.terminate()
     out, err = process.communicate(timeout=20)
@@ -78,15 +84,13 @@ def test_a_signal_that_a_library_takes_meanwhile_ends_the_process_as_any_other(t
     assert ("unwound" in out) == (unwinding == "unwinding")
 
 
-def test_what_was_started_with_nohup_stays_deaf_to_sighup(tmp_path):
+def test_what_was_started_with_nohup_stays_deaf_to_sighup(start, tmp_path):
     code = "import signal\nsignal.signal(signal.SIGHUP, signal.SIG_IGN)\n" + HOLDING
-    process = subprocess.Popen([sys.executable, "-c", code, "idle", "plain", tmp_path], stdout=subprocess.PIPE)
+    process = start(code, "idle", "plain", tmp_path)
     process.stdout.readline()
     process.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.5)
-    process.kill()
-    process.wait()
 
 
 @pytest.mark.slow
