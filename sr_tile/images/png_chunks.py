@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 XMP_KEYWORD = "XML:com.adobe.xmp"
@@ -53,13 +54,13 @@ def chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(body, zlib.crc32(kind)))
 
 
-def chunks_of(png: bytes) -> Iterator[tuple[bytes, bytes]]:
+def chunks_of(png: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
     """(kind, body) of a whole file's chunks."""
-    place = len(SIGNATURE)
-    while place < len(png):
-        size, kind = struct.unpack_from(">I4s", png, place)
-        yield kind, png[place + 8 : place + 8 + size]
-        place += 12 + size
+    png.seek(len(SIGNATURE))
+    while len(head := png.read(8)) == 8:
+        size, kind = struct.unpack(">I4s", head)
+        yield kind, png.read(size)
+        png.seek(4, 1)
 
 
 def text_chunk(keyword: str, text: str) -> bytes:

@@ -5,6 +5,7 @@ byte, so that all together are one stream (as pigz writes it), whichever thread 
 what libvips writes of a picture of one pixel.
 """
 
+import io
 import os
 import struct
 import zlib
@@ -129,7 +130,7 @@ class PngEncoder:
     def _begin_file(self) -> None:
         """Signature, IHDR and what libvips says of the picture, behind the gap that `complete` fills."""
         head, info = [SIGNATURE], self._info
-        for kind, body in chunks_of(one_pixel_png(info, self._options, self.extras)):
+        for kind, body in chunks_of(io.BytesIO(one_pixel_png(info, self._options, self.extras))):
             if kind == b"IHDR":
                 body = struct.pack(">II", info.width, info.height) + body[8:]
             elif kind == b"eXIf":

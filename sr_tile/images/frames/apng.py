@@ -18,7 +18,7 @@ from sr_tile.errors import ImageWriteError
 from sr_tile.images.formats import ImageInfo, Metadata, WriteOptions
 from sr_tile.images.frames.frame import Frame, FrameSink, InOrder, Picture
 from sr_tile.images.metadata_choices import as_chosen
-from sr_tile.images.png_chunks import SIGNATURE, chunk
+from sr_tile.images.png_chunks import SIGNATURE, chunk, chunks_of
 from sr_tile.images.png_encoder import open_encoder
 from sr_tile.images.result_metadata import extras_of, means_more_than_srgb
 from sr_tile.images.rows import Sink
@@ -94,7 +94,7 @@ class ApngWriter:
             self._out.write(SIGNATURE)
         control = struct.pack(">IIIIHHBB", info.width, info.height, 0, 0, *delay, 0, 0)
         announced = False
-        for kind, body in _chunks(file):
+        for kind, body in chunks_of(file):
             if kind == b"IDAT":
                 if not announced:
                     self._write_chunk(b"fcTL", self._number() + control)
@@ -138,14 +138,6 @@ class ApngWriter:
 
     def _unwritable(self, error: OSError) -> ImageWriteError:
         return ImageWriteError(f"{self.path}: cannot be written: {reason_of(error)}")
-
-
-def _chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
-    file.seek(len(SIGNATURE))
-    while len(head := file.read(8)) == 8:
-        size, kind = struct.unpack(">I4s", head)
-        yield kind, file.read(size)
-        file.seek(4, 1)
 
 
 def _delays(seconds: Fraction) -> Iterator[tuple[int, int]]:
