@@ -108,8 +108,7 @@ class Enhancer:
             steps = models_reaching(steps, size.scale or (max(zoo.DEFAULT) if size.is_explicit and not steps else None))
         counts = {"decoders": decoders, "encoders": encoders, "max_in_flight": max_in_flight}
         continued = _check(alpha, counts, edges, len(steps) > 1 or settings.exact_pooling)
-        if batch_size is not None:
-            settings = replace(settings, batch=batch_size)
+        settings = settings if batch_size is None else replace(settings, batch=batch_size)
         precision = exact_precision(precision) if settings.exact_pooling else precision
         opening: Any = {"device": device, "precision": precision, "agreement": agreement}
         self._before: Enhancer | None = None

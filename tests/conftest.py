@@ -10,6 +10,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
+from support import shapes
 
 if (worker := os.environ.get("PYTEST_XDIST_WORKER")) and hasattr(os, "sched_setaffinity"):
     # Each worker keeps to some processors: threads of runtimes that wait for one spin, and did half of the suite's work.
@@ -25,7 +26,7 @@ for number in (getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr
 settings.register_profile("untimed", deadline=None)  # no test depends on time
 settings.load_profile("untimed")
 ANNOTATED = ["pipeline.tile_batches", "tiling", "engines"]
-install_import_hook([f"sr_tile.{module}" for module in ANNOTATED], "beartype.beartype")
+install_import_hook([f"sr_tile.{module}" for module in ANNOTATED], "support.shapes.checked")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -41,6 +42,11 @@ def _no_users_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         yield
+
+
+@pytest.fixture(autouse=True)
+def _checked_shapes() -> None:
+    shapes.begin()
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """Tiles to batches of one shape, filled across images. Knows nothing of sessions or files."""
 
+import functools
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -70,9 +71,10 @@ class BatchBuilder(Generic[Key]):
         if len(tiles) == 1 and tiles[0].flags.c_contiguous and self._empty is None:
             return [Batch(tiles[0][None], keys, self._exact)]
         pixels = (self._empty or np.empty)((len(tiles), *tiles[0].shape), tiles[0].dtype)
-
-        def copy(place: tuple[int, int]) -> None:
-            pixels[place] = tiles[place[0]][place[1]]
-
-        self._pool.for_each(copy, [*itertools.product(range(len(tiles)), range(len(tiles[0])))])
+        places = [*itertools.product(range(len(tiles)), range(len(tiles[0])))]
+        self._pool.for_each(functools.partial(_copy_plane, pixels, tiles), places)
         return [Batch(pixels, keys, self._exact)]
+
+
+def _copy_plane(pixels: np.ndarray, tiles: list[np.ndarray], place: tuple[int, int]) -> None:
+    pixels[place] = tiles[place[0]][place[1]]

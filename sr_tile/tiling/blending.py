@@ -6,6 +6,7 @@ tiles add up to 1 at every pixel by telescoping, however many tiles overlap ther
 divided. Ramp values are multiples of 1/4096, so products of two directions and their sums are exact in float32.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -192,16 +193,17 @@ class TileBlender:
             return
         first, end = (edge * self._scale - left for edge in _alone(self._grid.x, column))
         place = channels.indices(self._channels)[0]
-
-        def copy(number: int) -> None:
-            block = self._blocks[number]
-            rows = slice(number * self._step, number * self._step + len(block))
-            quantise(tile[:, rows, first:end], self._dtype, block[:, left + first : left + end, place:])
-
         if first < end:
-            self._each(copy, range(len(self._blocks)))
+            alone = functools.partial(self._copy_alone, tile[:, :, first:end], left + first, place)
+            self._each(alone, range(len(self._blocks)))
         for inside, among in self._ramps(left, left + tile.shape[2]):
             self._seam_sums[channels, :, among] += _weighed(tile[..., inside], self._x_weights[column][inside])
+
+    def _copy_alone(self, tile: np.ndarray, left: int, place: int, number: int) -> None:
+        """The pixels of a block that this tile alone decides."""
+        block = self._blocks[number]
+        rows = slice(number * self._step, number * self._step + len(block))
+        quantise(tile[:, rows], self._dtype, block[:, left : left + tile.shape[2], place:])
 
     def _finish_row(self) -> Iterator[Pixels[Array, "n W C"]]:
         """Hand out what no later tile touches, keep the rest, go to the next row of tiles."""
