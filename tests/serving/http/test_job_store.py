@@ -60,7 +60,8 @@ def test_all_that_a_job_leaves_on_disk_counts(client):
         assert until(lambda: server.get(f"/v1/jobs/{job}").json()["view"])  # noqa: B023
     assert until(lambda: store.find(job).stored is not None)
     store.tidy()
-    assert 2 * 2**20 < bytes_on_disk(folders.root) <= 6 * 2**20
+    # What was forgotten goes once the thread that did it has ended.
+    assert until(lambda: 2 * 2**20 < bytes_on_disk(folders.root) <= 6 * 2**20)
     assert server.get(f"/v1/jobs/{job}/result").status_code == 200, "the newest stays"
 
 
