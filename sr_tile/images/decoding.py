@@ -65,10 +65,11 @@ def open_image(path: Path, *, lenient: bool = False, page: int | None = None) ->
     if turned:
         # Rows of the turned image come from all over the file.
         decoded = opener(path, kind, "random", lenient)
+    decoded.whole_bytes = _whole_bytes(decoded, turned)
+    decoded.image = decoded.image.autorot()
     if decoded.image.interpretation == "cmyk":
         decoded.notes.append("CMYK is converted to sRGB")
-    decoded.whole_bytes = _whole_bytes(decoded, turned)
-    decoded.image = _to_rgb_or_gray(decoded.image.autorot())
+        decoded.image = from_cmyk(decoded.image)
     return decoded
 
 
@@ -235,7 +236,3 @@ def _check(path: Path, decoded: Decoded, page: int | None) -> None:
         raise ImageReadError(
             f"{path}: {what}, only gray, RGB (each with or without alpha) and CMYK are supported: save it as one of these"
         )
-
-
-def _to_rgb_or_gray(image: Any) -> Any:
-    return from_cmyk(image) if image.interpretation == "cmyk" else image

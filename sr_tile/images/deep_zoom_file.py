@@ -3,11 +3,12 @@
 libvips writes all tiles, as a stream, into one archive without compression; that is unpacked at the end.
 """
 
+import errno
 import shutil
 import zipfile
 from pathlib import Path
 
-from sr_tile.system.atomic_file import AtomicFile, TargetError
+from sr_tile.system.atomic_file import EXISTS, AtomicFile, TargetError
 from sr_tile.system.stopping import temporary_folder
 
 NAME = "picture"
@@ -33,7 +34,7 @@ class DeepZoomFile:
         self._tiles = target.with_name(f"{target.stem}_files")
         if self._tiles.exists() and not overwrite:
             self.discard()
-            raise TargetError(17, "exists already: choose another name, or give --overwrite", str(self._tiles))
+            raise TargetError(errno.EEXIST, EXISTS, str(self._tiles))
 
     def commit(self) -> None:
         """Unpack, and give file and folder their names; where that fails, those that were there before stay."""

@@ -13,6 +13,7 @@ from sr_tile.errors import ArgumentError, ImageReadError
 from sr_tile.images import READABLE_SUFFIXES, suffix_for_result
 from sr_tile.images.formats import same_format
 from sr_tile.jobs.report import FileResult
+from sr_tile.system.atomic_file import EXISTS
 
 Existing = Literal["refuse", "overwrite", "skip"]
 """What becomes of a target that is there already."""
@@ -94,8 +95,7 @@ def screen(
         elif existing == "skip":
             yield FileResult(pair.source, pair.target, "skipped")
         else:
-            error = f"{pair.target}: exists already: choose another name, or give --overwrite (overwrite=True)"
-            yield FileResult(pair.source, pair.target, "failed", error)
+            yield FileResult(pair.source, pair.target, "failed", f"{pair.target}: {EXISTS}")
 
 
 def make_folder(pair: FilePair) -> FileResult | None:

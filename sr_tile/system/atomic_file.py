@@ -11,6 +11,8 @@ from typing import BinaryIO
 
 from sr_tile.system.part_file import CLOSED_FIRST, create_part, keep_owner_and_mode, remove_part
 
+EXISTS = "exists already: choose another name, or give --overwrite (overwrite=True)"
+
 
 class TargetError(FileExistsError):
     """A name that no file can have, or must not take; `strerror` says why and what to do."""
@@ -28,7 +30,7 @@ def refusal(target: Path, overwrite: bool) -> str | None:
         return "is a folder: give the name of a file"
     if not stat.S_ISREG(mode):
         return "is a device, pipe or socket, which no file can replace: give the name of a file"
-    return None if overwrite else "exists already: choose another name, or give --overwrite (overwrite=True)"
+    return None if overwrite else EXISTS
 
 
 class AtomicFile:
