@@ -17,10 +17,10 @@ def count(state: Mapping[str, Array], pattern: str) -> int:
     return max((int(match[1]) + 1 for match in found if match), default=0)
 
 
-def require(state: Mapping[str, Array], name: str, dimensions: int, what: str) -> tuple[int, ...]:
-    """Shape of one weight that sizes are read from; raises ModelLoadError where it is not there."""
-    if name not in state or state[name].ndim != dimensions:
-        raise ModelLoadError(f"{what} checkpoint: key {name} is missing or not {dimensions}-dimensional")
+def require(state: Mapping[str, Array], name: str, what: str) -> tuple[int, ...]:
+    """Shape of the convolution that sizes are read from; raises ModelLoadError where it is not there."""
+    if name not in state or state[name].ndim != 4:
+        raise ModelLoadError(f"{what} checkpoint: key {name} is missing or not 4-dimensional")
     return tuple(state[name].shape)
 
 

@@ -131,10 +131,10 @@ def judge(outputs: Sequence[np.ndarray], wanted: Sequence[np.ndarray], pictures:
     return Judgement(worst, statistics.fmean(losses), relative)
 
 
-def speed_ratio(before: Runner, after: Runner, batch_nchw: np.ndarray, runs: int = 7) -> float:
-    """Times as fast as `before`, by the median ratio of interleaved runs after one to warm up."""
+def speed_ratio(before: Runner, after: Runner, batch_nchw: np.ndarray) -> float:
+    """Times as fast as `before`, by the median ratio of seven interleaved runs after one to warm up."""
     ratios = []
-    for number in range(runs + 1):
+    for number in range(8):
         start = time.perf_counter()
         before(batch_nchw)
         middle = time.perf_counter()

@@ -153,7 +153,7 @@ class FilmReader:
 
     def frames(self) -> Iterator[Frame]:
         """See `FrameReader.frames`."""
-        yield from merged(self._read(), Metadata(), first=1)
+        yield from merged(self._read(), Metadata())
 
     def _read(self) -> Iterator[tuple[np.ndarray, Time]]:
         container = self._open()

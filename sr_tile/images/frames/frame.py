@@ -166,24 +166,20 @@ class FrameSink(ArraySink):
         self._order.put(self._frame.index, Picture(self._frame, self._info.result, self.pixels_hwc))
 
 
-def merged(
-    frames: Iterable[tuple[np.ndarray, Time]], metadata: Metadata, unit: str = "frame", first: int = 1
-) -> Iterator[Frame]:
+def merged(frames: Iterable[tuple[np.ndarray, Time]], metadata: Metadata) -> Iterator[Frame]:
     """Frames, of equal neighbours only the first, with the times of all.
 
     Args:
         frames: (height, width, channels) and when each is shown.
         metadata: of all.
-        unit: what messages call one.
-        first: number of the first in messages.
     """
 
     def frame(index: int, number: int, pixels_hwc: np.ndarray, times: list[Time]) -> Frame:
-        return Frame(index, f"{unit} {number}", lambda: FrameSource(pixels_hwc, metadata), tuple(times))
+        return Frame(index, f"frame {number}", lambda: FrameSource(pixels_hwc, metadata), tuple(times))
 
     held: tuple[int, np.ndarray, list[Time]] | None = None
     indices = itertools.count()
-    for number, (pixels_hwc, time) in enumerate(frames, first):
+    for number, (pixels_hwc, time) in enumerate(frames, 1):
         if held and held[1].shape == pixels_hwc.shape and np.array_equal(held[1], pixels_hwc):
             held[2].append(time)
             continue

@@ -41,7 +41,7 @@ def recognises(state: State) -> bool:
 
 def infer(state: State) -> NAFNetSize:
     """Read the sizes off the weights and check every key; raises ModelLoadError naming the first wrong one."""
-    width, channels, *_ = require(state, "intro.weight", 4, "NAFNet")
+    width, channels, *_ = require(state, "intro.weight", "NAFNet")
     levels = count(state, r"downs\.(\d+)\.")
     if not 1 <= levels <= 8 or width > 4096:
         raise ModelLoadError(f"NAFNet checkpoint: {levels} levels (keys downs.*), supported are 1 to 8")

@@ -34,7 +34,7 @@ def recognises(state: State) -> bool:
 
 def infer(state: State) -> SCUNetSize:
     """Read the sizes off the weights and check every key; raises ModelLoadError naming the first wrong one."""
-    dim, channels, *_ = require(state, "m_head.0.weight", 4, "SCUNet")
+    dim, channels, *_ = require(state, "m_head.0.weight", "SCUNet")
     config = [count(state, rf"{stage}\.(\d+)\.trans_block\.") for stage in STAGES]
     # On the way up, place 0 of a stage is the transposed convolution.
     config[4:] = [max(blocks - 1, 0) for blocks in config[4:]]
