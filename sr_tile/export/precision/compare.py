@@ -3,7 +3,7 @@
 import dataclasses
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,6 +85,25 @@ class Runner:
     def __call__(self, batch_nchw: np.ndarray) -> np.ndarray:
         """The first output, float32."""
         return np.asarray(self.all(batch_nchw)[0], np.float32)
+
+
+def values_inside(model: "onnx.ModelProto", names: Iterable[str]) -> Callable[[np.ndarray], dict[str, np.ndarray]]:
+    """What gives the named values of a graph, for a batch; all of them float32."""
+    import onnx
+
+    shown, wanted = onnx.ModelProto(), dict.fromkeys(names)
+    shown.CopyFrom(model)
+    known = {value.name for value in (*model.graph.input, *model.graph.output)}
+    shown.graph.output.extend(
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None) for name in wanted if name not in known
+    )
+    runner, given = Runner(shown), model.graph.input[0].name
+
+    def values_of(batch_nchw: np.ndarray) -> dict[str, np.ndarray]:
+        found = dict(zip(runner.outputs, runner.all(batch_nchw), strict=True)) | {given: batch_nchw}
+        return {name: found[name] for name in wanted}
+
+    return values_of
 
 
 def read_spec(path: Path) -> ModelSpec:

@@ -6,10 +6,12 @@ one instruction for unsigned times signed (VNNI, AMX), and none of ONNX Runtime'
 16-bit sums can saturate, and cost accuracy everywhere. Quantised are the layers with weights and what lies between
 them, so that values stay integers from one to the next; what comes after the last of them stays float32, for no integer
 arithmetic reads it, and the picture would be rounded to 8 bits within the range seen in calibration.
+
+Channels are brought nearer to one range first (`equalise`), and weights are rounded for what they read (`weight_rounding`).
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +26,12 @@ from sr_tile.export.precision.compare import (
     read_spec,
     save_judged,
     too_lossy,
+    values_inside,
 )
-from sr_tile.export.precision.onnx_passes import load_float, tidy
+from sr_tile.export.precision.equalise import equalise
+from sr_tile.export.precision.onnx_passes import float_tensors, load_float, tidy
 from sr_tile.export.precision.pictures import Pictures, pictures_for
-from sr_tile.system.stopping import temporary_folder
+from sr_tile.export.precision.weight_rounding import WeightRounding
 
 if TYPE_CHECKING:
     import onnx
@@ -80,10 +84,12 @@ class _Search:
     """
 
     def __init__(self, model: "onnx.ModelProto", source: Path, pictures: Pictures, max_loss_db: float) -> None:
+        equalise(model, pictures.inputs)
         self._model, self._pictures, self._max_loss_db = model, pictures, max_loss_db
-        self._ranges = _ranges(model, pictures.inputs)
         self._exact = Runner(source)
         self.order = quantisable(model)
+        self._ranges = _ranges(model, self.order, pictures.inputs)
+        self._rounding = WeightRounding(model, self.order, self._ranges, pictures.inputs)
 
     def quantise(self, nodes: Sequence[str]) -> "onnx.ModelProto":
         """The model with these nodes in int8."""
@@ -103,6 +109,7 @@ class _Search:
             extra_options={"WeightSymmetric": True},
         )
         quantizer.quantize_model()
+        self._rounding.apply(quantizer.model.model)
         return tidy(quantizer.model.model)
 
     def judge(self, model: "onnx.ModelProto", pictures: Pictures) -> Judgement:
@@ -183,26 +190,17 @@ def _made_from(model: "onnx.ModelProto", layers: Sequence["onnx.NodeProto"]) -> 
     return made
 
 
-def _ranges(model: "onnx.ModelProto", batches: Sequence[np.ndarray]) -> Any:
-    """Smallest and largest value of each tensor over the pictures of the calibration."""
-    import onnx
-    from onnxruntime.quantization import CalibrationDataReader, create_calibrator
+def _ranges(model: "onnx.ModelProto", names: Sequence[str], batches: Sequence[np.ndarray]) -> Any:
+    """Smallest and largest value, over the pictures of the calibration, of each tensor that the named nodes read or give."""
+    from onnxruntime.quantization.calibrate import CalibrationMethod, TensorsData
 
-    name = model.graph.input[0].name
-
-    class Reader(CalibrationDataReader):
-        def __init__(self) -> None:
-            self._batches: Iterator[np.ndarray] = iter(batches)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            batch = next(self._batches, None)
-            return None if batch is None else {name: batch}
-
-    with temporary_folder() as folder:
-        path = folder / "model.onnx"
-        onnx.save(model, path)
-        calibrator = create_calibrator(
-            path, [*WEIGHTED, *BETWEEN], str(folder / "ranges.onnx"), providers=["CPUExecutionProvider"]
-        )
-        calibrator.collect_data(Reader())
-        return calibrator.compute_data()
+    pixels = float_tensors(model) - {tensor.name for tensor in model.graph.initializer}
+    nodes = [node for node in model.graph.node if node.name in names]
+    tensors = sorted(pixels.intersection(name for node in nodes for name in (*node.input, *node.output)))
+    values_of = values_inside(model, tensors)
+    reached = dict.fromkeys(tensors, (np.float32(0), np.float32(0)))
+    for batch in batches:
+        for name, values in values_of(batch).items():
+            low, high = reached[name]
+            reached[name] = min(low, values.min()), max(high, values.max())
+    return TensorsData(CalibrationMethod.MinMax, {name: tuple(map(np.asarray, ends)) for name, ends in reached.items()})
