@@ -13,6 +13,7 @@ import numpy as np
 
 from sr_tile.errors import ModelLoadError, first_line
 from sr_tile.export.graph_writer import Array
+from sr_tile.system import memory
 
 log = logging.getLogger("sr_tile")
 
@@ -27,6 +28,8 @@ SHELLS = ("module.", "_orig_mod.")
 """What DataParallel and torch.compile put before every name."""
 MEMBERS = ("model.", "net_g.", "netG.", "net.", "generator.", "network.", "ema_model.", "g_ema.")
 """Where a training program, such as Lightning's module, keeps the network; the names of ESRGAN begin so by themselves."""
+_ROOM = 2**28
+"""Bytes as float32 that weights may take beyond what their file holds: some are views of others, or of one value."""
 
 
 def load_state(path: Path) -> dict[str, Array]:
@@ -172,6 +175,7 @@ def _as_arrays(path: Path, content: object) -> dict[str, Array]:
         raise ModelLoadError(f"checkpoint {path}: holds {type(content).__name__}, not a state dict of named weights")
     result: dict[str, Array] = {}
     ignored = []
+    room = _ROOM + 4 * path.stat().st_size  # a byte of the file is a number at most
     for name, value in content.items():
         if isinstance(value, int | float | str | np.generic | None) or str(name).split(".")[-1] == "n_averaged":
             ignored.append(str(name))  # counters and scores of the training
@@ -180,6 +184,12 @@ def _as_arrays(path: Path, content: object) -> dict[str, Array]:
             raise ModelLoadError(
                 f"checkpoint {path}: entry {str(name)[:80]!r} is {type(value).__name__}, not a weight; "
                 f"expected a state dict, alone or under {', '.join(WRAPPERS)}"
+            )
+        room -= 4 * value.numel()
+        if room < 0:
+            raise ModelLoadError(
+                f"checkpoint {path}: weight {name} claims {value.numel()} values it does not hold; views of what the "
+                f"file holds may make {memory.format_size(_ROOM)} of it: save each weight by its own, with .contiguous()"
             )
         result[_without_shells(name)] = _as_array(path, name, value)
     if not result:
@@ -193,12 +203,11 @@ def _as_array(path: Path, name: str, value: Any) -> Array:
     import torch
 
     where = f"checkpoint {path}: weight {name}"
-    if value.is_nested or value.is_quantized or value.is_meta or value.dtype.is_complex:
+    sparse = value.layout != torch.strided
+    if value.is_nested or value.is_quantized or value.is_meta or value.dtype.is_complex or sparse:
         kinds = {"nested": value.is_nested, "quantized": value.is_quantized, "on the device meta": value.is_meta}
-        kind = next((kind for kind, holds in kinds.items() if holds), str(value.dtype))
+        kind = next((kind for kind, holds in kinds.items() if holds), "sparse" if sparse else str(value.dtype))
         raise ModelLoadError(f"{where} is {kind}, not plain real numbers; save it as float32")
-    if value.layout != torch.strided or value.numel() * value.element_size() > value.untyped_storage().nbytes():
-        raise ModelLoadError(f"{where} claims {value.numel()} values it does not hold")
     try:
         array = value.detach().resolve_neg().to(torch.float32).numpy()
     except (RuntimeError, TypeError) as error:  # number types that Torch stores and does not convert

@@ -1,6 +1,11 @@
-"""The user's cache folder: what may be deleted at any time and is then measured, pulled or exported again."""
+"""The user's cache folder: what may be deleted at any time and is then measured, pulled or exported again.
+
+What was measured is kept with a checksum over it and the name of its file: a disk, an editor or a copy under another name
+makes files that are complete and wrong, and nothing else would tell.
+"""
 
 import hashlib
+import json
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -30,10 +35,19 @@ def measured_file(folder: Path, *facts: object) -> Path:
 
 
 def recall(path: Path, read: Callable[[str], Found]) -> Found | None:
-    """What `read` makes of a file; None where there is none, or it was damaged: then it is measured and written anew."""
+    """What `read` makes of what was kept in a file; None where there is none, or it is not what `remember` wrote there.
+
+    Then it is measured and written anew.
+    """
     try:
-        return read(path.read_text(encoding="utf-8")) if path.is_file() else None
-    except (OSError, ValueError, TypeError, LookupError, OverflowError, RecursionError):
+        if not path.is_file():
+            return None
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        if kept["sha256"] != _checksum(path, kept["content"]):
+            raise ValueError("changed since it was written")
+        return read(kept["content"])
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, OverflowError, RecursionError) as error:
+        log.debug("%s is measured anew: %s", path, error)
         return None
 
 
@@ -42,6 +56,11 @@ def remember(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_write(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+            content = json.dumps({"sha256": _checksum(path, text), "content": text})
+            temporary.write_text(content, encoding="utf-8")
     except OSError as error:
         log.debug("what was measured is not remembered: %s", error)
+
+
+def _checksum(path: Path, text: str) -> str:
+    return hashlib.sha256(json.dumps([path.name, text]).encode()).hexdigest()

@@ -18,7 +18,7 @@ from sr_tile.errors import ArgumentError, ImageError
 from sr_tile.export.architectures import detect
 from sr_tile.planner import Settings, make_plan
 from sr_tile.planner.exact_pooling import pooling_exactly
-from sr_tile.system.cache import cache_folder
+from sr_tile.system.cache import cache_folder, recall, remember
 from tests.support.reference_networks import NAFNet
 
 
@@ -163,7 +163,7 @@ def test_what_was_measured_is_measured_once(tmp_path, monkeypatch):
         assert second.spec == first.spec
         assert np.array_equal(second.run(batch), first.run(batch))
     (kept,) = cache_folder("pooling").iterdir()
-    good = kept.read_text()
+    good = recall(kept, str)
     broken = [
         good[:-9],
         "[]",
@@ -171,9 +171,9 @@ def test_what_was_measured_is_measured_once(tmp_path, monkeypatch):
         good.replace('"margins": [[', '"margins": [[-1, '),
     ]
     for text in (*broken, good.replace('"x"', '"y"')):
-        kept.write_text(text)
+        remember(kept, text)
         assert np.array_equal(ExactPoolingEngine(OnnxEngine(path, "cpu"), 4096).run(batch), first.run(batch))
-        assert kept.read_text() == good
+        assert recall(kept, str) == good
 
 
 def test_a_network_that_pools_nowhere_is_refused(tmp_path):

@@ -19,7 +19,7 @@ from sr_tile.engines.precision import (
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ArgumentError, DeviceError
 from sr_tile.models.spec import ModelSpec
-from sr_tile.system.cache import cache_folder
+from sr_tile.system.cache import cache_folder, recall, remember
 
 SPEC = ModelSpec("toy", scale=1, multiple=1, halo=0, tile=64)
 
@@ -134,11 +134,11 @@ def test_a_damaged_memory_is_measured_anew(text):
     batch = np.zeros((1, 3, 8, 8), np.float32)
     adaptive(OffEngine(1e-4)).run(batch)
     (path,) = cache_folder("precision").iterdir()
-    path.write_text(text)
+    remember(path, text)
     engine = adaptive(OffEngine(1e-4))
     engine.run(batch)
     assert engine.precision == "fewer"
-    assert json.loads(path.read_text())["within"] == 1.0
+    assert recall(path, json.loads)["within"] == 1.0
 
 
 @pytest.mark.parametrize("bound", [0.0, -1.0, math.nan])

@@ -10,6 +10,7 @@ from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import ModelError
 from sr_tile.planner import Settings
+from sr_tile.system.cache import remember
 
 SPATIAL = {"one": np.array([2], np.int64), "zeros": np.zeros(2, np.int64), "axes": np.array([2, 3], np.int64)}
 
@@ -158,7 +159,7 @@ def test_what_is_kept_in_part_is_found_again(tmp_path, monkeypatch, text):
     path = cells(tmp_path / "m.onnx", 4, "reflect")
     first = OnnxEngine(path, "cpu").spec
     (kept,) = (tmp_path / "cache").iterdir()
-    kept.write_text(text)
+    remember(kept, text)
     second = OnnxEngine(path, "cpu").spec
     assert (second, second.details) == (first, first.details)
 

@@ -8,6 +8,7 @@ from support.planning import SHAPES, HungryEngine, spec
 from support.toys import ToyEngine
 
 from sr_tile.planner.measure_calls import measure, remembered
+from sr_tile.system.cache import recall, remember
 
 
 def test_measuring_finds_the_price_of_a_pixel(tmp_path):
@@ -53,7 +54,7 @@ def test_a_broken_cache_is_measured_again(tmp_path, text):
     engine = HungryEngine()
     measure(engine, SHAPES, 1e12, folder=tmp_path)
     for path in tmp_path.iterdir():
-        path.write_text(text)
+        remember(path, text)
     assert measure(engine, SHAPES, 1e12, folder=tmp_path).bytes_per_pixel == pytest.approx(1000)
 
 
@@ -77,9 +78,9 @@ def test_a_damaged_cache_of_costs_is_ignored_and_written_anew(tmp_path, point):
     shapes = [(1, 8, 8)]
     measure(engine, shapes, 1e12, folder=tmp_path)
     (path,) = tmp_path.iterdir()
-    sound = json.loads(path.read_text())
-    path.write_text(f'{{"points": [[1, 9, 9, 1.0, 1.0], {point}]}}')
+    sound = recall(path, json.loads)
+    remember(path, f'{{"points": [[1, 9, 9, 1.0, 1.0], {point}]}}')
     assert remembered(engine, shapes, tmp_path) is None
     costs = measure(engine, shapes, 1e12, folder=tmp_path)
     assert costs is not None
-    assert [point[:3] for point in json.loads(path.read_text())["points"]] == [p[:3] for p in sound["points"]]
+    assert [point[:3] for point in recall(path, json.loads)["points"]] == [p[:3] for p in sound["points"]]
