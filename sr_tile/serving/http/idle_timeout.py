@@ -28,7 +28,7 @@ class IdleTimeout(asyncio.Protocol):
 
     def __init__(self, inner: asyncio.Protocol, seconds: float) -> None:
         self._inner, self._seconds = inner, seconds
-        self._transport: asyncio.BaseTransport | None = None
+        self._transport: Any = None  # uvloop's is none of asyncio's classes
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
 
@@ -78,7 +78,7 @@ class IdleTimeout(asyncio.Protocol):
         return asyncio.get_running_loop().call_later(self._seconds, self._cut_off)
 
     def _cut_off(self) -> None:
-        if isinstance(self._transport, asyncio.WriteTransport):
+        if self._transport is not None:
             self._transport.abort()
 
 

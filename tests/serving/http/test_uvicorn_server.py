@@ -1,6 +1,8 @@
 """A real server on a socket: slow, rude and many clients, and its end."""
 
+import asyncio
 import contextlib
+import gc
 import http.client
 import os
 import re
@@ -18,6 +20,7 @@ from support.encoded_images import encoded, mixed
 from support.servers import BlockedEngine, until
 
 from sr_tile.cli import main as cli
+from sr_tile.serving.http.idle_timeout import IdleTimeout
 
 
 def connect(port, sent=b"", timeout=30):
@@ -94,6 +97,30 @@ def test_an_upload_that_stops_is_told_so(live):
             assert answer.startswith(b"HTTP/1.1 408")
             assert b"too_slow" in answer
     assert until(lambda: idle(server))
+
+
+def test_a_transport_of_another_event_loop_is_cut_off_too():
+    class Transport:  # uvloop's are no asyncio.WriteTransport
+        def __init__(self):
+            self.aborted = asyncio.Event()
+
+        def abort(self):
+            self.aborted.set()
+
+    async def wait():
+        transport = Transport()
+        IdleTimeout(asyncio.Protocol(), 0.01).connection_made(transport)
+        await asyncio.wait_for(transport.aborted.wait(), 30)
+
+    asyncio.run(wait())
+
+
+def test_what_was_there_before_the_first_request_is_not_looked_through_for_garbage(live):
+    server = live()
+    assert until(lambda: gc.get_freeze_count() > 0)
+    assert httpx.get(f"{server.url}/healthz").status_code == 200
+    server.stop()
+    assert gc.get_freeze_count() == 0
 
 
 def read_healthy(connection):
