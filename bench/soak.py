@@ -7,8 +7,9 @@
 Among the good requests are poisoned ones, some whose caller goes away, and some in a hurry; the batcher's worker also raises
 what no worker should, and is stopped and started under load. A server also meets pictures of a few kB that claim as many
 pixels as it takes and more, clients that send a byte a second, and asks for `/healthz` between them. Prints a line every few
-seconds, and ends with 1 where a request stayed without an answer, an answer was wrong, memory grew by more than
---most-growth or was above --limit, or one of a hundred answers of `/healthz` took more than --most-health.
+seconds, and ends with 1 where a request stayed without an answer, an answer was wrong, memory at rest (all clients pause six
+times) grew by more than --most-growth or was ever above --limit, or one of a hundred answers of `/healthz` took more than
+--most-health.
 """
 
 import argparse

@@ -43,6 +43,9 @@ class Clients:
         """Ask until time is up."""
         draw = random.Random(seed)
         while not self._soak.over():
+            if self._soak.resting():
+                time.sleep(0.1)
+                continue
             kind, body = draw.choices([*self.kinds], [*self.kinds.values()])[0], draw.choice(self._bodies)
             try:
                 if kind == "gone":

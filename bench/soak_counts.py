@@ -3,12 +3,47 @@
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import psutil
 
 LOST_SECONDS = 180
 """After which a request counts as lost: bombs go before it, and others use the machine."""
+PARTS = 6
+"""Of a soak; clients rest at the end of each, for memory to be looked at while nothing is under way."""
+REST_SECONDS = 8.0
+
+
+def rest_of(passed: float, seconds: float) -> int | None:
+    """Which of the rests a moment lies in; None in none.
+
+    Args:
+        passed: seconds since the begin.
+        seconds: of the whole.
+    """
+    part = seconds / PARTS
+    number = int(passed / part)
+    return number if number < PARTS and (number + 1) * part - passed < min(REST_SECONDS, part / 3) else None
+
+
+def growth(samples: Sequence[tuple[float, float]], seconds: float) -> tuple[float, list[float]]:
+    """Memory that does not come back, and the least of each rest.
+
+    What is under way comes and goes by hundreds of MiB and says nothing of that; the least of a rest is what stays. The
+    first rest does not count: by then all buffers have been made once.
+
+    Args:
+        samples: (seconds since the begin, size).
+        seconds: of the whole.
+    """
+    rests: dict[int, float] = {}
+    for passed, size in samples:
+        if (number := rest_of(passed, seconds)) is not None:
+            rests[number] = min(size, rests.get(number, size))
+    found = [rests[number] for number in sorted(rests)]
+    half = len(found[1:]) // 2
+    return (min(found[-half:]) - min(found[1 : 1 + half]) if half else 0.0), found
 
 
 class Soak:
@@ -26,6 +61,10 @@ class Soak:
     def over(self) -> bool:
         """True when time is up."""
         return time.monotonic() >= self.end
+
+    def resting(self) -> bool:
+        """True while nobody is to begin anything."""
+        return rest_of(time.monotonic() - self._begin, self.end - self._begin) is not None
 
     def note(self, what: str) -> None:
         """One request has ended."""
@@ -46,17 +85,16 @@ class Soak:
             print(f"{passed:6.0f} s  {size:7.1f} MiB  {threading.active_count():3} threads  {shown}", flush=True)
 
     def verdict(self, limit: float, most_health: float) -> int:
-        """0 where all went well; memory is compared after the first fifth, when all buffers have been made once.
+        """0 where all went well.
 
         Args:
             limit: MiB that the process may hold; 0 for any.
             most_health: milliseconds for 99 of 100 answers of `/healthz`.
         """
-        settled = [size for passed, size in self._samples if passed >= (self.end - self._begin) / 5]
-        quarter = max(1, len(settled) // 4)
-        growth = float(np.median(settled[-quarter:]) - np.median(settled[:quarter])) if settled else 0.0
+        grown, rests = growth(self._samples, self.end - self._begin)
         bad = {what: self.counts[what] for what in ("lost", "wrong", "unexpected", "held") if self.counts[what]}
-        print(f"{sum(self.counts.values())} requests, growth {growth:+.1f} MiB, {bad or 'none lost, none wrong'}")
+        print(f"{sum(self.counts.values())} requests, {bad or 'none lost, none wrong'}")
+        print(f"growth {grown:+.1f} MiB; at rest {', '.join(f'{size:.0f}' for size in rests)} MiB")
         peak = max((size for _, size in self._samples), default=0.0)
         print(f"at most {peak:.0f} MiB" + (f", of {limit:.0f}" if limit else ""))
         late = False
@@ -65,4 +103,4 @@ class Soak:
             print(f"/healthz: {len(self.health)} answers, p50 {p50:.1f} ms, p99 {p99:.1f} ms, worst {worst:.0f} ms")
             late = p99 > most_health
         over = bool(limit) and peak > limit
-        return 1 if bad or growth > self._most or over or late or not self.counts["answered"] else 0
+        return 1 if bad or grown > self._most or over or late or not self.counts["answered"] else 0

@@ -60,7 +60,7 @@ def soak_batcher(soak: Soak) -> None:
             for item in [item for item in waiting if now - item[1] > LOST_SECONDS]:
                 waiting.remove(item)
                 soak.note("lost")
-            if soak.over():
+            if soak.over() or soak.resting():
                 time.sleep(0.01)
                 continue
             value = float(draw.choices([1, 2, 3, -1, -2], [300, 300, 300, 2, 1])[0])
@@ -118,6 +118,9 @@ def soak_images(soak: Soak) -> None:
     def client(seed: int) -> None:
         draw = random.Random(seed)
         while not soak.over():
+            if soak.resting():
+                time.sleep(0.01)
+                continue
             size = draw.choice([(64, 64), (50, 70), (300, 400)])
             image = np.random.default_rng(seed).integers(0, 255, (*size, 3), np.uint8)
             poisoned = draw.random() < 0.02

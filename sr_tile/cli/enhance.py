@@ -92,6 +92,7 @@ def run(options: EnhanceOptions, backend: Backend) -> "Report":
         log.warning("%s", line)
     for line in options.files.without_effect(pair.target for pair in selection.pairs if not pair.problem):
         log.warning("%s", line)
+    options.check_targets(pair.target for pair in selection.pairs if not pair.problem)
     report = Report(left_out=selection.left_out)
     if options.files.dry_run:
         for pair in selection.pairs:

@@ -12,6 +12,7 @@ import typer
 import sr_tile
 from sr_tile.cli.options import ModelOptions, SizeOptions, TileOptions, check_parallel, parse_parallel
 from sr_tile.errors import ArgumentError
+from sr_tile.system.atomic_file import refusal
 from sr_tile.system.plain_file import open_plain
 
 if TYPE_CHECKING:
@@ -271,7 +272,7 @@ class EnhanceOptions:
             raise ArgumentError(
                 "sizes other than a bundled model's scale go with --engine local; leave them out with ray"
             )
-        if self.backend.server:
+        if self.backend.server is not None:
             self._refuse_with_server()
         for message, wrong in self._contradictions().items():
             if wrong:
@@ -322,6 +323,8 @@ class EnhanceOptions:
 
     def _refuse_with_server(self) -> None:
         """Options that say how this machine is to work mean nothing to another one."""
+        if not self.backend.server:
+            raise ArgumentError("--server is empty; write for example http://127.0.0.1:8000, or leave it out")
         engine = self.backend.engine if self.backend.engine != "local" else None
         local: dict[str, Any] = {
             "device": self.model.device,
@@ -338,6 +341,17 @@ class EnhanceOptions:
             if value not in (None, "", "auto", "off"):
                 raise ArgumentError(f"--{name} is for work on this machine; with --server leave it out")
 
+    def check_targets(self, targets: Iterable[str]) -> None:
+        """No report takes the place of a result.
+
+        Raises:
+            ArgumentError: one would.
+        """
+        written = {os.path.realpath(file) for file in (self.report.report, self.report.stats_file) if file}
+        for target in targets if written else ():
+            if os.path.realpath(target) in written:
+                raise ArgumentError(f"{target}: a result and a report would both be written there; give two names")
+
     def _check_reports(self) -> None:
         """What is written when all is done must be possible: that is to be known before hours of work, not after."""
         files = [file for file in (self.report.report, self.report.stats_file) if file]
@@ -346,6 +360,8 @@ class EnhanceOptions:
                 raise ArgumentError(f"{file}: the folder {file.parent} does not exist; create it first")
             if os.path.isdir(file):
                 raise ArgumentError(f"{file}: is a folder; give the name of a file")
+            if reason := refusal(Path(os.path.realpath(file)), overwrite=True):
+                raise ArgumentError(f"{file}: {reason}")
             with contextlib.suppress(OSError), open_plain(file) as old:
                 if old.read(1) not in (b"", b"{"):  # `--report a.png b.png`
                     raise ArgumentError(f"{file}: exists and is no report; give another name, or remove it")

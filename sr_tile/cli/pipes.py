@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sr_tile.errors import ArgumentError, call
+from sr_tile.errors import ArgumentError, ImageReadError, call
 
 PIPE = "-"
 
@@ -36,8 +36,13 @@ def piped(inputs: Sequence[str], output: str, suffix: str | None) -> Iterator[tu
         if source == PIPE:
             source = str(Path(folder, "stdin"))
             call(source, PIPE)
-            with Path(source).open("wb") as file:
-                shutil.copyfileobj(sys.stdin.buffer, file)
+            try:
+                with Path(source).open("wb") as file:
+                    shutil.copyfileobj(sys.stdin.buffer, file)
+            except OSError as error:
+                raise ImageReadError(
+                    f"-: what comes in cannot be kept in {folder}: {error.strerror}; set TMPDIR to a folder with more room"
+                ) from None
         target = output
         if output == PIPE:
             target = str(Path(folder, f"stdout{suffix or _suffix_of(source)}"))

@@ -6,6 +6,7 @@ weights from any path that a file names. That is all `check_references` adds, an
 
 import math
 import mmap
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import onnx
 
 _KEY = b"location"  # each tensor kept in another file spells this word out
+_DIGITS = 20  # of a size that a disk can have
 
 
 def check_references(path: Path) -> None:
@@ -132,24 +134,24 @@ def _check_all(path: Path, model: "onnx.ModelProto") -> None:
 def _check_external(path: Path, tensor: "onnx.TensorProto") -> None:
     """A file inside of the model's folder that is as long as the tensor says."""
     where = f"model {path}: tensor {tensor.name!r}"
-    folder = path.parent.resolve()
+    folder = Path(os.path.realpath(path.parent))
     numbers = {"offset": 0, "length": 0}
     size = 0
     for entry in tensor.external_data:
         if entry.key == "location":
             if "\0" in entry.value:
                 raise ModelLoadError(f"{where} names a file that cannot exist; get the model again")
-            target = (folder / entry.value).resolve()
+            target = Path(os.path.realpath(folder / entry.value))  # `resolve` raises where links run in a circle
             if not entry.value or Path(entry.value).is_absolute() or not target.is_relative_to(folder):
                 raise ModelLoadError(
                     f"{where} reads its values from {entry.value!r}, outside of the model's folder; this is refused, "
                     "keep weights beside the model"
                 )
-            if not target.is_file():
+            if not os.path.isfile(target):
                 raise ModelLoadError(f"{where} reads its values from {entry.value!r}, which is missing")
             size = target.stat().st_size
         elif entry.key in numbers:
-            if not entry.value.isdecimal():
+            if not entry.value.isdecimal() or len(entry.value) > _DIGITS:
                 raise ModelLoadError(f"{where} has {entry.key} {entry.value!r}, which is no size; get the model again")
             numbers[entry.key] = int(entry.value)
     least = max(numbers["length"], math.prod(tensor.dims) // 2)

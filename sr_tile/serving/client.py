@@ -15,13 +15,14 @@ from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, ServingError, SrTileError
-from sr_tile.images import ImageReader, ImageWriter, WriteOptions, format_of
+from sr_tile.images import ImageReader, ImageWriter, WriteOptions, format_by_content, format_of
 from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.vips import reason_of
 from sr_tile.pipeline.image_job import ImageJob, Outcome
 from sr_tile.system.atomic_file import TargetError, atomic_write
 
 _BLOCK = 2**18
+_HEAD = 64  # bytes that tell a format
 _PATIENCE = 600.0  # seconds of being told to come back later, one image
 _ANSWER_SECONDS = 3600.0
 _READ = ("unreadable_image", "unknown_format", "too_large")
@@ -61,10 +62,10 @@ class RemoteEnhancer:
         at_once: int = 4,
         on_progress: Callable[[ImageJob, int], None] = lambda job, pixels: None,
     ) -> None:
-        self._address = urlsplit(server if "//" in server else f"http://{server}")
         try:
+            self._address = urlsplit(server if "//" in server else f"http://{server}")
             usable = self._address.scheme in ("http", "https") and self._address.hostname and self._address.port != 0
-        except ValueError:  # a port that is no number
+        except ValueError:  # a port that is no number, half of a bracket
             usable = False
         if not usable:
             raise ArgumentError(f"server {server!r} is no address; write for example http://127.0.0.1:8000")
@@ -199,9 +200,14 @@ class RemoteEnhancer:
         """The answer into a file that appears when it is whole."""
         try:
             with atomic_write(job.target, overwrite=job.overwrite, durable=True) as part, part.open("wb") as file:
+                head = answer.read(_HEAD)
+                file.write(head)
                 shutil.copyfileobj(answer, file, _BLOCK)
                 if answer.length:  # http.client ends quietly where the connection does
                     raise ServingError(f"{job.name}: the answer broke off; try again")
+                if format_by_content(head) != (job.options.format or format_of(job.target)):
+                    where = self._address.netloc
+                    raise ServingError(f"{job.name}: {where} answered with no such picture; is it `sr-tile serve`?")
         except TargetError as error:
             raise ImageWriteError(f"{job.target}: {error.strerror}") from None
         except OSError as error:

@@ -318,7 +318,23 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(run, model, 
         code, _, err = run("enhance", "in.png", "out.png", "--model", model, option, "none/r.json")
         assert code == 1
         assert "does not exist" in err
+    os.mkfifo(tmp_path / "pipe")
+    for file in ("/dev/null", "pipe"):
+        code, _, err = run("enhance", "in.png", "out.png", "--model", model, "--report", file)
+        assert (code, "is a device, pipe or socket" in err) == (1, True), err
     assert not (tmp_path / "out.png").exists()
+
+
+def test_a_report_never_takes_the_place_of_a_result(run, model, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "link").symlink_to(".")
+    for name in ("a.png", "b.png"):
+        save(tmp_path / "in" / name, noise_image(8, 8))
+    for report in ("out/b.png", "link/out/b.png"):
+        (tmp_path / "out").mkdir(exist_ok=True)
+        code, _, err = run("enhance", "in", "out", "--model", model, "--device", "cpu", "--report", report)
+        assert (code, "a result and a report" in err) == (1, True), err
+    assert not list((tmp_path / "out").iterdir())
 
 
 def test_version_and_help(run):

@@ -5,8 +5,9 @@ import re
 import subprocess
 import sys
 
+import numpy as np
 import pytest
-from support.image_files import noise, write
+from support.image_files import noise, read, write
 from support.toys import conv_model, identity_model
 
 resource = pytest.importorskip("resource")
@@ -36,6 +37,23 @@ def test_without_descriptors_an_image_fails_and_the_others_go_on(tmp_path):
         assert [path for path in out if path.name.startswith(".")] == []
         if most == 48:
             assert len(out) == 12
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
+def test_streams_that_are_closed_cost_nothing(tmp_path, closed):
+    """And no file that is opened gets their numbers, with what is printed."""
+    write(tmp_path / "in.png", noise(20, 20, 3))
+    model = identity_model(tmp_path / "m.onnx", 2)
+    command = [sys.executable, "-m", "sr_tile", "enhance", "in.png", "out.png", "--model", model, "--device", "cpu"]
+    code = f"import os, sys; [os.close(number) for number in {closed}]; os.execv(sys.argv[1], sys.argv[1:])"
+    for extra, expected in (((), 0), (("--overwrite", "--stats"), 0), ((), 1)):  # done, told, refused
+        done = subprocess.run(
+            [sys.executable, "-c", code, *command, *extra], cwd=tmp_path, capture_output=True, text=True, timeout=120
+        )
+        assert (done.returncode, done.stdout) == (expected, ""), done.stderr
+        assert ("exists already" in done.stderr) == (expected == 1 and 2 not in closed)
+        source_hwc, result_hwc = (read(tmp_path / name)[0] for name in ("in.png", "out.png"))
+        assert np.array_equal(result_hwc, source_hwc.repeat(2, 0).repeat(2, 1))
 
 
 def test_a_legal_name_of_eighty_wide_characters_is_written(run, tmp_path):

@@ -44,6 +44,7 @@ def folder(tmp_path):
     inner.mkdir()
     (inner / "own.bin").write_bytes(values)
     (inner / "link.bin").symlink_to("../secret.bin")
+    (inner / "circle").symlink_to("circle")
     return inner
 
 
@@ -60,6 +61,9 @@ def folder(tmp_path):
         ("", {}, "outside of the model's folder"),
         ("gone.bin", {}, "missing"),
         (".", {}, "missing"),
+        ("circle", {}, "missing"),
+        ("n" * 5000, {}, "missing"),
+        ("own.bin", {"length": "9" * 5000}, "no size"),
         ("own.bin", {"offset": -8}, "no size"),
         ("own.bin", {"offset": 1 << 40}, "claims"),
         ("own.bin", {"length": 13}, "claims"),

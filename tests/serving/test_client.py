@@ -3,6 +3,7 @@
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import ClassVar
 
 import pytest
 from support.encoded_images import encoded, mixed
@@ -129,6 +130,8 @@ def test_the_token(run, live, tmp_path, monkeypatch):
     [
         (("--server", "ftp://host"), "no address"),
         (("--server", "http://127.0.0.1:many"), "no address"),
+        (("--server", "http://["), "no address"),
+        (("--server", ""), "--server is empty"),
         (("--server", "http://127.0.0.1:1"), "cannot be reached"),
         (("--server", "URL", "--device", "cpu"), "--device is for work on this machine"),
         (("--server", "URL", "--batch-size", 4), "--batch-size is for work on this machine"),
@@ -148,21 +151,27 @@ def test_what_cannot_be_is_one_clear_line(run, live, tmp_path, options, words):
 
 
 class Liar(BaseHTTPRequestHandler):
-    """Answers as its path says: with another kind of page, or with half of an image."""
+    """Answers as its path says: another page, half of an image, nothing, a text, an image of another format."""
+
+    answers: ClassVar = {"page": (404, b"<html", 5), "half": (200, b"<html", 5000), "empty": (200, b"", 0),
+               "text": (200, b"[1, 2]", 6), "jpeg": (200, encoded("jpeg"), len(encoded("jpeg")))}  # fmt: skip
 
     def do_POST(self):
         self.rfile.read(int(self.headers["Content-Length"]))
-        whole = self.path.startswith("/page")
-        self.send_response(404 if whole else 200)
-        self.send_header("Content-Length", "5" if whole else "5000")
+        status, content, length = self.answers[self.path.split("/")[1]]
+        self.send_response(status)
+        self.send_header("Content-Length", str(length))
         self.end_headers()
-        self.wfile.write(b"<html"[:5])
+        self.wfile.write(content)
 
     def log_message(self, *arguments):
         pass
 
 
-@pytest.mark.parametrize(("path", "words"), [("/page", "is it `sr-tile serve`?"), ("/half", "broke off")])
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/half", "broke off"), *((f"/{path}", "is it `sr-tile serve`?") for path in ("page", "empty", "text", "jpeg"))],
+)
 def test_what_is_no_such_server(run, tmp_path, path, words):
     (tmp_path / "in.png").write_bytes(encoded())
     with HTTPServer(("127.0.0.1", 0), Liar) as liar:
@@ -183,9 +192,11 @@ def test_what_is_no_such_server(run, tmp_path, path, words):
         (("--max-upload", "much"), "2GiB"),
         (("--queue", 8, "--port", "TAKEN"), "cannot listen"),
         (("--port", 0, "--model", "nobody"), "not known"),
+        (("--port", 0, "--tls-cert", "no.pem", "--tls-key", "no.pem"), "the certificate and its key cannot be used: "),
     ],
 )
-def test_a_server_that_cannot_start_says_why(run, live, options, words, monkeypatch):
+def test_a_server_that_cannot_start_says_why(run, live, options, words, monkeypatch, tmp_path):
+    (tmp_path / "no.pem").write_text("no certificate")
     monkeypatch.setattr(
         "sr_tile.serving.http.uvicorn_server.allow_only_known_formats", lambda: None
     )  # holds for the whole process

@@ -14,7 +14,7 @@ from typing import Any
 
 import uvicorn
 
-from sr_tile.errors import ArgumentError
+from sr_tile.errors import ArgumentError, unexpected
 from sr_tile.images.vips import allow_only_known_formats
 from sr_tile.serving.http.app import create_app
 from sr_tile.serving.http.idle_timeout import with_idle_timeout
@@ -139,7 +139,12 @@ def build(
         timeout_graceful_shutdown=10,
         **{"proxy_headers": False, **config},
     )
-    settings.load()
+    try:
+        settings.load()
+    except OSError as error:  # of the files that were given, none else is read
+        raise ArgumentError(
+            f"the certificate and its key cannot be used: {unexpected(error)}; give --tls-cert and --tls-key files in PEM"
+        ) from None
     settings.http_protocol_class = with_idle_timeout(  # type: ignore[assignment]  # called, never subclassed
         settings.http_protocol_class, pool.limits.idle_seconds
     )
@@ -177,6 +182,8 @@ def serve(
             f"--host {address[0]} lets other machines in; set a token in SR_TILE_TOKEN (--token), or serve on 127.0.0.1"
         )
     allow_only_known_formats()
+    for library in ("uvicorn", "python_multipart"):  # they write a line for each request that is malformed
+        logging.getLogger(library).setLevel(logging.ERROR)
     server = build(pool, token=token, names=names, shutdown_timeout=shutdown_timeout, on_request=on_request, **config)
     with listen(*address) as listener:
         server.run(sockets=[listener])
