@@ -192,7 +192,8 @@ function listenToKeys() {
     ArrowUp: () => pan(0, far()),
     ArrowDown: () => pan(0, -far()),
   };
-  canvas.addEventListener("keydown", (event) => {
+  $("viewer").addEventListener("keydown", (event) => {
+    if (event.defaultPrevented || event.target === $("result")) return;  // the divider and the list have arrows of their own
     if (!(event.key in actions) || event.ctrlKey || event.metaKey || event.altKey) return;
     actions[event.key]();
     event.preventDefault();

@@ -32,12 +32,18 @@ def test_with_the_keyboard_alone(visit, live):
     page.get_by_label("Compare: a.png").focus()
     page.keyboard.press("Enter")
     assert page.locator(":focus").get_attribute("id") == "viewer-title"
+    page.keyboard.press("1")
+    page.wait_for_selector("#zoom:text-is('100 %')")  # wherever the focus is in the comparison
     for _ in range(12):
         page.keyboard.press("Tab")
         seen.append(page.locator(":focus").get_attribute("id"))
         if seen[-1] == "divider":
             break
     assert seen[-7:] == ["zoom-in", "fit", "actual", "full", "close", "canvas", "divider"]
+    page.keyboard.press("+")
+    page.wait_for_selector("#zoom:text-is('150 %')")
+    page.keyboard.press("ArrowLeft")
+    assert page.locator("#divider").get_attribute("aria-valuenow") == "48"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
