@@ -247,22 +247,21 @@ def _with_model(
 ) -> tuple[EnhanceOptions, str | None]:
     """With models by name that reach every size: those named, or of the least scale, and why it is these."""
     from sr_tile.export.find_model import models_reaching, most_in_turn, steps_of
-    from sr_tile.jobs.default_model import choose_default
+    from sr_tile.jobs.default_model import default_steps
     from sr_tile.models import zoo
 
     sources = [pair.source_path for pair in pairs if not pair.problem]
     if named := steps_of(options.model.model):
         if not options.target.is_explicit or (options.backend.job and not options.target.scale):
             return options, None
-        steps = models_reaching(named, _factor(sources, options.target, most_in_turn(named), headers))
-        return replace(options, model=replace(options.model, model=",".join(map(str, steps)))), None
-    scale, *further = zoo.reaching_in_turn(_factor(sources, options.target, max(zoo.DEFAULT) ** 2, headers))
+        reaching = models_reaching(named, _factor(sources, options.target, most_in_turn(named), headers))
+        return replace(options, model=replace(options.model, model=",".join(map(str, reaching)))), None
+    factor = _factor(sources, options.target, max(zoo.DEFAULT) ** 2, headers)
     # To a job images may be added, and what is done must not be done again with another model.
-    fixed = (zoo.DEFAULT[scale], "the same for all images of a job")
-    name, reason = fixed if options.backend.job else choose_default(sources, scale)
-    # What the first one made is clean.
-    name = ",".join([name, *(zoo.CLEAN[each] for each in further)])
-    return replace(options, model=replace(options.model, model=name)), reason
+    steps, reason = default_steps([] if options.backend.job else sources, factor)
+    if options.backend.job:
+        reason = "the same for all images of a job"
+    return replace(options, model=replace(options.model, model=",".join(steps))), reason
 
 
 def _factor(sources: "Sequence[Path]", target: "TargetSize", most: int, headers: Headers) -> float:

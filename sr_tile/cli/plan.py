@@ -1,8 +1,10 @@
 """`sr-tile plan`: how `enhance` would cut images, what else it could do, and why it does not."""
 
 import json
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -55,31 +57,31 @@ def plan(  # the options of `enhance` that decide how it cuts
     remeasure: Annotated[bool, typer.Option("--remeasure", help="Measure again what is remembered.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print which tiles and batch `enhance` takes for images, what the alternatives cost, and why.
+    """Print how `enhance` would cut images, and why.
 
-    Only headers of images are read. Some calls of the model are measured, once; what they cost is remembered, and `enhance`
-    goes by it from then on. Predicted times are those of the network on this machine when it does nothing else.
+    Which model, tiles and batch it takes, and what the alternatives cost.
+
+    Of images the headers are read and, without --model, what tells photographs from clean pictures. Some calls of the model
+    are measured, once; what they cost is remembered, and `enhance` goes by it from then on. Predicted times are those of the
+    network on this machine when it does nothing else.
     """
     sizes = [_size(text) for text in size or ()]
     if not paths and not sizes:
         raise typer.BadParameter("give images (IN...), or --size 4000x3000")
 
     from sr_tile.errors import ImageReadError
-    from sr_tile.export.find_model import models_reaching, most_in_turn, open_model, steps_of
+    from sr_tile.export.find_model import open_model
     from sr_tile.images import TargetSize
     from sr_tile.jobs.selection import find_images
-    from sr_tile.models import zoo
 
-    if paths:
-        sizes += Headers().sizes(find_images(paths, recursive))
+    sources = find_images(paths, recursive) if paths else []
+    sizes += Headers().sizes(sources)
     if not sizes:
         raise ImageReadError(f"{', '.join(paths or ())}: none of the files can be read as an image")
     settings = settings_of(tile_size, overlap, halo, batch_size, mem_limit)
     wanted = target.target(scale)
-    named = steps_of(model)
-    most = most_in_turn(named) if named else max(zoo.DEFAULT) ** 2
     plans: list[dict[str, Any]] = []
-    names = models_reaching(named, scale or wanted.reach(sizes, most))
+    names, reason = _models(model, wanted, sizes, sources)
     for name in names:
         pixels = sum(height * width for height, width in sizes)
         opening: Any = {"device": device, "precision": precision, "agreement": agreement, "expected_pixels": pixels}
@@ -87,8 +89,22 @@ def plan(  # the options of `enhance` that decide how it cuts
         plans.append(_planned(engines, settings, sizes, wanted if last else TargetSize(), remeasure))
         factor = engines[0].spec.scale or 1
         sizes, wanted = [(height * factor, width * factor) for height, width in sizes], wanted.behind(factor)
+    plans[0]["model_why"] = reason
     found = {**plans[0], "then": plans[1:]} if plans[1:] else plans[0]
     show(json.dumps(found, indent=2) if as_json else "\n".join(map(_text, plans)))
+
+
+def _models(
+    model: str | None, wanted: "TargetSize", sizes: list[tuple[int, int]], sources: Sequence[Path]
+) -> tuple[Sequence[str | Path], str | None]:
+    """Those in turn that `enhance` would take, and why where none was named."""
+    from sr_tile.export.find_model import models_reaching, most_in_turn, steps_of
+    from sr_tile.jobs.default_model import default_steps
+    from sr_tile.models import zoo
+
+    named = steps_of(model)
+    factor = wanted.scale or wanted.reach(sizes, most_in_turn(named) if named else max(zoo.DEFAULT) ** 2)
+    return (models_reaching(named, factor), None) if named else default_steps(sources, factor or min(zoo.DEFAULT))
 
 
 def _planned(
@@ -178,7 +194,8 @@ def _text(found: dict[str, Any]) -> str:
     precision = f"precision {found['precision']}: {found['precision_why']}"
     steps = list(dict.fromkeys(found.get("steps", ())))
     shown = [*steps[:STEPS_SHOWN], *([f"... and {len(steps) - STEPS_SHOWN} more sizes"] if steps[STEPS_SHOWN:] else [])]
-    return "\n".join([*lines, *(f"  {line}" for line in (*shown, *found["why"], precision))])
+    model = [f"model {found['model']}: {found['model_why']}"] if found.get("model_why") else []
+    return "\n".join([*lines, *(f"  {line}" for line in (*shown, *model, *found["why"], precision))])
 
 
 def _row(label: str, option: dict[str, Any]) -> str:

@@ -47,6 +47,17 @@ def choose_default(sources: Sequence[Path], scale: int | None = None) -> tuple[s
     return clean, "no sign of noise or compression"
 
 
+def default_steps(sources: Sequence[Path], factor: float) -> tuple[list[str], str | None]:
+    """The bundled models in turn that enlarge all of these images by a factor, and why the first is this one.
+
+    Raises:
+        ArgumentError: no two of them reach it.
+    """
+    scale, *further = zoo.reaching_in_turn(factor)
+    name, reason = choose_default(sources, scale)
+    return [name, *(zoo.CLEAN[each] for each in further)], reason  # what the first one made is clean
+
+
 def damage(condition: Condition) -> str | None:
     """The sign of damage that speaks against the clean model, in words; None where there is none."""
     quality = condition.jpeg_quality
@@ -55,7 +66,7 @@ def damage(condition: Condition) -> str | None:
     if condition.lossy:
         return "is compressed with loss"
     if condition.noise > MOST_NOISE:
-        return f"has noise of about {condition.noise:.0f} of 255"
+        return f"has noise of about {min(condition.noise, 255):.0f} of 255"
     if condition.blocks > MOST_BLOCKS:
         return "shows the blocks of an earlier JPEG"
     return None

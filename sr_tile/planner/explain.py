@@ -52,7 +52,7 @@ def weigh(plan: Plan, sizes: Sequence[tuple[int, int]], costs: Costs | None) -> 
 def alternatives(
     engines: Sequence[Engine], plan: Plan, settings: Settings, sizes: Sequence[tuple[int, int]]
 ) -> list[Option]:
-    """Each square tile with each batch that `make_plan` weighed, fastest first.
+    """Each square tile with each batch that `make_plan` weighed, fastest first; of those that come to the same, one.
 
     Args:
         engines: those of `plan`.
@@ -63,7 +63,8 @@ def alternatives(
     start = replace(plan_tiles(engines[0].spec, settings), equalised=plan.equalised)
     found = candidates(start, settings, MemoryBudget.of(engines, settings), plan.costs)
     weighed = [weigh(replace(option, sides=()), sizes, plan.costs) for option in found]
-    return sorted(weighed, key=lambda option: option.seconds or 0.0)
+    different = {(option.tile, option.calls, option.seconds): option for option in weighed}
+    return sorted(different.values(), key=lambda option: option.seconds or 0.0)
 
 
 def reasons(spec: ModelSpec, plan: Plan, settings: Settings) -> list[str]:

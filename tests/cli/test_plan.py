@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 from PIL import Image
+from skimage import data
 from support.toys import conv_model, identity_model
 
 LOCAL = '{"scale": 2, "multiple": 8, "halo": 4, "tile": 256}'
@@ -33,6 +34,8 @@ def test_figures_for_programs_are_those_of_the_grid(run, model):
         assert option["calls"] == -(-round(tiles) // option["batch"])
         assert option["seconds"] > 0
         assert option["call_bytes"] > 0
+    shown = [(option["tile"], option["calls"], option["seconds"]) for option in map(dict, found["alternatives"])]
+    assert len(set(map(str, shown))) == len(shown)
     assert found["choice"]["seconds"] <= 1.04 * min(option["seconds"] for option in found["alternatives"])
 
 
@@ -91,6 +94,19 @@ def test_networks_in_turn_have_a_plan_each(run, model, arguments):
 @pytest.mark.parametrize("arguments", [(), ("--size", "4000"), ("--size", "0x10"), ("--size", "axb")])
 def test_wrong_usage_is_told(run, arguments):
     assert run("plan", *arguments)[0] == 2
+
+
+def test_the_model_is_the_one_that_enhance_takes(run, tmp_path, monkeypatch):
+    small = {name: conv_model(tmp_path / f"{name}.onnx", metadata=LOCAL) for name in ("photo-x2", "clean-x2")}
+    monkeypatch.setattr("sr_tile.models.zoo.bundled", lambda: small)
+    image = Image.fromarray(data.astronaut()).resize((96, 96), Image.Resampling.BICUBIC)
+    image.save(tmp_path / "clean.png")
+    image.save(tmp_path / "usual.jpg", quality=75)
+    for names in (("clean.png",), ("clean.png", "usual.jpg")):
+        out = run("plan", *names, "--device", "cpu")[1]
+        told = run("enhance", *names, "out/", "--overwrite", "--device", "cpu")[2].splitlines()[0]
+        assert told.startswith(f"sr-tile: {out.split()[0]}: "), (out, told)
+        assert told.split(": ", 2)[2].partition(";")[0] in out
 
 
 def test_missing_images_are_told(run, tmp_path):
