@@ -27,9 +27,10 @@ def bench(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
     plot: Annotated[Path | None, typer.Option(help="Draw speed, memory and seams into this file ([bench]).")] = None,
 ) -> None:
-    """Measure tiles x batches x precisions x devices of a model, in turn, and say which is fastest.
+    """Measure which tiles and batches of a model are fastest.
 
-    Progress goes to stderr, results to stdout. Ctrl-C stops early and shows what was measured.
+    Every tile x batch x precision x device is measured, in turn. Progress goes to stderr,
+    results to stdout. Ctrl-C stops early and shows what was measured.
     """
     from sr_tile.benchmark import machine, report
     from sr_tile.benchmark.plot import check_plot, draw

@@ -34,9 +34,11 @@ Paths = Annotated[
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """How the network does it."""
+    """How the network is used."""
 
-    alpha: Annotated[str, typer.Option(help="Enlarge alpha by `bicubic` interpolation or by the `model`.")] = "bicubic"
+    alpha: Annotated[
+        str, typer.Option(metavar="bicubic|model", help="Enlarge alpha by `bicubic` interpolation or by the `model`.")
+    ] = "bicubic"
     strength: Annotated[float, typer.Option(help="Share of the network's result, 0 to 1; the rest is bicubic.")] = 1.0
     edges: Annotated[
         str | None,
@@ -47,7 +49,7 @@ class ComputeOptions:
     ] = None
     keep_grain: Annotated[float, typer.Option(help="Share of the luma that denoising took to give back, 0 to 1.")] = 0.0
     tta: Annotated[bool, typer.Option("--tta", help="Mean over eight turns of the picture, in 8 x the time.")] = False
-    warmup: Annotated[str, typer.Option(help="Run once before the first image: off, zeros, random.")] = "off"
+    warmup: Annotated[str, typer.Option(metavar="off|zeros|random", help="Run once before the first image.")] = "off"
 
     @property
     def adjusts(self) -> bool:
@@ -74,7 +76,11 @@ class FileOptions:
 
     output_format: Annotated[
         str | None,
-        typer.Option("--format", help="Format of results in a folder, such as png; a wrong name lists them all."),
+        typer.Option(
+            "--format",
+            metavar="png|jpeg|...",
+            help="Format of results in a folder, such as png; a wrong name lists them all.",
+        ),
     ] = None
     quality: Annotated[
         int | None,
@@ -119,16 +125,26 @@ class FileOptions:
     start: Annotated[str | None, typer.Option(metavar="TIME", help="Of films: seconds, or 1:02:03.5.")] = None
     end: Annotated[str | None, typer.Option(metavar="TIME", help="Of films: where to end.")] = None
     codec: Annotated[
-        str | None, typer.Option(help="Of films: h264, h265, av1, prores or ffv1; None takes the container's.")
+        str | None,
+        typer.Option(metavar="NAME", help="Of films: h264, h265, av1, prores or ffv1; else the container's usual one."),
     ] = None
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders below, too.")] = False
 
     @property
     def suffix(self) -> str | None:
         """Ending of the results; None keeps each source's own."""
-        from sr_tile.images.formats import suffix_of
+        from sr_tile.images.content_type import FILM_SUFFIXES
+        from sr_tile.images.formats import FORMATS, suffix_of
 
-        return suffix_of(self.output_format) if self.output_format else None
+        if not self.output_format:
+            return None
+        suffix = suffix_of(self.output_format.lstrip("."))
+        if suffix not in (*FILM_SUFFIXES, *(each for kind in FORMATS.values() for each in kind.suffixes)):
+            films = ", ".join(each[1:] for each in FILM_SUFFIXES)
+            raise ArgumentError(
+                f"--format {self.output_format}: choose {', '.join(sorted(FORMATS))}; for films {films}"
+            )
+        return suffix
 
     @property
     def excerpt(self) -> "Excerpt | None":
@@ -170,16 +186,20 @@ class FileOptions:
         suffixes = sorted({Path(target).suffix.lower() for target in targets})
         for option, formats in TAKEN_BY.items():
             taking = {suffix for name in formats for suffix in FORMATS[name].suffixes}
-            taking |= set(FILM_SUFFIXES if option == "quality" else ())
+            taking |= set(FILM_SUFFIXES if option in ("quality", "codec") else ())
             if getattr(self, option) and (others := [suffix for suffix in suffixes if suffix not in taking]):
-                yield f"--{option} does nothing in {', '.join(others)}: it is for {', '.join(map(str.upper, formats))}"
+                kinds = ", ".join(map(str.upper, formats)) or "films"
+                yield f"--{option} does nothing in {', '.join(others)}: it is for {kinds}"
 
 
 @dataclass(frozen=True)
 class BackendOptions:
-    """Who does it, and what is kept of it."""
+    """Who does it, and jobs that go on after a kill."""
 
-    parallel: Annotated[str, typer.Option(callback=check_parallel, help="Workers, as in decode=2,encode=2.")] = ""
+    parallel: Annotated[
+        str,
+        typer.Option(metavar="decode=N,encode=N", callback=check_parallel, help="Threads that read and write files."),
+    ] = ""
     job: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Keep a journal here: the same command goes on where it was killed."),
@@ -187,8 +207,12 @@ class BackendOptions:
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="With --job: try images again that failed before.")
     ] = False
-    engine: Annotated[str, typer.Option(help="`local`, or `ray` for many actors and machines.")] = "local"
-    address: Annotated[str | None, typer.Option(help="Of a Ray cluster; without one Ray is started here.")] = None
+    engine: Annotated[str, typer.Option(metavar="local|ray", help="Here, or by Ray with many actors and machines.")] = (
+        "local"
+    )
+    address: Annotated[
+        str | None, typer.Option(metavar="HOST:PORT", help="Of a Ray cluster; without one Ray is started here.")
+    ] = None
     actors: Annotated[int, typer.Option(min=1, help="Engines at a time, with --engine ray.")] = 1
     gpus_per_actor: Annotated[float, typer.Option(min=0, help="GPUs of each; a fraction shares one.")] = 0.0
     server: Annotated[
@@ -211,9 +235,11 @@ class BackendOptions:
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What is told."""
+    """What is told of it."""
 
-    report: Annotated[Path | None, typer.Option(help="Write what became of each file, as JSON.")] = None
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write what became of each file, as JSON.")
+    ] = None
     stats: Annotated[
         str | None,
         typer.Option(metavar="[FILE.json]", help="Print figures of each stage and the bottleneck, or write them."),

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 def export_onnx(
     checkpoint: Annotated[
         Path,
-        typer.Argument(help="Checkpoint (.pth, .pt, .ckpt, .safetensors), ncnn network (.param), or an .onnx file."),
+        typer.Argument(
+            metavar="CHECKPOINT",
+            help="Checkpoint (.pth, .pt, .ckpt, .safetensors), ncnn network (.param), or an .onnx file.",
+        ),
     ],
     output: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The model to write.")],
     precision: Annotated[
@@ -30,7 +33,7 @@ def export_onnx(
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, kept in the file.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a model that exists.")] = False,
 ) -> None:
-    """Write a checkpoint as an ONNX model with dynamic batch, height and width, and verify it.
+    """Write a checkpoint as an ONNX model, and verify it.
 
     SCUNet and NAFNet get graphs written for speed; other architectures are recognised by spandrel; ncnn networks
     (`.param` with `.bin`) need neither PyTorch nor ncnn.

@@ -1,10 +1,16 @@
-"""Commands whose options are fields of dataclasses: a group of options is written once and passed on as one value."""
+"""Commands whose options are fields of dataclasses: a group of options is written once and passed on as one value.
 
+The first line of a dataclass is the heading of its options in the help.
+"""
+
+import copy
 import dataclasses
 import functools
 import inspect
+import itertools
+import re
 from collections.abc import Callable
-from typing import Any, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import typer
 from typer.core import TyperCommand
@@ -41,16 +47,53 @@ def grouped(function: Callable[..., None]) -> Callable[..., None]:
 
 def _options(group: Any) -> list[inspect.Parameter]:
     hints = get_type_hints(group, include_extras=True)
+    heading = str(group.__doc__).partition("\n")[0].rstrip(".")
+
+    def headed(kind: Any) -> Any:
+        option = copy.copy(kind.__metadata__[0])  # several groups and commands may have it
+        option.rich_help_panel = heading
+        return Annotated[kind.__origin__, option]
+
     return [
         inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=headed(hints[field.name])
         )
         for field in dataclasses.fields(group)
     ]
 
 
+_KINDS = {"str": "TEXT", "list[str]": "TEXT", "int": "N", "int range": "N", "float": "NUMBER", "float range": "NUMBER"}
+"""How the help calls types that typer names as Python does."""
+
+
 class StrictCommand(TyperCommand):
-    """Refuses an option that is given twice where only one value counts: the last would win without a word."""
+    """Refuses an option that is given twice where only one value counts: the last would win without a word.
+
+    Its help has the options under the headings of their groups.
+    """
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Arguments as they were written for the help, without a second pair of brackets."""
+        arguments = [each for each in self.get_params(ctx) if each.param_type_name == "argument"]
+        pieces = ([each.metavar] if each.metavar else each.get_usage_pieces(ctx) for each in arguments)
+        return ["[OPTIONS]", *itertools.chain.from_iterable(pieces)]
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """As typer does it, with a section for each group."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            if record := parameter.get_help_record(ctx):
+                names = re.sub(
+                    r"<([a-z]+( range)?|list\[str\])>", lambda kind: _KINDS.get(kind[1], kind[1].upper()), record[0]
+                )
+                if parameter.param_type_name == "argument":
+                    heading, names = "Arguments", parameter.metavar or names
+                else:
+                    heading = getattr(parameter, "rich_help_panel", None) or "Options"
+                sections.setdefault(heading, []).append((names, record[1]))
+        for heading, records in sections.items():
+            with formatter.section(heading):
+                formatter.write_dl(records)
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As click does it, after a look at how often each option was given."""

@@ -10,10 +10,13 @@ from sr_tile.cli.options import show
 
 def inspect(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Path of an ONNX file, or name of a model.")],
-    device: Annotated[str, typer.Option(help="Where `enhance` would run: auto, cpu, openvino, cuda, ...")] = "auto",
+    device: Annotated[str, typer.Option(help="Where `enhance` would run: as its --device.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print inputs, outputs, scale, metadata and size of a model, and the tiles and batch that `enhance` will use."""
+    """Print what a model is, and how `enhance` would run it.
+
+    Inputs, outputs, scale, metadata and size; tiles and batch.
+    """
     from sr_tile.export.find_model import find_model
     from sr_tile.export.inspect import inspect
 

@@ -6,22 +6,23 @@ from typing import Annotated, Any
 
 import typer
 
+from sr_tile.cli.grouped import StrictCommand
 from sr_tile.cli.options import show
 
-app = typer.Typer(name="job", help="Jobs that survive: `sr-tile enhance ... --job DIR`.", no_args_is_help=True)
+app = typer.Typer(name="job", help="Look at jobs that `sr-tile enhance --job DIR` keeps.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """Jobs that survive: `sr-tile enhance ... --job DIR`."""
+    """Look at jobs that `sr-tile enhance --job DIR` keeps."""
 
 
-@app.command()
+@app.command(cls=StrictCommand)
 def status(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the job.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print how many images of a job are done, under way and failed, and why."""
+    """Print how far a job is, and what failed and why."""
     from sr_tile.jobs.journal import is_locked, read_state
 
     state = read_state(folder)

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sr_tile.cli.grouped import StrictCommand
 from sr_tile.cli.options import show
 
 app = typer.Typer(help="List models, get more, say where they are, remove them.", no_args_is_help=True)
@@ -14,11 +15,14 @@ app = typer.Typer(help="List models, get more, say where they are, remove them."
 _Folder = Annotated[Path | None, typer.Option("--models", metavar="DIR", help="A folder of your own models as well.")]
 
 
-@app.command("list")
+@app.command("list", cls=StrictCommand)
 def list_models(
     models: _Folder = None, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
 ) -> None:
-    """Print all models by name: bundled, pulled, official ones that can be pulled, and those of a folder."""
+    """Print all models by name.
+
+    Bundled, pulled, official ones that can be pulled, and those of a folder.
+    """
     from sr_tile.models.listing import rows
 
     found = rows(models)
@@ -44,7 +48,7 @@ def list_models(
         show("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
-@app.command("pull")
+@app.command("pull", cls=StrictCommand)
 def pull_model(
     model: Annotated[
         str,
@@ -69,9 +73,10 @@ def pull_model(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Export again what is here already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
 ) -> None:
-    """Download a model, verify its hash, export it, and keep it for `enhance --model NAME`.
+    """Download a model for `enhance --model NAME`.
 
-    A download that broke off goes on where it stopped. What has no free licence needs --accept-licence.
+    Its hash is verified, and a checkpoint is exported. A download that broke off goes on where it stopped. What has
+    no free licence needs --accept-licence.
     """
     from sr_tile.export.pull import PullOptions, pull
 
@@ -81,7 +86,7 @@ def pull_model(
     show(path)
 
 
-@app.command("where")
+@app.command("where", cls=StrictCommand)
 def where(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A bundled or pulled model.")], models: _Folder = None
 ) -> None:
@@ -92,9 +97,12 @@ def where(
     show(own[name] if name in own else zoo.named(name))
 
 
-@app.command("rm")
+@app.command("rm", cls=StrictCommand)
 def remove(name: Annotated[str, typer.Argument(metavar="NAME", help="A pulled model.")]) -> None:
-    """Remove a model that was pulled, with its checkpoint where no other model needs it."""
+    """Remove a model that was pulled.
+
+    Its checkpoint goes as well, where no other model needs it.
+    """
     from sr_tile.models.listing import remove
 
     show(f"{name}: {remove(name) / 1e6:.1f} MB freed")

@@ -22,21 +22,33 @@ def number_or_auto(text: str) -> str:
     return text
 
 
-Model = Annotated[str | None, typer.Option(help="Path of an ONNX file, or name of a bundled model.")]
+Model = Annotated[
+    str | None,
+    typer.Option(
+        metavar="NAME|FILE",
+        help="Name of a model, see `sr-tile models list`, or its file (.onnx, .pth, .safetensors, .param); several with "
+        "commas between run one after the other.",
+    ),
+]
 Scale = Annotated[
     float | None,
     typer.Option(
-        min=0, help="How much larger, such as 2, 3 or 1.5: by the bundled model that reaches it, then reduced."
+        metavar="FACTOR",
+        help="How much larger, such as 2, 3 or 1.5: by the bundled model that reaches it, then reduced.",
     ),
 ]
 Device = Annotated[
     str,
-    typer.Option(help="auto, cpu, openvino, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1."),
+    typer.Option(
+        metavar="DEVICE",
+        help="auto, cpu, openvino, cuda, cuda:N, tensorrt, directml, coreml; several as in cuda:0,cuda:1.",
+    ),
 ]
 PrecisionName = Annotated[
     str,
     typer.Option(
         "--precision",
+        metavar="auto|fp32|...",
         help="fp32, bf16, fp16, int8; auto: for 8-bit results, fewer bits where nobody sees them missing.",
     ),
 ]
@@ -44,15 +56,23 @@ MinAgreement = Annotated[
     float, typer.Option("--agreement", min=1.0, help="With --precision auto: dB from float32 to keep at least.")
 ]
 LEAST_AGREEMENT = 55.0  # `engines.precision.LEAST_PSNR`, which would be slow to import
-TileSize = Annotated[str, typer.Option(callback=number_or_auto, help="Side of a tile in pixels, or auto.")]
+TileSize = Annotated[
+    str, typer.Option(metavar="N|auto", callback=number_or_auto, help="Side of a tile in pixels, or auto.")
+]
 Overlap = Annotated[
-    str, typer.Option(callback=number_or_auto, help="Pixels that two neighbouring tiles share, or auto.")
+    str,
+    typer.Option(metavar="N|auto", callback=number_or_auto, help="Pixels that two neighbouring tiles share, or auto."),
 ]
 Halo = Annotated[
-    str, typer.Option(callback=number_or_auto, help="Pixels of the overlap that each tile discards, or auto.")
+    str,
+    typer.Option(
+        metavar="N|auto", callback=number_or_auto, help="Pixels of the overlap that each tile discards, or auto."
+    ),
 ]
-BatchSize = Annotated[str, typer.Option(callback=number_or_auto, help="Tiles a call, or auto.")]
-MemLimit = Annotated[str | None, typer.Option(help="Memory of the whole process, such as 2GiB.")]
+BatchSize = Annotated[str, typer.Option(metavar="N|auto", callback=number_or_auto, help="Tiles a call, or auto.")]
+MemLimit = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Memory of the whole process at most, such as 2GiB.")
+]
 
 
 @dataclass(frozen=True)
@@ -75,7 +95,7 @@ class SizeOptions:
     fit: Annotated[str | None, typer.Option(metavar="WxH", help="Results fill this box, such as 1920x1080.")] = None
     max_side: Annotated[int | None, typer.Option(min=1, help="Longer side of results in pixels.")] = None
     min_side: Annotated[int | None, typer.Option(min=1, help="Shorter side of results in pixels.")] = None
-    megapixels: Annotated[float | None, typer.Option(min=0, help="Megapixels of results.")] = None
+    megapixels: Annotated[float | None, typer.Option(help="Megapixels of results.")] = None
     linear: Annotated[bool, typer.Option("--linear", help="Reduce in linear light, not in the file's values.")] = False
 
     def target(self, scale: float | None) -> "TargetSize":

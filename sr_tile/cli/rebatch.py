@@ -30,7 +30,9 @@ def rebatch(
     name: Annotated[str | None, typer.Option(help="How messages call the model.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUT.onnx if it exists.")] = False,
 ) -> None:
-    """Make batch and size of an ONNX file dynamic or fixed, and prove by running that its pictures stay the same.
+    """Free or fix batch and size of an ONNX file, and prove it.
+
+    It is run before and after: its pictures stay the same.
 
     Other layouts, blue first and other ranges of values are described by options, so that `enhance` just works.
     """

@@ -90,11 +90,15 @@ class ServedModels:
 class LimitOptions:
     """How much clients may ask for."""
 
-    max_upload: Annotated[str, typer.Option(help="Size of an uploaded file.")] = "256MiB"
-    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Size of an uploaded image.")] = 100.0
-    max_side: Annotated[int, typer.Option(min=1, help="Pixels of its longer side.")] = 65_535
+    max_upload: Annotated[str, typer.Option(metavar="SIZE", help="Largest file that is taken.")] = "256MiB"
+    max_megapixels: Annotated[float, typer.Option(min=0.001, help="Largest picture that is taken, in megapixels.")] = (
+        100.0
+    )
+    max_side: Annotated[int, typer.Option(min=1, help="Longest side of one, in pixels.")] = 65_535
     at_once: Annotated[int, typer.Option(min=1, help="Images that are worked on at the same time.")] = 8
-    queue: Annotated[int, typer.Option(min=1, help="Images under way, beyond which clients are told to wait.")] = 64
+    queue: Annotated[
+        int, typer.Option(min=1, help="Images under way and waiting; beyond that clients are told to wait.")
+    ] = 64
     per_client: Annotated[int, typer.Option(min=1, help="Of these, images of one client.")] = 16
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds without a byte from or to a client.")] = 30.0
     shutdown_timeout: Annotated[
@@ -131,9 +135,10 @@ class LogOptions:
 
 
 def serve(listen: ListenOptions, models: ServedModels, limits: LimitOptions, logs: LogOptions) -> None:
-    """Serve models over HTTP, with a web page at `/`; tiles of all requests share batches.
+    """Serve models over HTTP, with a web page at `/`.
 
-    `sr-tile enhance --server URL` and `curl --data-binary @in.png URL/v1/enhance -o out.png` use it.
+    Tiles of all requests share batches. `sr-tile enhance --server URL` and
+    `curl --data-binary @in.png URL/v1/enhance -o out.png` use it.
     """
     try:
         import fastapi  # noqa: F401
