@@ -123,7 +123,7 @@ def _find(item: str, recursive: bool, selection: Selection) -> Iterator[tuple[st
         relative = name.removeprefix(root).lstrip("/") if root else PurePosixPath(name).name
         if root and PurePosixPath(name).suffix.lower() not in READABLE_SUFFIXES:
             selection.leave_out(f"{prefix}{name}", "no image by the suffix")
-        elif root and PurePosixPath(name).name.startswith("."):
+        elif root and any(part.startswith(".") for part in PurePosixPath(relative).parts):
             selection.leave_out(f"{prefix}{name}", "hidden")
         else:
             yield f"{prefix}{name}", relative

@@ -336,11 +336,12 @@ def _scan(folder: Path, recursive: bool, selection: Selection) -> Iterator[_Foun
     for place, folders, files in os.walk(folder, onerror=problems.append):
         if not recursive:
             folders.clear()
+        is_hidden = any(part.startswith(".") for part in Path(place).relative_to(folder).parts)
         for name in sorted(files):
             path = Path(place, name)
             if Path(name).suffix.lower() not in READABLE_SUFFIXES:
                 selection.leave_out(str(path), "no image by the suffix")
-            elif name.startswith("."):
+            elif is_hidden or name.startswith("."):
                 selection.leave_out(str(path), "hidden")
             else:
                 found.append(_Found(path, path.relative_to(folder), True, _missing(str(path))))
@@ -351,6 +352,8 @@ def _scan(folder: Path, recursive: bool, selection: Selection) -> Iterator[_Foun
 
 
 def _nothing(inputs: Sequence[str], recursive: bool, found: Selection) -> str:
+    if all(map(_is_glob, inputs)) and not found.left_out:
+        return f"{', '.join(inputs)}: no file has such a name; name a file, or a folder for all images in it"
     hint = "" if recursive else "; --recursive also looks into folders below"
     left_out = "".join(f"; {line}" for line in found.describe_left_out())
     return f"{', '.join(inputs)}: holds no image ({', '.join(sorted(READABLE_SUFFIXES))}){hint}{left_out}"

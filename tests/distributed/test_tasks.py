@@ -151,6 +151,7 @@ def test_urls_in_and_out(memory_files, config):
     memory_files.pipe("/in/a.png", png(noise_image(20, 30)))
     memory_files.pipe("/in/deep/b.png", png(noise_image(20, 30)))
     memory_files.pipe("/in/notes.txt", b"no image")
+    memory_files.pipe("/in/.thumbs/b.png", b"hidden")
     found = select_urls(["memory:///in"], "memory:///out", recursive=True).pairs
     assert [pair.target for pair in found] == ["memory:///out/a.png", "memory:///out/deep/b.png"]
     assert len(select_urls(["memory:///in"], "memory:///out", suffix=".tif").pairs) == 1

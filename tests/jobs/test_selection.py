@@ -12,7 +12,7 @@ from sr_tile.jobs.selection import FilePair, find_images, make_folder, screen, s
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("a.png", "in/b.png", "in/deep/c.jpg", "in/.hidden.png"):
+    for name in ("a.png", "in/b.png", "in/deep/c.jpg", "in/.hidden.png", "in/.thumbs/d.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise_image(8, 8)).save(tmp_path / name)
     return tmp_path
@@ -57,7 +57,7 @@ def test_what_contradicts_is_refused(folder):
         select_files(["a.png"], "out.jpg", suffix=".png")
     with pytest.raises(ArgumentError, match="need a folder"):
         select_files(["a.png", "in"], "a.png")
-    with pytest.raises(ImageReadError, match="no image"):
+    with pytest.raises(ImageReadError, match="no file has such a name"):
         select_files(["*.tif"], "out")
     (folder / "in" / "a.png").write_bytes(b"")
     with pytest.raises(ArgumentError, match="both become"):
@@ -93,12 +93,14 @@ def test_what_a_scan_leaves_out_is_said_and_counted(folder):
     found = select_files(["in"], "in/out", recursive=True)
     assert [pair.source for pair in found.pairs] == ["in/b.png", "in/deep/c.jpg"]
     counts = {reason.partition(";")[0]: len(names) for reason, names in found.left_out.items()}
-    assert counts == {"no image by the suffix": 6, "hidden": 1, "they lie in the output folder": 1}
+    assert counts == {"no image by the suffix": 6, "hidden": 2, "they lie in the output folder": 1}
     brief, every = found.describe_left_out(), found.describe_left_out(every_name=True)
     assert any("6 files" in line and "..." in line for line in brief)
     assert all(any(name in line for line in every) for names in found.left_out.values() for name in names)
     files = sum(1 for path in (folder / "in").rglob("*") if path.is_file())
     assert len(found.pairs) + sum(counts.values()) == files
+    assert found.left_out["hidden"] == ["in/.hidden.png", "in/.thumbs/d.png"]
+    assert [pair.source for pair in select_files(["in/.thumbs"], "out").pairs] == ["in/.thumbs/d.png"]  # as it is named
 
 
 def test_a_folder_into_itself_does_nothing_and_says_why(folder):
