@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -69,6 +70,8 @@ def _beside(source: str, name_suffix: str, suffix: str | None) -> str:
 
     if source == PIPE:
         return PIPE
+    if "/" in name_suffix or os.sep in name_suffix:
+        raise typer.BadParameter(f"--suffix {name_suffix} holds a {os.sep}; folders are for -o, or --output-template")
     path = Path(source)
     if path.is_dir():
         return str(path.absolute().with_name(path.absolute().name + name_suffix))

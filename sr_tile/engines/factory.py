@@ -73,11 +73,13 @@ def open_engine(
     if precision.name in NARROW:
         return _open_narrow(path, device, precision)
     engine = RUNTIMES[device](path) if device in RUNTIMES else OnnxEngine(path, device)
-    few = expected_pixels is not None and expected_pixels < LEAST_PIXELS
-    if precision.name == "fp32" or few or device not in ("auto", "openvino") or not engine.uses_host_memory:
+    if precision.name == "fp32":
         return engine
-    if not openvino.version() or not _bears_fewer(engine):
-        return engine
+    if expected_pixels is not None and expected_pixels < LEAST_PIXELS:
+        return _explained(engine, engine.precision, "so little work pays for no trial of fewer bits")
+    on_processor = device in ("auto", "openvino") and engine.uses_host_memory
+    if not on_processor or not openvino.version() or not _bears_fewer(engine):
+        return _explained(engine, engine.precision, "fewer bits are not tried with this device and model")
     candidates = [Candidate(name, partial(openvino.OpenVinoEngine, path, engine, name)) for name in TRIED]
     return AdaptiveEngine(engine, candidates, precision.bound)
 

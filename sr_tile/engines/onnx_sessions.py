@@ -14,6 +14,7 @@ from sr_tile.engines.device_errors import Failure, failure_of
 from sr_tile.engines.providers import Device
 from sr_tile.engines.tensorrt import load_libraries, tensorrt_options
 from sr_tile.errors import DeviceError, ModelLoadError, OutOfMemoryError, one_line
+from sr_tile.models.onnx_files import NO_MODEL
 from sr_tile.system import nvidia
 from sr_tile.system.cpu import allowed_threads
 
@@ -97,8 +98,9 @@ def open_session(
             raise OutOfMemoryError(f"device {device}: has no memory left for the weights of {name}") from error
         if device.kind != "cpu" and "rotobuf" not in str(error):
             raise DeviceError(f"device {device}: cannot run {name}: {one_line(error)}") from error
+        reason = f"is no ONNX model that can be run: {one_line(error)}"
         raise ModelLoadError(
-            f"model {model if isinstance(model, Path) else name}: is no ONNX model that can be run: {one_line(error)}"
+            f"model {model if isinstance(model, Path) else name}: {NO_MODEL if 'INVALID_PROTOBUF' in str(error) else reason}"
         ) from error
     if device.provider not in session.get_providers():
         raise DeviceError(

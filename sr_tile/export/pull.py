@@ -137,7 +137,7 @@ def _expected(item: zoo.Official, sha256: str | None) -> str:
         raise ArgumentError(f"model {item.name}: --sha256 {given} contradicts the known hash {item.sha256}")
     if not given and not item.sha256:
         raise ArgumentError(
-            f"model {item.name}: no hash of {item.file} is known to sr-tile, so that it cannot be told from a forged "
+            f"model {item.name}: no hash of {item.url} is known to sr-tile, so that it cannot be told from a forged "
             "file; give the one you trust with --sha256"
         )
     return given or str(item.sha256)

@@ -39,7 +39,9 @@ def as_source(model: str, name: str | None, member: str | None, licence: str | N
         return zoo.OFFICIAL[model]
     if model in (*zoo.bundled(), *zoo.OLD_NAMES):
         raise ArgumentError(f"model {model!r} is bundled; there is nothing to pull")
-    raise ArgumentError(f"model {model!r} is not known; choose one of {', '.join(zoo.OFFICIAL)}, or give an address")
+    raise ArgumentError(
+        f"model {model!r} is not known; `sr-tile models list` names those there are; or give an address"
+    )
 
 
 def _from_address(url: str, name: str | None, member: str | None, licence: str | None) -> zoo.Official:

@@ -61,8 +61,14 @@ def same_format(suffix: str, other: str) -> bool:
     return suffix == other or any({suffix, other} <= set(kind.suffixes) for kind in FORMATS.values())
 
 
-TAKEN_BY = {"quality": ("jpeg", "webp", "avif", "dzi"), "lossless": ("webp", "avif"), "pyramid": ("tiff",)}
-"""Options of `WriteOptions` that not every format takes; films take a quality as well."""
+TAKEN_BY = {
+    "quality": ("jpeg", "webp", "avif", "dzi"),
+    "lossless": ("webp", "avif"),
+    "pyramid": ("tiff",),
+    "background": tuple(name for name, kind in FORMATS.items() if not kind.alpha),
+    "codec": (),
+}
+"""Options of `WriteOptions` that not every format takes; films take a quality, and a codec, as well."""
 
 
 def listed(kinds: Iterable[str]) -> str:

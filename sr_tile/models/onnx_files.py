@@ -42,6 +42,9 @@ def check_references(path: Path) -> None:
         _check_all(path, _parse(path))
 
 
+NO_MODEL = "is no ONNX model, or a truncated one; get it again"
+
+
 def load_model(path: Path) -> "onnx.ModelProto":
     """The model as a graph with all its weights, after every check.
 
@@ -54,7 +57,7 @@ def load_model(path: Path) -> "onnx.ModelProto":
         raise ModelLoadError(f"model {path}: there is no such file; `sr-tile models list` names models")
     model = _parse(path)
     if not model.graph.node or not model.graph.output:
-        raise ModelLoadError(f"model {path}: is no ONNX model, or a truncated one: it holds no graph; get it again")
+        raise ModelLoadError(f"model {path}: {NO_MODEL}")
     _check_all(path, model)
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
@@ -111,10 +114,10 @@ def _parse(path: Path) -> "onnx.ModelProto":
 
     try:
         return onnx.load(path, format="protobuf", load_external_data=False)
-    except (OSError, ValueError, DecodeError) as error:
-        raise ModelLoadError(
-            f"model {path}: is no ONNX model, or a truncated one: {one_line(error, 200)}; get it again"
-        ) from None
+    except DecodeError:
+        raise ModelLoadError(f"model {path}: {NO_MODEL}") from None
+    except (OSError, ValueError) as error:
+        raise ModelLoadError(f"model {path}: cannot be read: {one_line(error, 200)}; get it again") from None
 
 
 def _check_all(path: Path, model: "onnx.ModelProto") -> None:

@@ -1,5 +1,6 @@
 """Models by name: those bundled with the package, official ones that were pulled, and files."""
 
+import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -130,7 +131,11 @@ def reaching_in_turn(factor: float) -> tuple[int, ...]:
         ArgumentError: two do not.
     """
     most = max(DEFAULT)
-    if most < factor <= most**2:
+    if factor > most**2:
+        raise ArgumentError(
+            f"no bundled models enlarge by {factor:g}: {most**2} is the most, by two in turn; give a smaller size"
+        )
+    if factor > most:
         return most, reaching(factor / most)
     return (reaching(factor),)
 
@@ -194,6 +199,10 @@ def named(model: str) -> Path:
     if model in OFFICIAL:
         raise ModelLoadError(f"model {model!r} is not on this machine yet; get it with `sr-tile models pull {model}`")
     path = Path(model)
+    if os.path.isdir(path):
+        raise ModelLoadError(
+            f"model {model}: is a folder; give the file of a model, or a name of `sr-tile models list`"
+        )
     if path.suffix or len(path.parts) > 1:
         raise ModelLoadError(f"model {model}: there is no such file; bundled models are {_listed(bundled())}")
     raise ModelLoadError(

@@ -37,10 +37,9 @@ def result_of(info: ImageInfo, scale: int, size: TargetSize, name: str = "image"
     if target == (full.height, full.width):
         return full
     if target[0] > full.height or target[1] > full.width:
-        wanted = f"{target[1]} x {target[0]} pixels are wanted of {info.width} x {info.height}"
         raise ArgumentError(
-            f"{name}: {wanted}, and the model enlarges by {scale}, to at most {full.width} x {full.height}: choose a model "
-            "that enlarges more, or a smaller size"
+            f"{name}: {target[1]} x {target[0]} pixels are wanted, and the network reaches {full.width} x {full.height} at "
+            "most: choose a model that enlarges more, or a smaller size"
         )
     return replace(full, reduction=Reduction(*target, linear=size.linear))
 

@@ -174,7 +174,10 @@ class RemoteEnhancer:
                 content = answer.read(2**16)
             except (OSError, http.client.HTTPException) as error:
                 reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-                raise ServingError(f"{job.name}: {self._address.netloc} cannot be reached: {reason}") from None
+                raise ServingError(
+                    f"{job.name}: {self._address.netloc} cannot be reached: {reason}; is the address right, and `sr-tile "
+                    "serve` running there?"
+                ) from None
         if answer.status in (429, 503):
             after = answer.headers.get("Retry-After", "2")
             return float(after) if after.isdecimal() else 2.0

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import struct
 import subprocess
@@ -14,6 +15,8 @@ from onnx import helper
 from PIL import Image
 from skimage import data
 from support.toys import identity_model, noise_image, repeat, save_model
+
+COMMANDS = ("bench", "enhance", "export-onnx", "inspect", "job", "models", "plan", "rebatch", "serve")
 
 
 @pytest.fixture
@@ -229,12 +232,27 @@ def test_unusable_models_are_one_clear_line_and_nothing_is_written(run, tmp_path
         (("enhance", "in.png", "out.png", "--model", "unknown"), 1, "bundled models"),
         (("enhance", "gone.png", "out.png"), 1, "no such file"),
         (("enhance", "in.png", "out.xyz"), 1, "suffix"),
-        (("enhance", "in.png", "nowhere/deep/out.png", "--scale", "17"), 1, "enlarges by 17"),
+        (("enhance", "in.png", "nowhere/deep/out.png", "--scale", "17"), 1, "enlarge by 17: 16 is the most"),
         (("enhance", "in.png", "out.png", "--scale", "0"), 1, "no size"),
         (("enhance", "in.png", "out.png", "--fit", "9", "--scale", "2"), 1, "is not WIDTHxHEIGHT"),
         (("enhance", "in.png", "out.png", "--width", "9", "--scale", "2"), 1, "two sizes"),
-        (("enhance", "in.png", "out.png", "--width", "321"), 1, "to at most 320 x 320"),
+        (
+            ("enhance", "in.png", "out.png", "--width", "321"),
+            1,
+            "321 x 321 pixels are wanted, and the network reaches 320 x 320 at most",
+        ),
         (("enhance", "empty", "out"), 1, "holds no image"),
+        (("enhance", "*.jpg", "out"), 1, "*.jpg: no file has such a name"),
+        (("enhance", "in.png", "--suffix", "/a"), 2, "holds a /"),
+        (
+            ("enhance", "in.png", "out/", "--format", "foo"),
+            1,
+            "--format foo: choose avif, dzi, gif, jpeg, png, tiff, webp",
+        ),
+        (("enhance", "in.png", "out.png", "--model", "in.png"), 1, "is no ONNX model, or a truncated one"),
+        (("enhance", "in.png", "out.png", "--model", "empty"), 1, "is a folder; give the file of a model"),
+        (("enhance", "in.png", "out.png", "--scale", "-1"), 1, "no size"),
+        (("enhance", "in.png", "out.png", "--megapixels", "-1"), 1, "no size"),
         (("enhance", "", "o.png"), 1, "empty"),
         (("enhance", "in.png", "in.tif", "single.png"), 1, "need a folder"),
         (("enhance", "empty", "out1.png"), 1, "need a folder"),
@@ -344,6 +362,26 @@ def test_version_and_help(run):
     assert len(examples) == 3
     assert run("--version")[1].startswith("sr-tile ")
     assert "enhance" in run("--help")[1]
+
+
+@pytest.mark.parametrize(
+    "command", ["", *COMMANDS, *(f"models {name}" for name in ("list", "pull", "rm", "where")), "job status"]
+)
+def test_the_help_fits_a_terminal_and_speaks_of_no_type_of_python(run, monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    code, out, _ = run(*command.split(), "--help")
+    assert code == 0
+    assert max(map(len, out.splitlines())) <= 80
+    assert not [
+        line for line in out.splitlines() if re.search(r"<(str|int|float|path|list)|None|[^]]\.\.\.$|\{[^}]*[.:]", line)
+    ]
+
+
+def test_options_stand_under_the_headings_of_their_groups(run):
+    headings = [line for line in run("enhance", "--help")[1].splitlines() if re.fullmatch(r"[A-Z].*:", line)]
+    assert headings[0] == "Arguments:"
+    assert headings[1] == "Which network, and where it runs:"
+    assert len(headings) == 9
 
 
 def test_the_shell_completes_commands_and_options(run, monkeypatch):

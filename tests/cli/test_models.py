@@ -65,11 +65,16 @@ def test_a_pulled_model_enhances_by_its_name(run, tmp_path, monkeypatch):
 
 
 def test_what_cannot_be_pulled_is_one_line(run):
-    for arguments, words in ((("scunet-gray-25",), "--sha256"), (("x2",), "bundled"), (("nothing",), "choose one of")):
+    for arguments, words in (
+        (("scunet-gray-25",), "--sha256"),
+        (("x2",), "bundled"),
+        (("nothing",), "`sr-tile models list` names"),
+    ):
         code, out, err = run("models", "pull", *arguments)
         assert (code, out) == (1, "")
         assert words in err
         assert len(err.strip().splitlines()) == 1
+    assert "no hash of http://host/net.pth is known" in run("models", "pull", "http://host/net.pth")[2]
 
 
 def test_own_models_are_listed_found_and_removed(run, tmp_path):

@@ -60,6 +60,9 @@ def test_where_results_go(run, here, arguments, results):
         (("in.bmp", "o.webp", "--lossless"), None),
         (("in.bmp", "o.png", "--pyramid"), "--pyramid does nothing in .png: it is for TIFF"),
         (("in.bmp", "o.tif", "--pyramid"), None),
+        (("in.bmp", "o.png", "--background", "white"), "--background does nothing in .png: it is for JPEG"),
+        (("in.bmp", "o.jpg", "--background", "white"), None),
+        (("in.bmp", "o.png", "--codec", "h264"), "--codec does nothing in .png: it is for films"),
         (("in.bmp", "o.png"), None),
     ],
 )

@@ -60,7 +60,7 @@ def test_a_network_that_does_not_enlarge_sees_every_picture(caplog):
 
 
 def test_a_size_out_of_reach_names_the_bound():
-    with pytest.raises(ArgumentError, match=r"200 x 100 pixels are wanted of 50 x 25.*to at most 100 x 50"):
+    with pytest.raises(ArgumentError, match=r"200 x 100 pixels are wanted.*reaches 100 x 50 at most"):
         result_of(ImageInfo(25, 50, 3, np.uint8), 2, TargetSize(width=200))
 
 

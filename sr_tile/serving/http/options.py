@@ -130,4 +130,6 @@ def bad_option(errors: Any) -> HttpError:
     """The first of pydantic's complaints, in one line."""
     first = errors[0]
     name = ".".join(str(part) for part in first["loc"] if part not in ("query", "body")) or "options"
-    return HttpError(422, "bad_option", f"{name}: {first['msg'][0].lower()}{first['msg'][1:]}")
+    said = f"{first['msg'][0].lower()}{first['msg'][1:]}"
+    is_none = first["type"] == "extra_forbidden"
+    return HttpError(422, "bad_option", f"{name}: {'there is no such option; /docs names them' if is_none else said}")

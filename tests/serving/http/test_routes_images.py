@@ -115,6 +115,11 @@ def test_what_cannot_be_done_is_one_clear_line(client, content, params, status, 
     assert server.app.state.server.admission.active == 0
 
 
+def test_an_option_that_is_none_is_named(client):
+    answer = client().post("/v1/enhance", content=encoded(), params={"colour": "red"})
+    assert answer.json()["error"]["message"] == "colour: there is no such option; /docs names them"
+
+
 @pytest.mark.parametrize("kind", ["png", "jpeg", "tiff", "webp", "avif", "gif", "bmp", "jpeg2000"])
 def test_no_message_names_a_library_or_an_option_of_the_command_line(client, kind):
     server = client()
