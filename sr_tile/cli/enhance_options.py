@@ -165,10 +165,7 @@ class FileOptions:
         """How results are encoded."""
         from sr_tile.images import WriteOptions
         from sr_tile.images.formats import parse_colour
-        from sr_tile.images.metadata_choices import CHOICES
 
-        if self.strip not in (None, *CHOICES):
-            raise ArgumentError(f"--strip {self.strip}: choose all, or gps")
         return WriteOptions(
             quality=self.quality or WriteOptions.quality,
             lossless=self.lossless,

@@ -33,6 +33,9 @@ FORMATS = {
 FILES = {name: kind for name, kind in FORMATS.items() if name != "dzi"}
 """Formats that are one file each, and are read as well."""
 
+STRIPPED = ("all", "gps")
+"""What may be left out of a result's metadata."""
+
 _TIFF_COMPRESSIONS = ("none", "deflate", "lzw")  # what every build of libvips has
 
 
@@ -263,3 +266,8 @@ class WriteOptions:
         if self.tiff_compression not in _TIFF_COMPRESSIONS:
             known = ", ".join(_TIFF_COMPRESSIONS)
             raise ArgumentError(f"unknown TIFF compression {self.tiff_compression!r}: use one of {known}")
+        if self.strip not in (None, *STRIPPED):
+            raise ArgumentError(f"strip {self.strip!r} is not known; choose {' or '.join(STRIPPED)}")
+        colour = self.background
+        if colour is not None and (len(colour) != 3 or not all(value in range(256) for value in colour)):
+            raise ArgumentError(f"background {colour!r} is not (red, green, blue) of 0 to 255 each")

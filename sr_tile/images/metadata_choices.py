@@ -7,7 +7,6 @@ from dataclasses import replace
 from sr_tile.images.formats import ImageInfo, Metadata, WriteOptions
 from sr_tile.images.xmp import with_history
 
-CHOICES = ("all", "gps")
 _GPS_IFD = 0x8825
 _FILM_PLACE = re.compile("location|gps|xyz", re.IGNORECASE)
 _XMP_GPS = re.compile(rb'\s+exif:GPS\w+\s*=\s*("[^"]*"|\'[^\']*\')|<exif:GPS\w+>.*?</exif:GPS\w+>', re.DOTALL)

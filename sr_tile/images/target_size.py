@@ -42,9 +42,11 @@ class TargetSize:
             raise ArgumentError(
                 f"{names} are two sizes for one result; give one of them (fit takes a width and a height)"
             )
+        if self.fit is not None and not (isinstance(self.fit, tuple | list) and len(self.fit) == 2):
+            raise ArgumentError(f"fit is {self.fit!r}; give (height, width)")
         for name, value in explicit.items():
-            for number in value if isinstance(value, tuple) else (value,):
-                if not (math.isfinite(number) and number > 0):
+            for number in value if isinstance(value, tuple | list) else (value,):
+                if not isinstance(number, int | float) or not (math.isfinite(number) and number > 0):
                     raise ArgumentError(f"{name} {number} is no size; give a number above 0")
 
     def _explicit(self) -> dict[str, float | tuple[int, int]]:

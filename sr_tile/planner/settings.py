@@ -39,6 +39,10 @@ class Settings:
                     f"{name} is {value!r}; it must be `auto` or a whole number from {least} to {LARGEST}"
                 )
 
+        limit = self.mem_limit
+        if limit is not None and not (isinstance(limit, int) and limit > 0):
+            raise ArgumentError(f"mem_limit is {limit!r}; it must be a whole number of bytes, such as 2 * 2**30")
+
     def shared_by(self, pipelines: int) -> "Settings":
         """What one of several may take that run at the same time."""
         if self.mem_limit is None:

@@ -64,8 +64,14 @@ class RemoteEnhancer:
     ) -> None:
         try:
             self._address = urlsplit(server if "//" in server else f"http://{server}")
-            usable = self._address.scheme in ("http", "https") and self._address.hostname and self._address.port != 0
-        except ValueError:  # a port that is no number, half of a bracket
+            usable = (
+                server.isprintable()
+                and " " not in server
+                and self._address.scheme in ("http", "https")
+                and self._address.hostname
+                and self._address.port != 0
+            )
+        except ValueError:  # brackets, or a port that is no number
             usable = False
         if not usable:
             raise ArgumentError(f"server {server!r} is no address; write for example http://127.0.0.1:8000")

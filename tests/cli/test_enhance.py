@@ -233,6 +233,7 @@ def test_unusable_models_are_one_clear_line_and_nothing_is_written(run, tmp_path
         (("enhance", "gone.png", "out.png"), 1, "no such file"),
         (("enhance", "in.png", "out.xyz"), 1, "suffix"),
         (("enhance", "in.png", "nowhere/deep/out.png", "--scale", "17"), 1, "enlarge by 17: 16 is the most"),
+        (("enhance", "in.png", "out.png", "--strip", "exif"), 1, "strip 'exif' is not known; choose all or gps"),
         (("enhance", "in.png", "out.png", "--scale", "0"), 1, "no size"),
         (("enhance", "in.png", "out.png", "--fit", "9", "--scale", "2"), 1, "is not WIDTHxHEIGHT"),
         (("enhance", "in.png", "out.png", "--width", "9", "--scale", "2"), 1, "two sizes"),

@@ -10,7 +10,7 @@ from support.image_files import write
 from support.toys import ToyEngine
 
 from sr_tile.enhancer import Enhancer
-from sr_tile.errors import ImageWriteError
+from sr_tile.errors import ArgumentError, ImageWriteError
 from sr_tile.images import ImageInfo, ImageWriter, Metadata, WriteOptions
 from sr_tile.images.xmp import with_history
 
@@ -94,6 +94,20 @@ def test_of_films_too(tmp_path, what, kept):
     with av.open(str(tmp_path / "b.mp4")) as container:
         assert {name for name in container.metadata if name in ("title", "location")} == kept
         assert container.metadata["comment"] == "made larger"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"strip": "exif"}, "strip 'exif' is not known; choose all or gps"),
+        ({"background": "white"}, "background 'white' is not .red, green, blue."),
+        ({"background": (0, 0, 256)}, "of 0 to 255 each"),
+        ({"background": (0, 0)}, "of 0 to 255 each"),
+    ],
+)
+def test_what_is_no_choice_is_refused_at_once(options, words):
+    with pytest.raises(ArgumentError, match=words):
+        WriteOptions(**options)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif", "avif"])

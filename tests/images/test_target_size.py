@@ -49,10 +49,18 @@ def test_the_factor_reaches_both_sides():
         assert factor * 407 >= target[1] - 1e-9
 
 
-@pytest.mark.parametrize("wish", [{"scale": 0}, {"scale": -2.0}, {"width": 0}, {"megapixels": float("nan")}])
+@pytest.mark.parametrize(
+    "wish", [{"scale": 0}, {"scale": -2.0}, {"width": 0}, {"megapixels": float("nan")}, {"width": "9"}]
+)
 def test_no_size_is_refused(wish):
     with pytest.raises(ArgumentError, match="no size"):
         TargetSize(**wish)
+
+
+@pytest.mark.parametrize("box", [3, (3,), (1, 2, 3), "30x40"])
+def test_what_is_no_pair_does_not_fit(box):
+    with pytest.raises(ArgumentError, match=r"fit is .*; give \(height, width\)"):
+        TargetSize(fit=box)
 
 
 def test_two_sizes_are_refused():

@@ -40,6 +40,12 @@ def test_overlap_is_what_two_tiles_share_and_a_quarter_of_it_is_halo(settings, e
     assert (plan.tile[0], plan.overlap, plan.halo) == expected
 
 
+@pytest.mark.parametrize("limit", ["2GiB", 0, -1, 1.5])
+def test_a_limit_that_is_no_number_of_bytes_is_refused_at_once(limit):
+    with pytest.raises(ArgumentError, match=r"mem_limit is .*a whole number of bytes"):
+        Settings(mem_limit=limit)
+
+
 def test_a_measured_halo_gives_way_to_a_small_overlap_and_an_explicit_one_is_refused():
     assert plan_tiles(spec(halo=40), Settings(overlap=64)).halo == 32
     far = plan_tiles(spec(halo=100, tile=256), Settings())

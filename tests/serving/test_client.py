@@ -132,6 +132,8 @@ def test_the_token(run, live, tmp_path, monkeypatch):
         (("--server", "http://127.0.0.1:many"), "no address"),
         (("--server", "http://["), "no address"),
         (("--server", ""), "--server is empty"),
+        (("--server", "http://[::1"), "no address"),
+        (("--server", "my server"), "no address"),
         (("--server", "http://127.0.0.1:1"), "and `sr-tile serve` running there?"),
         (("--server", "URL", "--device", "cpu"), "--device is for work on this machine"),
         (("--server", "URL", "--batch-size", 4), "--batch-size is for work on this machine"),
