@@ -1,6 +1,7 @@
 """The size that a result is to have, said in one of the ways in which people say it."""
 
 import math
+import numbers
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, fields, replace
@@ -46,7 +47,7 @@ class TargetSize:
             raise ArgumentError(f"fit is {self.fit!r}; give (height, width)")
         for name, value in explicit.items():
             for number in value if isinstance(value, tuple | list) else (value,):
-                if not isinstance(number, int | float) or not (math.isfinite(number) and number > 0):
+                if not isinstance(number, numbers.Real) or not (math.isfinite(number) and number > 0):
                     raise ArgumentError(f"{name} {number} is no size; give a number above 0")
 
     def _explicit(self) -> dict[str, float | tuple[int, int]]:

@@ -1,5 +1,6 @@
 """What a user asks for."""
 
+import numbers
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -40,7 +41,7 @@ class Settings:
                 )
 
         limit = self.mem_limit
-        if limit is not None and not (isinstance(limit, int) and limit > 0):
+        if limit is not None and not (isinstance(limit, numbers.Integral) and limit > 0):
             raise ArgumentError(f"mem_limit is {limit!r}; it must be a whole number of bytes, such as 2 * 2**30")
 
     def shared_by(self, pipelines: int) -> "Settings":

@@ -1,3 +1,4 @@
+import numpy as np
 import pytest
 
 from sr_tile.errors import ArgumentError
@@ -55,6 +56,10 @@ def test_the_factor_reaches_both_sides():
 def test_no_size_is_refused(wish):
     with pytest.raises(ArgumentError, match="no size"):
         TargetSize(**wish)
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert TargetSize(width=np.int64(200)).of(300, 400) == TargetSize(scale=np.float32(0.5)).of(300, 400) == (150, 200)
 
 
 @pytest.mark.parametrize("box", [3, (3,), (1, 2, 3), "30x40"])
