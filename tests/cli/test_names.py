@@ -32,6 +32,7 @@ def here(tmp_path):
         (("in.jpg", "--suffix", "_large"), ["in_large.jpg"]),
         (("in.jpg", "--format", "tiff"), ["in-x2.tif"]),
         (("in.bmp", "--format", "jpeg"), ["in-x2.jpg"]),
+        (("in.bmp", "--format", ".PNG"), ["in-x2.png"]),
         (("in.jpg", "-o", "a.jpeg", "--format", "jpg"), ["a.jpeg"]),
         (("photos", "out", "--format", "jpeg"), ["out/a.jpg", "out/b.jpg"]),
         (("in.jpg", "--model", "net.onnx,net.onnx"), ["in-net-net.jpg"]),
