@@ -101,7 +101,7 @@ def _read_pickle(path: Path) -> object:
     except pickle.UnpicklingError as error:
         reason = first_line(error)
         if "Unsupported" in str(error) or "GLOBAL" in str(error):
-            reason = "it contains code or objects beyond plain weights, which sr-tile never runs; save its state_dict()"
+            reason = "it contains code or objects beyond plain weights, which is never run; save the state_dict() alone"
         raise ModelLoadError(f"checkpoint {path}: refused: {reason}") from None
     except Exception as error:  # torch raises whatever a broken file makes it stumble over
         raise ModelLoadError(

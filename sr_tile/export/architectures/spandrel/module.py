@@ -68,7 +68,8 @@ def load_module(state: State) -> Network:
     except Exception as error:  # spandrel's detectors raise what they stumble over
         raise ModelLoadError(
             f"the checkpoint's architecture is not known to sr-tile or spandrel ({first_line(error)}); "
-            "`pip install spandrel_extra_arches` adds some, under licences of their own; a network of your own becomes ONNX by torch.onnx.export"
+            "`pip install spandrel_extra_arches` adds some, under licences of their own; a network of your "
+            "own becomes ONNX by torch.onnx.export"
         ) from None
     if not isinstance(found, spandrel.ImageModelDescriptor) or found.input_channels != found.output_channels:
         raise ModelLoadError(f"{found.architecture.name} does not map one picture to one picture of equal channels")
