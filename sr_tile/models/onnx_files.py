@@ -1,7 +1,8 @@
 """Model files that claim more than they hold: refused before anything is run.
 
 ONNX Runtime refuses truncated files and tensors larger than their data by itself, but its releases before 1.24 read
-weights from any path that a file names. That is all `check_references` adds, and it parses only files that name one.
+weights from any path that a file names. That, and functions that multiply without end, is
+all `check_references` adds; it parses only files that name a path or have functions.
 """
 
 import math
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
 _KEY = b"location"  # each tensor kept in another file spells this word out
 _DIGITS = 20  # of a size that a disk can have
+_FUNCTIONS = 25  # their field in the file
+_MOST_NODES, _DEEPEST = 1_000_000, 200  # of functions, once each call is replaced by what it does
 
 
 def check_references(path: Path) -> None:
-    """Refuse a model that reads weights from outside of its folder.
+    """Refuse a model that reads weights from outside of its folder, or whose functions multiply without end.
 
     A search through the bytes of the file, about a second a gigabyte; `onnx` is imported only where it finds something.
 
@@ -35,11 +38,13 @@ def check_references(path: Path) -> None:
         if path.stat().st_size == 0:
             return  # for the runtime to refuse
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            found = content.find(_KEY) >= 0
+            found, calls = content.find(_KEY) >= 0, _has_functions(content)
     except OSError as error:
         raise ModelLoadError(f"model {path}: cannot be read: {error.strerror or error}") from None
-    if found:
-        _check_all(path, _parse(path))
+    if found or calls:
+        model = _parse(path)
+        _check_all(path, model)
+        _check_functions(path, model)
 
 
 NO_MODEL = "is no ONNX model, or a truncated one; get it again"
@@ -59,6 +64,7 @@ def load_model(path: Path) -> "onnx.ModelProto":
     if not model.graph.node or not model.graph.output:
         raise ModelLoadError(f"model {path}: {NO_MODEL}")
     _check_all(path, model)
+    _check_functions(path, model)
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
@@ -132,6 +138,49 @@ def _check_all(path: Path, model: "onnx.ModelProto") -> None:
                 f"model {path}: tensor {tensor.name!r} claims {count} values, the file holds {tensor.ByteSize()} bytes "
                 "for it; it is damaged or forged, get it again"
             )
+
+
+def _has_functions(content: mmap.mmap) -> bool:
+    """Whether a file has functions: its fields are stepped over, not parsed; a damaged file is for the runtime to refuse."""
+
+    def number(place: int) -> tuple[int, int]:
+        value = shift = 0
+        while shift < 64:
+            byte = content[place]
+            value, place, shift = value | (byte & 127) << shift, place + 1, shift + 7
+            if byte < 128:
+                break
+        return value, place
+
+    place = 0
+    try:
+        while place < len(content):
+            key, place = number(place)
+            if key >> 3 == _FUNCTIONS:
+                return True
+            length, after = number(place) if key & 7 in (0, 2) else ({1: 8, 5: 4}[key & 7], place)
+            place = after if key & 7 == 0 else after + length
+    except (IndexError, KeyError):
+        pass
+    return False
+
+
+def _check_functions(path: Path, model: "onnx.ModelProto") -> None:
+    """Runtimes replace each call by the nodes of the function, and these calls again, which a few lines can make endless."""
+    calls = {
+        (function.domain, function.name): [(node.domain, node.op_type) for node in function.node]
+        for function in model.functions
+    }
+    nodes = dict.fromkeys(calls, 1)
+    for _ in range(_DEEPEST):
+        before, nodes = nodes, {name: 1 + sum(nodes.get(call, 1) for call in inner) for name, inner in calls.items()}
+        if max(nodes.values(), default=0) > _MOST_NODES:
+            raise ModelLoadError(
+                f"model {path}: its functions call each other more than {_MOST_NODES} times; get another"
+            )
+        if nodes == before:
+            return
+    raise ModelLoadError(f"model {path}: its functions call each other more than {_DEEPEST} deep; get another")
 
 
 def _check_external(path: Path, tensor: "onnx.TensorProto") -> None:

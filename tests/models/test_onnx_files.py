@@ -138,3 +138,46 @@ def test_a_plain_model_is_checked_without_parsing_it(tmp_path):
     code += "; print('onnx' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+def with_functions(path, *functions):
+    """A model that calls the first of some functions, each a list of the operators or functions that it calls in turn."""
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid("own", 1)]
+
+    def nodes(calls, source, target):
+        names = [source, *(f"v{number}" for number in range(1, len(calls))), target]
+        return [
+            helper.make_node(call, [names[at]], [names[at + 1]], domain="own" if call.startswith("F") else "")
+            for at, call in enumerate(calls)
+        ]
+
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3, "h", "w"]) for name in ("input", "output")]
+    graph = helper.make_graph(nodes(["F0"], "input", "output"), "g", value[:1], value[1:])
+    made = [
+        helper.make_function("own", f"F{number}", ["a"], ["b"], nodes(calls, "a", "b"), opsets)
+        for number, calls in enumerate(functions)
+    ]
+    onnx.save(helper.make_model(graph, functions=made, opset_imports=opsets, ir_version=9), path)
+    return path
+
+
+def test_functions_are_fine(tmp_path):
+    path = with_functions(tmp_path / "m.onnx", ["F1", "F1", "Neg"], ["Neg", "Identity"])
+    picture = np.random.default_rng(0).random((1, 3, 8, 8), np.float32)
+    assert np.array_equal(OnnxEngine(path, "cpu").run(picture), -picture)
+
+
+@pytest.mark.parametrize(
+    ("functions", "words"),
+    [
+        ([*([f"F{number + 1}"] * 2 for number in range(24)), ["Neg"]], "more than 1000000 times"),
+        ([*([f"F{number + 1}"] for number in range(300)), ["Neg"]], "more than 200 deep"),
+        ([["F0"]], "more than 200 deep"),
+        ([["F1", "F1"], ["F0", "F0"]], "more than 1000000 times"),
+    ],
+    ids=["multiply", "deep", "itself", "each other"],
+)
+def test_functions_without_end_are_refused_before_a_runtime_unfolds_them(tmp_path, functions, words):
+    path = with_functions(tmp_path / "m.onnx", *functions)
+    with pytest.raises(ModelLoadError, match=words):
+        OnnxEngine(path, "cpu")
