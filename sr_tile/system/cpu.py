@@ -8,14 +8,11 @@ import contextlib
 import math
 import os
 import platform
-import sys
-import threading
 from pathlib import Path
 
 from sr_tile.system.memory import cgroup_folders
 
 _TOPOLOGY = Path("/sys/devices/system/cpu")
-_BEHIND = 10  # steps of niceness
 
 
 def allowed_threads() -> int | None:
@@ -71,14 +68,3 @@ def processor_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def step_back() -> None:
-    """Let this thread, and those that it starts, go behind the other threads of the process where all processors are taken.
-
-    Only where the system counts by thread and not by process.
-    """
-    if sys.platform == "linux":
-        os.setpriority(
-            os.PRIO_PROCESS, threading.get_native_id(), os.getpriority(os.PRIO_PROCESS, os.getpid()) + _BEHIND
-        )

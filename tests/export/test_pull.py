@@ -106,7 +106,7 @@ def test_a_checkpoint_that_nobody_vouches_for_needs_a_hash(toy, exporter):
 def test_what_cannot_be_pulled_is_said_before_anything_is_fetched(toy, exporter):
     for name, sha256, words in (
         ("x2", None, "bundled"),
-        ("nothing", None, "choose one of"),
+        ("nothing", None, "is not known; `sr-tile models list`"),
         ("toy", "12", "64 hexadecimal"),
         ("toy", "0" * 64, "contradicts"),
     ):

@@ -54,7 +54,7 @@ def create_app(
 
     async def load() -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(pool.executor, pool.start)
+            await asyncio.to_thread(pool.start)
         except Exception as error:
             if on_failure is None:
                 raise

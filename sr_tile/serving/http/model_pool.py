@@ -36,7 +36,6 @@ from sr_tile.serving.http.metrics import Metrics
 from sr_tile.serving.http.options import Options
 from sr_tile.serving.http.served_models import MOST_STEPS, Model, ServedModels
 from sr_tile.serving.shared_engine import SharedEngine
-from sr_tile.system.cpu import step_back
 from sr_tile.tiling.channels import Alpha
 
 log = logging.getLogger("sr_tile")
@@ -70,7 +69,7 @@ class ModelPool:
         self.models = ServedModels()
         self._wanted, self._settings = models, settings or Settings()
         self._device: Any = {"device": device, "precision": precision, "agreement": agreement}
-        self._executor = ThreadPoolExecutor(self.limits.running, "sr-tile image", initializer=step_back)
+        self._executor = ThreadPoolExecutor(self.limits.running, "sr-tile image")
         self._loading = threading.Lock()
 
     def start(self) -> None:
@@ -121,7 +120,7 @@ class ModelPool:
 
     @property
     def executor(self) -> ThreadPoolExecutor:
-        """The threads that `start` and `run` belong into: what computes goes behind what answers."""
+        """The threads that `run` belongs into."""
         return self._executor
 
     @property

@@ -1,7 +1,6 @@
 """uvicorn, made patient with work and impatient with idle clients."""
 
 import contextlib
-import gc
 import logging
 import signal
 import socket
@@ -43,11 +42,6 @@ class Server(uvicorn.Server):
             place = f"[{name}]" if ":" in name else name
             self._address = f"{scheme}://{place}:{port}/"
 
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """As uvicorn does; and what was there before the first request may be collected again."""
-        gc.unfreeze()
-        await super().shutdown(sockets)
-
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         """SIGHUP as well, which uvicorn leaves alone; whoever started the server to ignore it (nohup) has it ignored."""
@@ -78,8 +72,6 @@ class Server(uvicorn.Server):
         if await super().on_tick(counter):
             return True
         if self._address and self.app.state.server.pool.models:
-            gc.collect()
-            gc.freeze()  # a look through all that was imported holds up every thread for some 50 ms
             print(f"sr-tile: serving on {self._address}", file=sys.stderr, flush=True)
             self._address = ""
         if not self._since:

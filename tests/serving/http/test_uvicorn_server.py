@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import http.client
 import os
 import re
@@ -10,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -114,25 +112,6 @@ def test_a_transport_of_another_event_loop_is_cut_off_too():
         await asyncio.wait_for(transport.aborted.wait(), 30)
 
     asyncio.run(wait())
-
-
-def test_what_was_there_before_the_first_request_is_not_looked_through_for_garbage(live):
-    server = live()
-    assert until(lambda: gc.get_freeze_count() > 0)
-    assert httpx.get(f"{server.url}/healthz", timeout=60).status_code == 200
-    server.stop()
-    assert gc.get_freeze_count() == 0
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="threads have no priority of their own")
-def test_what_computes_goes_behind_what_answers(live):
-    server = live()
-    assert httpx.post(f"{server.url}/v1/enhance", content=encoded(), timeout=60).status_code == 200
-    nice = {thread: os.getpriority(os.PRIO_PROCESS, thread.native_id) for thread in threading.enumerate()}
-    own = nice[server.thread]
-    working = [value for thread, value in nice.items() if thread.name.startswith(("sr-tile image", "sr-tile batch"))]
-    assert len(working) >= 2
-    assert all(value > own for value in working)
 
 
 def read_healthy(connection):
