@@ -9,6 +9,7 @@ def model(tmp_path):
     return conv_model(tmp_path / "m.onnx", depth=2)
 
 
+@pytest.mark.slow
 def test_json_table_plot_and_seams(run, model, tmp_path):
     pytest.importorskip("matplotlib")
     options = (

@@ -39,6 +39,7 @@ def test_without_descriptors_an_image_fails_and_the_others_go_on(tmp_path):
             assert len(out) == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
 def test_streams_that_are_closed_cost_nothing(tmp_path, closed):
     """And no file that is opened gets their numbers, with what is printed."""
@@ -72,6 +73,7 @@ def test_a_legal_name_of_eighty_wide_characters_is_written(run, tmp_path):
     assert run("enhance", "in.png", "a\x1b]0;x\x07.tga", "--model", model, "--device", "cpu")[2].count("\x1b") == 0
 
 
+@pytest.mark.slow
 def test_what_may_not_be_read_or_written_is_named(tmp_path):
     import shutil
 
@@ -121,6 +123,7 @@ WAITING = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
 @pytest.mark.parametrize("command", WAITING, ids=lambda command: " ".join(command[:2]))
 def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, command):

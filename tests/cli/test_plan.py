@@ -117,6 +117,7 @@ def test_missing_images_are_told(run, tmp_path):
     assert "holds no image" in run("plan", "empty")[2]
 
 
+@pytest.mark.slow
 def test_the_steps_to_a_size_are_shown(run, tmp_path):
     two, four = (conv_model(tmp_path / f"{scale}.onnx", scale) for scale in (2, 4))
     code, out, _ = run("plan", "--size", "200x150", "--fit", "330x1000", "--model", two, "--device", "cpu")

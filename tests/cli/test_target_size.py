@@ -27,6 +27,7 @@ def mosaic(height, width):
     return np.tile(photo, times)[:height, :width]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("height", "width", "after"), [(1500, 2000, (1080, 1440)), (300, 512, (1080, 1843))])
 def test_a_jpeg_that_fits_a_screen(run, tmp_path, height, width, after):
     decoded = jpeg(tmp_path / "in.jpg", mosaic(height, width))
@@ -47,6 +48,7 @@ def test_a_jpeg_that_fits_a_screen(run, tmp_path, height, width, after):
         assert result.getexif()[0x010F] == "maker"
 
 
+@pytest.mark.slow
 def test_a_tiff_of_sixteen_bits_with_alpha_three_times_as_large(run, tmp_path):
     height, width = 90, 110
     unit = data.astronaut()[100 : 100 + height, 100 : 100 + width] / 255
@@ -68,6 +70,7 @@ def test_a_tiff_of_sixteen_bits_with_alpha_three_times_as_large(run, tmp_path):
     assert abs(result - np.rint(reduced(enlarged, 270, 330) * 65_535)).max() <= 1
 
 
+@pytest.mark.slow
 def test_eight_times_is_four_times_and_then_twice(run, tmp_path):
     Image.fromarray(data.astronaut()[100:140, 100:150]).save(tmp_path / "in.png")
     code, _, said = run("enhance", "in.png", "out.png", "--scale", "8", "--device", "cpu", "--precision", "fp32")

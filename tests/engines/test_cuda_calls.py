@@ -63,6 +63,7 @@ def test_images_of_one_size_share_one_shape_of_even_tiles(gpu):
         assert sum(one != two for one, two in itertools.pairwise(shapes)) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("work", [12_000_000, 2**40])  # this photograph alone, or large work
 @pytest.mark.parametrize("name", ["clean-x2", "photo-x2"])
 @on_fake_gpu(FAKE_TOTAL_MB=8192)
@@ -78,6 +79,7 @@ def test_a_photograph_crosses_the_bus_as_bytes_each_nearly_once(gpu, monkeypatch
     assert 12 <= down <= 12.01  # 48 as floats, 14 with halos
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["photo-x2", "denoise"])
 @on_fake_gpu(FAKE_TOTAL_MB=8192)
 def test_halos_and_rows_that_fill_a_batch_stay_on_the_gpu(gpu, name):

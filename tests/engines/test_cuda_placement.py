@@ -69,6 +69,7 @@ def test_every_pixel_of_a_bundled_model_stays_on_the_gpu(tmp_path, name, precisi
         assert provider == "CUDAExecutionProvider" or all(math.prod(shape) < 64 for shape in shapes), operator
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "width"), [("NAFNet", {"width": 8}), ("SCUNet", {"config": [1] * 7})])
 @on_fake_gpu()
 def test_every_pixel_of_an_exported_network_stays_on_the_gpu(tmp_path, name, width):

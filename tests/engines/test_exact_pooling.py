@@ -152,6 +152,7 @@ def test_planes_obey_the_limit_of_memory(tmp_path, monkeypatch):
     assert np.array_equal(*results)
 
 
+@pytest.mark.slow
 def test_what_was_measured_is_measured_once(tmp_path, monkeypatch):
     path = exported(tmp_path / "net.onnx", Net(2, "keepdims", strided=True))
     batch = np.random.default_rng(1).random((1, 3, 130, 171), np.float32)

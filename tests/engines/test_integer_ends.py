@@ -103,6 +103,7 @@ def test_operators_that_cannot_round_leave_floats_as_they_were(tmp_path):
     np.testing.assert_array_equal(engine.run(pixels), engine.run(pixels.astype(np.float32)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "tile", "halo", "multiple"), [("clean-x2", 96, 9, 1), ("photo-x2", 232, 56, 4), ("denoise", 224, 48, 4)]
 )

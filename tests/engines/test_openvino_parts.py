@@ -114,6 +114,7 @@ def test_bundled_models_agree_with_float32(name):
     assert found.within > 0.9999
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["clean-x2", "denoise"])
 def test_tiles_join_in_fewer_bits_as_they_do_in_float32(name):
     image = photograph(400, 480)
@@ -134,6 +135,7 @@ def test_the_same_call_gives_the_same_bytes():
     assert np.array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_auto_takes_what_a_picture_bears_whatever_the_cache_holds(monkeypatch, tmp_path):
     image, results = noise_image(512, 520), []
     image = (image // 4 + photograph(512, 512)[:, :1] // 2).astype(np.uint8)

@@ -36,6 +36,7 @@ def pair(request):
     return network, found, runner(found.graph(18))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_graph_equals_reference(pair, size):
     network, found, run = pair

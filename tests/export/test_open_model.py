@@ -15,6 +15,7 @@ def path(tmp_path, monkeypatch):
     return conv_model(tmp_path / "net.onnx", 2, depth=4, metadata='{"scale": 2, "multiple": 1}')
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("device", ["auto", "cpu"])
 def test_int8_is_made_once(path, monkeypatch, device):
     made = []

@@ -213,6 +213,7 @@ def test_nothing_without_a_free_licence_comes_unless_it_is_accepted(serve, tmp_p
     assert pull(server.url, options(content, licence="GPL-3.0-or-later")).is_file()
 
 
+@pytest.mark.slow
 def test_a_name_stays_with_its_file(serve, tmp_path):
     first, second = made(tmp_path, ".onnx"), made(tmp_path, ".pth")
     pull(serve("net.onnx", first).url, options(first))

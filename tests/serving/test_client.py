@@ -27,6 +27,7 @@ def run(run):
 TILES = ("--tile-size", 64, "--overlap", 16)  # what `live` serves with
 
 
+@pytest.mark.slow
 def test_the_same_bytes(run, live, model, tmp_path):
     (tmp_path / "in" / "deep").mkdir(parents=True)
     for number, (kind, content) in enumerate(mixed(12)):
@@ -106,6 +107,7 @@ def test_what_exists_is_left_alone(run, live, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "out.png"]
 
 
+@pytest.mark.slow
 def test_a_busy_server_is_asked_again(run, live, tmp_path):
     engine = BlockedEngine()
     server = live({"toy": engine}, waiting=1)

@@ -14,6 +14,7 @@ from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.errors import DeviceError
 
 
+@pytest.mark.slow
 @on_fake_gpu()
 def test_batches_are_gathered_in_page_locked_memory_and_results_come_down_into_it(gpu):
     from sr_tile.enhancer import Enhancer

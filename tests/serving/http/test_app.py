@@ -5,6 +5,7 @@ import tempfile
 import time
 from types import SimpleNamespace
 
+import pytest
 from starlette.testclient import TestClient
 from support.answers import is_refusal
 from support.encoded_images import encoded
@@ -46,6 +47,7 @@ def test_the_bundled_models_say_what_they_are_for(client):
     assert model["purpose"] == zoo.PURPOSE["denoise"]
 
 
+@pytest.mark.slow
 def test_the_document_is_true(client):
     server = client()
     document = server.get("/openapi.json").json()

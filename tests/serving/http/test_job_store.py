@@ -97,6 +97,7 @@ def test_a_spool_that_was_removed_comes_back(client, monkeypatch):
     assert is_refusal(server.get(f"/v1/jobs/{old}"), 404, "unknown_job")
 
 
+@pytest.mark.slow
 def test_a_spool_that_is_removed_while_an_image_is_under_way(client):
     engine = BlockedEngine()
     server = client({"toy": engine})
@@ -124,6 +125,7 @@ def test_a_full_disk_is_507_and_comes_back(client, monkeypatch):
     assert server.app.state.server.admission.active == 0
 
 
+@pytest.mark.slow
 def test_results_are_kept_for_a_while_only(client):
     server = client(keep_seconds=1e-6)
     job = server.post("/v1/jobs", content=encoded()).json()["id"]

@@ -52,6 +52,7 @@ def test_an_image_that_starts_again_with_smaller_tiles_announces_those(tmp_path)
     assert image.tiles == image.tiles_done == 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "after", "model"),
     [

@@ -4,11 +4,13 @@ import io
 import json
 import zipfile
 
+import pytest
 from support.answers import is_refusal
 from support.encoded_images import encoded
 from support.servers import BlockedEngine, until
 
 
+@pytest.mark.slow
 def test_jobs(client, reference):
     content, server = encoded("png", 700, 900), client()
     job = server.post("/v1/jobs", files={"image": ("p.png", content)}).json()

@@ -87,6 +87,7 @@ def test_a_full_server_says_when_to_come_back(live):
         assert first.result().status_code == 200
 
 
+@pytest.mark.slow
 def test_an_upload_that_stops_is_told_so(live):
     server = live(idle_seconds=0.3)
     content = encoded()
@@ -150,6 +151,7 @@ def test_a_connection_without_a_request_is_closed(live):
             assert read_all(connection) == b""
 
 
+@pytest.mark.slow
 def test_a_second_request_that_is_begun_and_not_finished_is_cut_off(live):
     server = live(idle_seconds=0.3)
     whole, part = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", b"GET /healthz HTTP/1.1\r\nX: "
@@ -196,6 +198,7 @@ def test_work_is_not_cut_off_by_the_idle_timeout(live):
         assert answer.result().status_code == 200
 
 
+@pytest.mark.slow
 def test_a_client_that_does_not_read_is_cut_off(live, model):
     server = live(idle_seconds=0.5)
     content = encoded("tiff", 1200, 1600)  # noise: megabytes come back, more than sockets buffer
@@ -258,6 +261,7 @@ def start(model, *arguments):
     return process, port
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nope", "damaged.onnx", "net.pth"])
 def test_a_model_that_cannot_be_served_is_all_that_is_said(tmp_path, name):
     for file in ("damaged.onnx", "net.pth"):
