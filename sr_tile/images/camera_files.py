@@ -1,5 +1,6 @@
 """Files as phones and cameras write them, decoded whole: HEIC by libheif (pillow-heif), raw files by LibRaw (rawpy)."""
 
+import functools
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,12 @@ def decode_heic(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
 
 def unread() -> set[str]:
     """Formats of cameras that are not read here, for what reads them is not installed."""
-    return {kind for kind, module in _READERS.items() if importlib.util.find_spec(module) is None}
+    return {kind for kind, module in _READERS.items() if not _is_installed(module)}
+
+
+@functools.cache  # it looks into every folder of the path, and a server asks for each image
+def _is_installed(module: str) -> bool:
+    return importlib.util.find_spec(module) is not None
 
 
 def decode_raw(path: Path) -> tuple[np.ndarray, dict[str, Any]]:

@@ -84,17 +84,18 @@ def is_form(request: Request) -> bool:
 
 async def read_raw(request: Request, limits: Limits, target: Path) -> None:
     """Store the body in a file."""
-    file: IO[bytes] = await run_in_threadpool(target.open, "wb")
-    try:
-        waiting = bytearray()
-        async for chunk in chunks(request, limits):
-            waiting += chunk
-            if len(waiting) >= _BLOCK:
-                await run_in_threadpool(file.write, bytes(waiting))
-                waiting.clear()
-        await run_in_threadpool(file.write, bytes(waiting))
-    finally:
-        await run_in_threadpool(file.close)
+    waiting = bytearray()
+    async for chunk in chunks(request, limits):
+        waiting += chunk
+        if len(waiting) >= _BLOCK:
+            await run_in_threadpool(_append, target, bytes(waiting))
+            waiting.clear()
+    await run_in_threadpool(_append, target, bytes(waiting))
+
+
+def _append(target: Path, content: bytes) -> None:
+    with target.open("ab") as file:
+        file.write(content)
 
 
 async def read_form(
@@ -147,6 +148,8 @@ def client_name(text: str | None) -> str:
 
 class StoredFileResponse(FileResponse):
     """A file that is let go once it was sent, or once nobody is there to take it."""
+
+    chunk_size = _BLOCK  # each is a way to a thread and back
 
     def __init__(self, *arguments: Any, on_sent: Callable[[], None], **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
