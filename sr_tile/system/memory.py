@@ -1,6 +1,9 @@
 """How much memory there is, on the machine and in the container; how much this process holds."""
 
+import contextlib
+import ctypes
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -58,6 +61,13 @@ def peak_ram() -> int:
         return int(psutil.Process().memory_info().peak_wset)  # type: ignore[attr-defined]
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if psutil.MACOS else peak * 1024
+
+
+def give_back() -> None:
+    """Let the system have what this process freed, and glibc keeps, in 8 heaps a core; elsewhere nothing happens."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # another C library
+            ctypes.CDLL(None).malloc_trim(0)
 
 
 def cgroup_folders(

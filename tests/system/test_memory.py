@@ -1,4 +1,7 @@
+import platform
+
 import pytest
+from support.kept_memory import keep_free_memory
 
 from sr_tile.errors import ArgumentError
 from sr_tile.system import memory
@@ -68,3 +71,12 @@ def test_version_1_groups(tmp_path):
 def test_what_the_system_says_is_plausible():
     assert 0 < memory.process_ram() <= 1.1 * memory.peak_ram()
     assert memory.free_ram() > 0
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other C libraries are not asked")
+def test_what_was_freed_is_given_back():
+    last = keep_free_memory()
+    held = memory.process_ram()
+    memory.give_back()
+    assert memory.process_ram() < held - 2**26
+    assert last

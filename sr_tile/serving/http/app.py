@@ -63,7 +63,7 @@ def create_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         server = app.state.server = Server(pool)
-        tasks = [asyncio.create_task(load()), asyncio.create_task(server.job_store.evict_periodically())]
+        tasks = [asyncio.create_task(load()), asyncio.create_task(server.tidy())]
         try:
             yield
         finally:

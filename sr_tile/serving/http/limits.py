@@ -91,6 +91,7 @@ class Admission:
         self._lock = threading.Lock()
         self._places: dict[object, str] = {}
         self.draining = False
+        self.entered = 0  # places taken so far
 
     @property
     def active(self) -> int:
@@ -112,4 +113,5 @@ class Admission:
                 raise HttpError(429, "too_many", message, retry_after=1)
             if len(self._places) >= self._limits.waiting:
                 raise HttpError(503, "busy", "this server has as much to do as it can take; try again", retry_after=2)
+            self.entered += 1
             return Slot(self._places, client)

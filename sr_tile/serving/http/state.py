@@ -17,10 +17,12 @@ from sr_tile.serving.http.model_pool import ModelPool
 from sr_tile.serving.http.options import Options, read_options
 from sr_tile.serving.http.request_folders import RequestFolders
 from sr_tile.serving.http.uploads import is_form, read_form, read_raw
+from sr_tile.system import memory
 
 MEDIA = {name: f"image/{name}" for name in FILES}
 _SUFFIXES = {name: kind.suffixes[0] for name, kind in FILES.items()}
 _WATCH_SECONDS = 0.2
+_REST_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,19 @@ class Server:
         except BaseException:
             slot.release()
             raise
+
+    async def tidy(self) -> None:
+        """See to files that nobody fetches, and to memory, now and then."""
+        await asyncio.gather(self.job_store.evict_periodically(), self._rest())
+
+    async def _rest(self) -> None:
+        """Whenever the last image under way has ended, give the system the memory that was kept for the next."""
+        seen = 0
+        while True:
+            await asyncio.sleep(_REST_SECONDS)
+            if not self.admission.active and seen != self.admission.entered:
+                seen = self.admission.entered
+                await asyncio.to_thread(memory.give_back)
 
     async def receive(self, request: Request, options: Options, folder: Path) -> tuple[str, Path, Options]:
         """(name, path, options) of an upload, raw or as a form."""
