@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect, Request
 
 from sr_tile.images.formats import FILES
+from sr_tile.serving.http.http_errors import HttpError
 from sr_tile.serving.http.image_request import Done, ImageRequest
 from sr_tile.serving.http.job_store import JobStore, refusal_of
 from sr_tile.serving.http.limits import Admission, Slot
@@ -23,6 +24,7 @@ MEDIA = {name: f"image/{name}" for name in FILES}
 _SUFFIXES = {name: kind.suffixes[0] for name, kind in FILES.items()}
 _WATCH_SECONDS = 0.2
 _REST_SECONDS = 1.0
+_BUSY_SECONDS = 0.5  # that a request waits for a place: who is refused and comes back at once takes others' time
 
 
 @dataclass(frozen=True)
@@ -53,9 +55,16 @@ class Server:
         """Count a request in, and give it a folder; whoever asks lets go of it.
 
         Raises:
-            HttpError: there is no place.
+            HttpError: there is no place, nor after a moment.
         """
-        slot = self.admission.enter(client_of(request))
+        client = client_of(request)
+        try:
+            slot = self.admission.enter(client)
+        except HttpError as refusal:
+            if refusal.code not in ("too_many", "busy"):
+                raise
+            await asyncio.sleep(_BUSY_SECONDS)
+            slot = self.admission.enter(client)
         try:
             return RequestSlot(await run_in_threadpool(self.folders.new), slot)
         except BaseException:

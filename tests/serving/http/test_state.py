@@ -1,14 +1,61 @@
-"""A server that rests."""
+"""A server that is full, and one that rests."""
 
+import asyncio
 import platform
 
 import httpx
 import pytest
+from starlette.requests import Request
 from support.encoded_images import encoded
 from support.kept_memory import keep_free_memory
-from support.servers import until
+from support.servers import make_host, until
 
+from sr_tile.serving.http.http_errors import HttpError
+from sr_tile.serving.http.state import Server
 from sr_tile.system import memory
+
+
+@pytest.fixture
+def full(model):
+    """A server whose only place a client has."""
+
+    async def take():
+        server = Server(make_host(model, per_client=1))
+        return server, await server.place(REQUEST)
+
+    return take
+
+
+REQUEST = Request({"type": "http", "client": ("somebody", 1)})
+
+
+def test_a_request_gets_a_place_that_comes_free_a_moment_later(full):
+    async def meet():
+        server, first = await full()
+        second = asyncio.create_task(server.place(REQUEST))
+        await asyncio.sleep(0)
+        first.release()
+        (await second).release()
+
+    asyncio.run(meet())
+
+
+def test_a_request_is_refused_where_no_place_comes_free_and_at_once_where_none_will(full):
+    async def meet():
+        server, _ = await full()
+        second = asyncio.create_task(server.place(REQUEST))
+        await asyncio.sleep(0)
+        assert not second.done()
+        with pytest.raises(HttpError, match="1 images of one client"):
+            await second
+        server.admission.draining = True
+        third = asyncio.create_task(server.place(REQUEST))
+        await asyncio.sleep(0)
+        assert third.done()
+        with pytest.raises(HttpError, match="stopping"):
+            await third
+
+    asyncio.run(meet())
 
 
 @pytest.mark.slow
