@@ -95,7 +95,12 @@ class LimitOptions:
         100.0
     )
     max_side: Annotated[int, typer.Option(min=1, help="Longest side of one, in pixels.")] = 65_535
-    at_once: Annotated[int, typer.Option(min=1, help="Images that are worked on at the same time.")] = 8
+    at_once: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Images that are worked on at the same time; by default one more than cores, 8 at most."
+        ),
+    ] = None
     queue: Annotated[
         int, typer.Option(min=1, help="Images under way and waiting; beyond that clients are told to wait.")
     ] = 64
@@ -108,14 +113,14 @@ class LimitOptions:
     @property
     def limits(self) -> "Limits":
         """As the server takes them."""
-        from sr_tile.serving.http.limits import Limits
+        from sr_tile.serving.http.limits import Limits, images_at_once
         from sr_tile.system import memory
 
         return Limits(
             bytes=memory.parse_size(self.max_upload),
             pixels=int(self.max_megapixels * 1e6),
             side=self.max_side,
-            running=self.at_once,
+            running=self.at_once or images_at_once(),
             waiting=self.queue,
             per_client=self.per_client,
             idle_seconds=self.timeout,

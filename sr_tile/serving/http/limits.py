@@ -2,12 +2,18 @@
 
 import threading
 import weakref
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sr_tile.errors import ArgumentError
 from sr_tile.images import ImageInfo
 from sr_tile.serving.http.http_errors import HttpError
 from sr_tile.system import memory
+from sr_tile.system.cpu import thread_count
+
+
+def images_at_once() -> int:
+    """One for each core and one more, 8 at most: others would take memory, and the time of the event loop."""
+    return min(8, thread_count() + 1)
 
 
 @dataclass(frozen=True)
@@ -35,7 +41,7 @@ class Limits:
     side: int = 65_535
     tile: int = 1024
     files: int = 64
-    running: int = 8
+    running: int = field(default_factory=images_at_once)
     waiting: int = 64
     per_client: int = 16
     idle_seconds: float = 30.0

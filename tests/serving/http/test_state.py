@@ -10,6 +10,8 @@ from support.encoded_images import encoded
 from support.kept_memory import keep_free_memory
 from support.servers import make_host, until
 
+from sr_tile.cli.serve import LimitOptions
+from sr_tile.serving.http import limits
 from sr_tile.serving.http.http_errors import HttpError
 from sr_tile.serving.http.state import Server
 from sr_tile.system import memory
@@ -67,3 +69,10 @@ def test_a_server_that_rests_gives_memory_back(live):
     assert httpx.post(f"{server.url}/v1/enhance", content=encoded(), timeout=60).status_code == 200
     assert until(lambda: memory.process_ram() < held - 2**26)
     assert last
+
+
+@pytest.mark.parametrize(("cores", "images"), [(1, 2), (2, 3), (4, 5), (64, 8)])
+def test_one_image_more_than_cores_is_worked_on_at_the_same_time(monkeypatch, cores, images):
+    monkeypatch.setattr(limits, "thread_count", lambda: cores)
+    assert limits.Limits().running == LimitOptions().limits.running == images
+    assert LimitOptions(at_once=3).limits.running == 3
