@@ -89,13 +89,19 @@ def main() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries' warnings; ours go through the logger
     try:
-        app(_normalise(sys.argv[1:]), prog_name="sr-tile")
+        try:
+            app(_normalise(sys.argv[1:]), prog_name="sr-tile")
+        except SystemExit:
+            sys.stdout.flush()  # while it can still be said that it fails
+            raise
     except SrTileError as error:
         _fail(str(error))
     except MemoryError:
         _fail("this machine has no memory left; use a smaller --tile-size, or --mem-limit")
     except stopping.Stopped:
         stopping.end()
+    except BrokenPipeError:  # whoever read our output has seen enough
+        sys.exit(1)
     except Exception as error:
         if stopping.received():  # raised in the middle of an import, `Stopped` may come back as anything
             stopping.end()

@@ -2,14 +2,17 @@
 
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from sr_tile.errors import ArgumentError, ImageReadError, call
+from sr_tile.system.memory import format_size
+from sr_tile.system.stopping import temporary_folder
 
 PIPE = "-"
+MOST_BYTES = 2**32  # of standard input, which may have no end
+_BLOCK = 2**20
 
 
 @contextmanager
@@ -22,7 +25,8 @@ def piped(inputs: Sequence[str], output: str, suffix: str | None) -> Iterator[tu
         suffix: ending of the result, such as `.png`; None takes that of the input.
 
     Raises:
-        ArgumentError: `-` stands beside other inputs, or for a result of several.
+        ArgumentError: `-` stands beside other inputs, or for an output that is a terminal, or closed.
+        ImageReadError: standard input cannot be read, or has too many bytes, or there is no room for them.
     """
     if PIPE not in (*inputs, output):
         yield tuple(inputs), output
@@ -31,27 +35,49 @@ def piped(inputs: Sequence[str], output: str, suffix: str | None) -> Iterator[tu
         raise ArgumentError("- stands for one picture: give no other inputs beside it")
     if output == PIPE and sys.stdout.isatty():
         raise ArgumentError("output -: standard output is a terminal; add `> out.png`, or name a file")
-    with tempfile.TemporaryDirectory(prefix="sr-tile-") as folder:
+    if output == PIPE and sys.__stdout__ is None:
+        raise ArgumentError("output -: standard output is closed; add `> out.png`, or name a file")
+    with temporary_folder() as folder:
         source = inputs[0]
         if source == PIPE:
-            source = str(Path(folder, "stdin"))
+            source = str(folder / "stdin")
             call(source, PIPE)
-            try:
-                with Path(source).open("wb") as file:
-                    shutil.copyfileobj(sys.stdin.buffer, file)
-            except OSError as error:
-                raise ImageReadError(
-                    f"-: what comes in cannot be kept in {folder}: {error.strerror}; set TMPDIR to a folder with more room"
-                ) from None
+            _keep(Path(source))
         target = output
         if output == PIPE:
-            target = str(Path(folder, f"stdout{suffix or _suffix_of(source)}"))
+            target = str(folder / f"stdout{suffix or _suffix_of(source)}")
             call(target, PIPE)
         yield (source,), target
         if output == PIPE and Path(target).is_file():
             with Path(target).open("rb") as file:
                 shutil.copyfileobj(file, sys.stdout.buffer)
             sys.stdout.buffer.flush()
+
+
+def _keep(source: Path) -> None:
+    """Standard input as a file."""
+    try:
+        left = most = min(MOST_BYTES, shutil.disk_usage(source.parent).free // 2)
+        with source.open("wb") as file:
+            while block := _read(min(_BLOCK, left + 1)):
+                left -= len(block)
+                if left < 0:
+                    raise ImageReadError(
+                        f"-: what comes in is more than the {format_size(most)} that are taken; name the file itself, or "
+                        "set TMPDIR to a folder with more room"
+                    )
+                file.write(block)
+    except OSError as error:
+        raise ImageReadError(
+            f"-: what comes in cannot be kept in {source.parent}: {error.strerror}; set TMPDIR to a folder with more room"
+        ) from None
+
+
+def _read(size: int) -> bytes:
+    try:
+        return bytes(sys.stdin.buffer.read(size))
+    except OSError as error:
+        raise ImageReadError(f"-: cannot be read: {error.strerror}; name the file itself") from None
 
 
 def _suffix_of(source: str) -> str:

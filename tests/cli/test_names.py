@@ -116,7 +116,7 @@ def test_messages_call_pipes_by_their_name(run, here, monkeypatch):
 
 def test_what_comes_in_and_cannot_be_kept_is_said_to(run, here, monkeypatch):
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(bytes(100))))
-    monkeypatch.setattr("shutil.copyfileobj", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+    monkeypatch.setattr("shutil.disk_usage", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
     code, _, err = run("enhance", "-", "o.png", "--model", "net.onnx", "--device", "cpu")
     assert (code, "-: what comes in cannot be kept in " in err, "TMPDIR" in err) == (1, True, True), err
 
