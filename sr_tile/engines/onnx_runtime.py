@@ -261,7 +261,7 @@ class OnnxEngine(BaseEngine):
             else:
                 result = self._calls.run(session, runtime().RunOptions(), batch, outputs)
             self._doubts = 0
-            return result
+            return [np.atleast_1d(output) for output in result]
         except SrTileError:
             raise
         except MemoryError as error:

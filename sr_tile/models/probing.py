@@ -53,6 +53,7 @@ def probe(run: Run, spec: ModelSpec, channels: Iterable[int]) -> ModelSpec:
     )
     if declared:
         return spec
+    run = _of_one_scale(run, spec)
     if not spec.fixed_tile:
         spec = replace(spec, smallest=_smallest(run, spec, step))
     if spec.value_range == _RANGES[0]:
@@ -195,6 +196,21 @@ def _accepted(run: Run, spec: ModelSpec, channels: Iterable[int], steps: Iterabl
     raise failure or ModelLoadError(f"model {spec.name}: no size was tried")
 
 
+def _of_one_scale(run: Run, spec: ModelSpec) -> Run:
+    """The network, refused where the scale found does not hold for every picture: a branch may hang on what it shows."""
+
+    def checked(picture: Picture) -> Picture:
+        result = run(picture)
+        if result.shape != (*picture.shape[:2], *(side * (spec.scale or 1) for side in picture.shape[2:])):
+            raise ModelOutputError(
+                f"model {spec.name}: x{spec.scale} of (N, C, H, W) = {picture.shape} came back as {result.shape}; its scale "
+                "hangs on the picture, export the model again"
+            )
+        return result
+
+    return checked
+
+
 def _scale_of(name: str, shape: tuple[int, ...], output: tuple[int, ...]) -> int:
     scale = output[2] // shape[2] if len(output) == 4 else 0
     if scale < 1 or output != (*shape[:2], shape[2] * scale, shape[3] * scale):
@@ -216,7 +232,7 @@ def _smallest(run: Run, spec: ModelSpec, step: int) -> int:
             raise
         except ModelOutputError:
             return False
-        return result.shape[2:] == (side * (spec.scale or 1),) * 2 and bool(np.isfinite(result).all())
+        return bool(np.isfinite(result).all())
 
     fails, works = 0, _SMALL // step + 1
     if takes(1):

@@ -177,3 +177,32 @@ def test_the_first_failure_is_what_is_said(tmp_path):
     )
     with pytest.raises(ModelError, match="cannot be reshaped"):
         OnnxEngine(path, "cpu")
+
+
+def test_a_scale_that_hangs_on_the_picture_is_refused(tmp_path):
+    """The grey picture that is tried first comes back as large as it is, any other one twice as large."""
+
+    def branch(name, nodes):
+        return helper.make_graph(nodes, name, [], [helper.make_tensor_value_info(name, 1, None)])
+
+    nodes = [
+        helper.make_node("ReduceMax", ["input"], ["most"], keepdims=0),
+        helper.make_node("Greater", ["most", "half"], ["bright"]),
+        helper.make_node(
+            "If",
+            ["bright"],
+            ["output"],
+            then_branch=branch("large", [helper.make_node("Resize", ["input", "", "scales"], ["large"])]),
+            else_branch=branch("same", [helper.make_node("Identity", ["input"], ["same"])]),
+        ),
+    ]
+    weights = {"half": np.float32(0.5), "scales": np.array([1, 1, 2, 2], np.float32)}
+    path = save_model(tmp_path / "m.onnx", nodes, weights=weights)
+    with pytest.raises(ModelError, match="its scale hangs on the picture"):
+        OnnxEngine(path, "cpu")
+
+
+def test_a_number_for_a_picture_is_refused(tmp_path):
+    path = save_model(tmp_path / "m.onnx", [helper.make_node("ReduceMean", ["input"], ["output"], keepdims=0)])
+    with pytest.raises(ModelError, match="came back as"):
+        OnnxEngine(path, "cpu")
