@@ -4,6 +4,10 @@ uvicorn bounds only the wait for the first byte of a request. This stands betwee
 whatever that is, and knows no more of it than what `asyncio.Protocol` says. That a request is under way it hears from the
 application: `RequestWatch` finds its connection in a context variable, which every task inherits that is made while bytes
 are taken in.
+
+A client that says that it sends no more (it is half-closed) still gets its answers. Whether it is gone altogether shows only
+when it is sent something: until its answer begins, that is an interim `100 Continue`, which any client of HTTP/1.1 has to
+expect. asyncio cannot leave TLS half-open.
 """
 
 import asyncio
@@ -11,7 +15,10 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_INTERIM = b"HTTP/1.1 100 Continue\r\n\r\n"
+_INTERIM_SECONDS = 0.5
 
 _connection: ContextVar["IdleTimeout | None"] = ContextVar("connection", default=None)
 
@@ -31,6 +38,9 @@ class IdleTimeout(asyncio.Protocol):
         self._transport: Any = None  # uvloop's is none of asyncio's classes
         self._reading: asyncio.TimerHandle | None = None
         self._writing: asyncio.TimerHandle | None = None
+        self._requests = 0  # under way
+        self._half_closed = False
+        self.interim = False  # whether one may be sent: no answer has begun
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """From now on a request is awaited."""
@@ -44,8 +54,13 @@ class IdleTimeout(asyncio.Protocol):
         self._inner.data_received(data)
 
     def eof_received(self) -> bool | None:
-        """The client sends no more."""
-        return self._inner.eof_received()
+        """The client sends no more; where it waits for an answer it gets it."""
+        self._inner.eof_received()
+        if self._transport is None or self._transport.get_extra_info("sslcontext"):
+            return None
+        self._half_closed = True
+        asyncio.get_running_loop().call_soon(self._look_for_client)  # a request that has just come begins first
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         """Nothing is awaited any more."""
@@ -69,10 +84,30 @@ class IdleTimeout(asyncio.Protocol):
         _cancel(self._reading)
         if self._transport is not None:
             self._reading = self._timer()
+        if self._half_closed:
+            asyncio.get_running_loop().call_soon(self._close_unless_asked)
 
     def request_came(self) -> None:
         """Now it is the server's turn."""
         _cancel(self._reading)
+        self._requests += 1
+
+    def request_ended(self) -> None:
+        """The answer was sent; the next request is awaited."""
+        self._requests -= 1
+        self.await_request()
+
+    def _look_for_client(self) -> None:
+        """As long as a half-closed one waits: the second try finds a connection broken that the first one was refused on."""
+        self._close_unless_asked()
+        if self._transport is not None and not self._transport.is_closing():
+            if self.interim:
+                self._transport.write(_INTERIM)
+            asyncio.get_running_loop().call_later(_INTERIM_SECONDS, self._look_for_client)
+
+    def _close_unless_asked(self) -> None:
+        if self._transport is not None and not self._requests:
+            self._transport.close()
 
     def _timer(self) -> asyncio.TimerHandle:
         return asyncio.get_running_loop().call_later(self._seconds, self._cut_off)
@@ -98,11 +133,18 @@ class RequestWatch:
         connection = _connection.get() if scope["type"] == "http" else None
         if connection is None:
             return await self._app(scope, receive, send)
+
+        async def noticed(message: Message) -> None:
+            connection.interim = False
+            await send(message)
+
         connection.request_came()
+        connection.interim = scope["http_version"] == "1.1"
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, noticed)
         finally:
-            connection.await_request()
+            connection.interim = False
+            connection.request_ended()
 
 
 def with_idle_timeout(protocol: Callable[..., asyncio.Protocol], seconds: float) -> Callable[..., asyncio.Protocol]:

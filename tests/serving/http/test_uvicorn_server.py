@@ -231,6 +231,35 @@ def test_a_client_that_goes_away_leaves_nothing(live):
     assert httpx.post(f"{server.url}/v1/enhance", content=encoded()).status_code == 200
 
 
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_client_that_sends_no_more_gets_its_answers(live, version):
+    """Half-closed, at once and while the engine works; of two requests one behind the other both."""
+    engine = BlockedEngine()
+    server = live({"toy": engine})
+    content = encoded("png", 30, 30)
+    ask = upload("/v1/enhance", len(content)).replace(b"HTTP/1.1", f"HTTP/{version}".encode()) + content
+    engine.block()
+    with connect(server.port, ask) as connection:
+        connection.shutdown(socket.SHUT_WR)
+        assert engine.entered.wait(30)
+        time.sleep(1.2)  # for interim answers
+        assert server.state.admission.active == 1
+        engine.open.set()
+        answer = read_all(connection)
+    assert b" 200 OK\r\n" in answer
+    assert (b"100 Continue" in answer) == (version == "1.1")
+    assert answer.rstrip().endswith(b"IEND\xaeB`\x82")
+    if version == "1.1":
+        with connect(server.port, ask + b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n") as connection:
+            connection.shutdown(socket.SHUT_WR)
+            answer = read_all(connection)
+        assert (answer.count(b" 200 OK\r\n"), answer.endswith(b'{"status":"ok"}')) == (2, True)
+    with connect(server.port, b"GET /hea") as connection:
+        connection.shutdown(socket.SHUT_WR)
+        assert b" 200 " not in read_all(connection)
+    assert until(lambda: idle(server))
+
+
 def test_broken_requests_do_no_harm(live):
     server = live()
     for sent in (
