@@ -54,9 +54,9 @@ def cpu_share(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/
             else:
                 quota = (folder / "cpu.cfs_quota_us").read_text()
                 period = (folder / "cpu.cfs_period_us").read_text()
-            if int(quota) > 0:  # version 1 writes -1 for none
+            if int(quota) > 0 and int(period) > 0:  # version 1 writes -1 for none
                 share = min(share, int(quota) / int(period))
-        except (OSError, ValueError, ZeroDivisionError):  # not there, or the word "max"
+        except (OSError, ValueError, OverflowError):  # not there, or the word "max", or more than any machine has
             continue
     return share
 

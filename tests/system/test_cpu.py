@@ -26,6 +26,9 @@ def own(tmp_path, text):
         ("max 100000", "max 100000", math.inf),
         ("max 100000", "150000 100000", 1.5),
         ("200000 100000", "400000 100000", 2.0),  # a pod's limit above a container's
+        ("9" * 400 + " 100000", "100000 0", math.inf),
+        ("100000 -100000", "nonsense", math.inf),
+        ("9" * 5000 + " 1", "", math.inf),
     ],
 )
 def test_the_tightest_limit_of_version_2_counts(tmp_path, outer, inner, share):
