@@ -31,11 +31,14 @@ import unicodedata
 log = logging.getLogger("sr_tile")
 
 
+MOST_CHARACTERS = 1200  # of a message: a model may call a tensor by a name of a megabyte
+
+
 class SrTileError(Exception):
     """Base of all errors of this package; the command line prints it as one line and exits with 1."""
 
     def __str__(self) -> str:
-        return printable(super().__str__())
+        return shortened(printable(super().__str__()), MOST_CHARACTERS)
 
 
 class ArgumentError(SrTileError, ValueError):
@@ -149,11 +152,13 @@ def one_line(error: Exception, most: int = 300) -> str:
 
     ONNX Runtime puts the signature of the C++ function that failed before the reason: that is left out.
     """
-    text = printable(_CPP_SIGNATURE.sub("", " ".join(str(error).split())))
-    if len(text) <= most:
-        return text
+    return shortened(printable(_CPP_SIGNATURE.sub("", " ".join(str(error).split()))), most)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text; of more than `most` characters the middle is cut."""
     head = most // 3
-    return f"{text[:head]}...{text[head - most :]}"
+    return text if len(text) <= most else f"{text[:head]}...{text[head - most :]}"
 
 
 def first_line(error: BaseException) -> str:

@@ -15,6 +15,8 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from sr_tile.system import memory, stopping
+
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
     """A function for `typer.Typer.command`: each parameter that is a dataclass becomes its fields.
@@ -69,8 +71,16 @@ _KINDS = {"str": "TEXT", "list[str]": "TEXT", "int": "N", "int range": "N", "flo
 class StrictCommand(TyperCommand):
     """Refuses an option that is given twice where only one value counts: the last would win without a word.
 
-    Its help has the options under the headings of their groups.
+    Its help has the options under the headings of their groups. Whatever it runs finds no more memory than is free, or than
+    --mem-limit leaves.
     """
+
+    def invoke(self, ctx: Any) -> Any:
+        """As click does it, in bounded memory where the process is our own."""
+        if stopping.installed():
+            limit = ctx.params.get("mem_limit")
+            memory.refuse_beyond(min(memory.free_ram(), memory.parse_size(limit) if limit else 2**62))
+        return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Arguments as they were written for the help, without a second pair of brackets."""

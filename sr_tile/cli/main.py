@@ -10,7 +10,7 @@ import typer
 from sr_tile import __version__
 from sr_tile.cli import bench, enhance, export_onnx, inspect, job, models, plan, rebatch, serve
 from sr_tile.cli.grouped import StrictCommand, grouped
-from sr_tile.errors import SrTileError, printable, unexpected
+from sr_tile.errors import MOST_CHARACTERS, SrTileError, printable, shortened, unexpected
 from sr_tile.system import stopping
 
 _EXAMPLES = """\b
@@ -75,7 +75,8 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         from tqdm import tqdm
 
-        tqdm.write(f"sr-tile: {record.levelname.lower()}: {printable(record.getMessage())}", file=sys.stderr)
+        message = shortened(printable(record.getMessage()), MOST_CHARACTERS)
+        tqdm.write(f"sr-tile: {record.levelname.lower()}: {message}", file=sys.stderr)
 
 
 _HANDLER = _Handler()  # one, however often `main` is called

@@ -13,6 +13,7 @@ from sr_tile.errors import ArgumentError
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 _CGROUP = Path("/sys/fs/cgroup")
+_UNTOUCHED, _UNTOUCHED_PER_CORE = 2**29, 2**25  # asked for and never written to: stacks of threads, ends of arenas
 
 
 def parse_size(text: str) -> int:
@@ -70,6 +71,26 @@ def give_back() -> None:
             ctypes.CDLL(None).malloc_trim(0)
 
 
+def refuse_beyond(size: int) -> None:
+    """Let allocations of this process fail once it holds about so many bytes more: the system would end it without a word.
+
+    A model may ask for any amount, in one operator or by a loop, and nothing tells before it is run. Where the system knows
+    no such limit nothing is done, nor where there is an NVIDIA driver, which maps more than it takes. A limit that is lower
+    stays.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows
+        return
+    if not psutil.LINUX or Path("/proc/driver/nvidia").exists():
+        return
+    held = int(re.findall(r"VmData:\s+(\d+) kB", Path("/proc/self/status").read_text())[0]) * 1024
+    before, most = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = held + size + _UNTOUCHED + _UNTOUCHED_PER_CORE * (psutil.cpu_count() or 1)
+    bounds = [bound for bound in (before, most) if bound != resource.RLIM_INFINITY]
+    resource.setrlimit(resource.RLIMIT_DATA, (min([wanted, *bounds]), most))
+
+
 def cgroup_folders(
     controller: str, root: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")
 ) -> Iterator[tuple[Path, bool]]:
@@ -84,10 +105,10 @@ def cgroup_folders(
         own: the file that lists those of this process.
     """
     try:
-        paths = [line.split(":", 2)[1:] for line in own.read_text().splitlines()]
+        lines = own.read_text(errors="surrogateescape").splitlines()
     except OSError:  # no cgroups on this system
         return
-    for controllers, path in paths:
+    for _, controllers, path in (parts for line in lines if len(parts := line.split(":", 2)) == 3):
         unified = controllers == ""
         if not unified and controller not in controllers.split(","):
             continue
@@ -106,10 +127,16 @@ def _cgroup_room(root: Path = _CGROUP, own: Path = Path("/proc/self/cgroup")) ->
             if unified
             else ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
         )
-        try:
-            allowed, used = int((folder / limit).read_text()), int((folder / usage).read_text())
-            cache = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines()).get(cache_key, "0")
-        except (OSError, ValueError):  # not there, or the word "max"
-            continue
-        room = min(room, max(0, allowed - used + int(cache)))
+        allowed = _number(folder / limit)
+        if allowed is not None and allowed >= 0:
+            cache = _number(folder / "memory.stat", cache_key) or 0
+            room = min(room, max(0, allowed - (_number(folder / usage) or 0) + cache))
     return room
+
+
+def _number(file: Path, key: str = "") -> int | None:
+    """The number in a file, or behind a key in it; None where there is none, as with the word "max"."""
+    try:
+        return int(re.findall(rf"^{key}\s*(-?\d+)$", file.read_text(), re.M)[0])
+    except (OSError, ValueError, IndexError):
+        return None

@@ -30,7 +30,7 @@ _YOUNG_SECONDS = 5.0  # a folder is made first and locked then
 _unfinished: set[Path] = set()
 _making = threading.Lock()  # held while something unfinished comes into being: none does once the process ends
 _ending = threading.Lock()
-_state = {"unwinding": 0, "received": 0}
+_state = {"unwinding": 0, "received": 0, "installed": 0}
 
 
 class Stopped(BaseException):
@@ -44,11 +44,17 @@ def install() -> None:
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    _state["installed"] = 1
     for number in numbers:
         signal.signal(number, _handle)
     threading.Thread(target=_watch, args=(read_end,), name="sr-tile signals", daemon=True).start()
     if hasattr(os, "register_at_fork"):  # a copy of the process must not end this one
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
+
+
+def installed() -> bool:
+    """Whether `install` was called: the process is our own, and not one that uses the library."""
+    return bool(_state["installed"])
 
 
 def received() -> int:
@@ -141,7 +147,7 @@ def _lock_folder(folder: Path) -> int | None:
 def _remove_abandoned(prefix: str, parent: Path) -> None:
     for folder in parent.glob(f"{glob.escape(prefix)}*{_SUFFIX}"):
         with contextlib.suppress(OSError):
-            young = time.time() - folder.stat().st_mtime < _YOUNG_SECONDS
+            young = abs(time.time() - folder.stat().st_mtime) < _YOUNG_SECONDS  # the clock may have been set back
             if not young and (descriptor := _lock_folder(folder)) is not None:
                 shutil.rmtree(folder, ignore_errors=True)
                 os.close(descriptor)

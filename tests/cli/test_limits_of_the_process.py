@@ -7,8 +7,9 @@ import sys
 
 import numpy as np
 import pytest
+from onnx import helper
 from support.image_files import noise, read, write
-from support.toys import conv_model, identity_model
+from support.toys import conv_model, identity_model, save_model
 
 resource = pytest.importorskip("resource")
 
@@ -141,3 +142,53 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path, command):
     if command[0] != "plan":  # which leaves out what it cannot read
         assert done.returncode == 1
         assert re.search(r"(pipe|half|job)\S*: |pipe\.\w+: ", done.stderr), done.stderr
+
+
+def model_that_takes(path, how):
+    """A picture as it is, after 32 GiB were filled: by one operator, or by doubling."""
+    if how == "one operator":
+        nodes = [
+            helper.make_node("Expand", ["one", "shape"], ["large"]),
+            helper.make_node("ReduceMax", ["large"], ["most"], keepdims=0),
+            helper.make_node("Mul", ["input", "most"], ["output"]),
+        ]
+        return save_model(path, nodes, weights={"one": np.float32(1), "shape": np.array([2**33])})
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["go"], ["on"]),
+            helper.make_node("Concat", ["before", "before"], ["after"], axis=3),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("i", 7, []),
+            helper.make_tensor_value_info("go", 9, []),
+            helper.make_tensor_value_info("before", 1, None),
+        ],
+        [helper.make_tensor_value_info("on", 9, []), helper.make_tensor_value_info("after", 1, None)],
+    )
+    nodes = [
+        helper.make_node("Loop", ["times", "true", "input"], ["wide"], body=body),
+        helper.make_node("ReduceMax", ["wide"], ["most"], keepdims=0),
+        helper.make_node("Mul", ["input", "most"], ["output"]),
+    ]
+    return save_model(path, nodes, weights={"times": np.array(19), "true": np.array(True)})
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.path.exists("/proc/driver/nvidia"), reason="no such limit here")
+@pytest.mark.parametrize("device", ["cpu", "openvino"])
+@pytest.mark.parametrize("how", ["one operator", "a loop"])
+def test_a_model_that_takes_all_memory_is_refused_and_not_the_process_ended(tmp_path, how, device):
+    write(tmp_path / "in.png", noise(20, 20, 3))
+    model_that_takes(tmp_path / "m.onnx", how)
+    command = [sys.executable, "-m", "sr_tile", "enhance", "in.png", "out.png", "--model", "m.onnx", "--device", device]
+    code = "import resource, subprocess, sys; done = subprocess.run(sys.argv[1:]).returncode; "
+    code += "print(done, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command, "--mem-limit", "300MiB"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    returned, peak = map(int, done.stdout.split())
+    assert (returned, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "memory" in done.stderr
+    assert peak < 4 * 2**20  # KiB
+    assert not (tmp_path / "out.png").exists()

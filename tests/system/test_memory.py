@@ -1,5 +1,10 @@
+import os
 import platform
+import subprocess
+import sys
+from pathlib import Path
 
+import psutil
 import pytest
 from support.kept_memory import keep_free_memory
 
@@ -66,6 +71,45 @@ def test_version_1_groups(tmp_path):
     make_group(tmp_path / "memory" / "x", 1000, 400, 50, names)
     assert memory._cgroup_room(tmp_path, own) == 650
     assert memory._cgroup_room(tmp_path, tmp_path / "missing") == 2**62
+
+
+@pytest.mark.parametrize(("limit", "used", "stat", "room"), [
+    ("1000", "400", "inactive_file 100", 700),
+    ("1000", "400", "", 600),
+    ("1000", "nonsense", "inactive_file", 1000),
+    ("-1", "400", "", 2**62),
+    ("9" * 5000, "400", "", 2**62),
+    ("", "", "", 2**62),
+])  # fmt: skip
+def test_of_odd_files_the_limit_holds_where_it_is_one(tmp_path, limit, used, stat, room):
+    own = tmp_path / "own"
+    own.write_bytes(b"nonsense\n\n0::/\xff\n")
+    folder = tmp_path / os.fsdecode(b"\xff")
+    make_group(folder, limit, used, 0)
+    (folder / "memory.stat").write_text(stat)
+    assert memory._cgroup_room(tmp_path, own) == room
+    (folder / "memory.current").unlink()
+    assert memory._cgroup_room(tmp_path, own) >= room
+
+
+BOUNDED = """
+import sys
+from sr_tile.system import memory
+memory.refuse_beyond(2**40)
+memory.refuse_beyond(2**26)
+memory.refuse_beyond(2**40)  # a lower limit stays
+small = bytearray(2**25)
+try:
+    bytearray(2**36)
+except MemoryError:
+    print("refused")
+"""
+
+
+@pytest.mark.skipif(not psutil.LINUX or Path("/proc/driver/nvidia").exists(), reason="no such limit here")
+def test_what_is_more_than_the_bound_is_refused_before_the_system_ends_the_process():
+    done = subprocess.run([sys.executable, "-c", BOUNDED], capture_output=True, text=True, timeout=60)
+    assert (done.stdout, done.returncode) == ("refused\n", 0), done.stderr
 
 
 def test_what_the_system_says_is_plausible():

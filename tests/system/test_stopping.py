@@ -1,4 +1,5 @@
 import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -151,3 +152,14 @@ def test_a_temporary_folder_goes_with_its_block(tmp_path):
     with stopping.temporary_folder("x-", tmp_path) as folder:
         (folder / "a").write_text("b")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("age", [3600, -3600 * 24 * 365])
+def test_an_abandoned_folder_goes_whatever_the_clock_says(tmp_path, age):
+    """One from the future: the clock was set back since."""
+    left, young = tmp_path / "sr-tile-a.sr-tile-tmp", tmp_path / "sr-tile-b.sr-tile-tmp"
+    left.mkdir()
+    young.mkdir()
+    os.utime(left, (time.time() - age,) * 2)
+    with stopping.temporary_folder(parent=tmp_path):
+        assert (left.exists(), young.exists()) == (False, True)

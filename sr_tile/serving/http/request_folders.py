@@ -107,7 +107,7 @@ def remove_abandoned(parent: Path) -> None:
             try:
                 descriptor = os.open(root / _LOCK, os.O_RDWR)
             except FileNotFoundError:
-                if time.time() - root.stat().st_mtime > _UNLOCKED_SECONDS:
+                if abs(time.time() - root.stat().st_mtime) > _UNLOCKED_SECONDS:  # the clock may have been set back
                     shutil.rmtree(root, ignore_errors=True)
                 continue
             try:
