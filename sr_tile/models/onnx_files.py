@@ -8,7 +8,7 @@ all `check_references` adds; it parses only files that name a path or have funct
 import math
 import mmap
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -167,10 +167,8 @@ def _has_functions(content: mmap.mmap) -> bool:
 
 def _check_functions(path: Path, model: "onnx.ModelProto") -> None:
     """Runtimes replace each call by the nodes of the function, and these calls again, which a few lines can make endless."""
-    calls = {
-        (function.domain, function.name): [(node.domain, node.op_type) for node in function.node]
-        for function in model.functions
-    }
+    calls = {(each.domain, each.name, each.overload): list(_called(each.node)) for each in model.functions}
+    calls["", "", "the graph itself"] = list(_called(model.graph.node))
     nodes = dict.fromkeys(calls, 1)
     for _ in range(_DEEPEST):
         before, nodes = nodes, {name: 1 + sum(nodes.get(call, 1) for call in inner) for name, inner in calls.items()}
@@ -181,6 +179,14 @@ def _check_functions(path: Path, model: "onnx.ModelProto") -> None:
         if nodes == before:
             return
     raise ModelLoadError(f"model {path}: its functions call each other more than {_DEEPEST} deep; get another")
+
+
+def _called(nodes: "Iterable[onnx.NodeProto]") -> Iterator[tuple[str, str, str]]:
+    """What nodes and those of the graphs inside of them call: operators and functions by domain, name and overload."""
+    for node in nodes:
+        yield node.domain, node.op_type, node.overload
+        for graph in inner_graphs(node):
+            yield from _called(graph.node)
 
 
 def _check_external(path: Path, tensor: "onnx.TensorProto") -> None:

@@ -181,3 +181,36 @@ def test_functions_without_end_are_refused_before_a_runtime_unfolds_them(tmp_pat
     path = with_functions(tmp_path / "m.onnx", *functions)
     with pytest.raises(ModelLoadError, match=words):
         OnnxEngine(path, "cpu")
+
+
+def hidden(path, how):
+    """Functions that multiply, as above, where a look at their own nodes and names does not show it."""
+    model = onnx.load(with_functions(path, *([f"F{number + 1}"] * 2 for number in range(24)), ["Neg"]))
+    if how == "by the graph":  # a function of many nodes, called many times
+        model = onnx.load(with_functions(path, ["Neg"] * 1100))
+        calls = [helper.make_node("F0", [f"v{at}"], [f"v{at + 1}"], domain="own") for at in range(1000)]
+        calls[0].input[0], calls[-1].output[0] = "input", "output"
+        del model.graph.node[:]
+        model.graph.node.extend(calls)
+    for function in model.functions if how == "in branches" else ():
+        nodes = list(function.node)
+        branch = helper.make_graph(nodes, "g", [], [helper.make_tensor_value_info(nodes[-1].output[0], 1, None)])
+        del function.node[:]
+        true = helper.make_node("Constant", [], ["true"], value=onnx.numpy_helper.from_array(np.array(True)))
+        function.node.extend([true, helper.make_node("If", ["true"], ["b"], then_branch=branch, else_branch=branch)])
+    if how == "as overloads":
+        for function in model.functions:
+            function.name, function.overload = "F0", function.name
+            for node in function.node:
+                node.op_type, node.overload = (node.op_type, "") if node.op_type == "Neg" else ("F0", node.op_type)
+        model.graph.node[0].overload = "F0"
+        model.ir_version = 10
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize("how", ["by the graph", "in branches", "as overloads"])
+def test_functions_that_multiply_out_of_sight_are_refused_too(tmp_path, how):
+    path = hidden(tmp_path / "m.onnx", how)
+    with pytest.raises(ModelLoadError, match="more than 1000000 times"):
+        check_references(path)
