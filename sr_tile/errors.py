@@ -166,6 +166,10 @@ def first_line(error: BaseException) -> str:
     return printable((str(error).strip().splitlines() or [type(error).__name__])[0][:200])
 
 
+_GRANTED = ("can't start new thread", "failed to map segment", "annot allocate memory")
+_RAISE = "raise `ulimit -u`, `-v` and `-d`, or end other programs"
+
+
 def unexpected(error: BaseException) -> str:
     """What to say of an error that is not ours: the machine's, or a defect, which is to be reported.
 
@@ -174,6 +178,8 @@ def unexpected(error: BaseException) -> str:
     """
     if isinstance(error, OSError) and error.strerror:
         return printable(": ".join(str(part) for part in (error.filename, error.strerror) if part))
+    if any(sign in str(error) for sign in _GRANTED):
+        return f"the system grants this process no more threads or memory ({one_line(Exception(error), 120)}); {_RAISE}"
     return (
         f"{type(error).__name__}: {one_line(Exception(error))}; sr-tile did not expect this: please report it with your "
         "command, and with the traceback that --debug shows, where you have sr-tile from"

@@ -28,7 +28,8 @@ def _silence(pyvips: Any) -> None:
     """
     nothing = pyvips.ffi.cast("GLogFunc", pyvips.ffi.addressof(pyvips.vips_lib, "vips_cache_get_max"))
     every_level = 2**8 - 1  # with fatal and recursive ones
-    pyvips.glib_lib.g_log_set_handler(b"VIPS", every_level, nothing, pyvips.ffi.NULL)
+    for domain in (b"VIPS", b"GLib", b"GLib-GObject", b"GLib-GIO"):  # GObject's, of values that a file holds
+        pyvips.glib_lib.g_log_set_handler(domain, every_level, nothing, pyvips.ffi.NULL)
 
 
 class _Gate:

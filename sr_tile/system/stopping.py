@@ -39,15 +39,18 @@ class Stopped(BaseException):
 
 def install() -> None:
     """Handle signals for the rest of the process; those that whoever started it ignores (nohup) stay ignored."""
+    _state["installed"] = 1
     names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
     numbers = [number for name in names if signal.getsignal(number := getattr(signal, name)) is not signal.SIG_IGN]
     read_end, write_end = os.pipe()
     os.set_blocking(write_end, False)
+    try:
+        threading.Thread(target=_watch, args=(read_end,), name="sr-tile signals", daemon=True).start()
+    except RuntimeError:  # no thread can be started: signals do as they do by themselves
+        return
     signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
-    _state["installed"] = 1
     for number in numbers:
         signal.signal(number, _handle)
-    threading.Thread(target=_watch, args=(read_end,), name="sr-tile signals", daemon=True).start()
     if hasattr(os, "register_at_fork"):  # a copy of the process must not end this one
         os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
 

@@ -192,3 +192,26 @@ def test_a_model_that_takes_all_memory_is_refused_and_not_the_process_ended(tmp_
     assert "memory" in done.stderr
     assert peak < 4 * 2**20  # KiB
     assert not (tmp_path / "out.png").exists()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="stacks count for this limit on Linux")
+@pytest.mark.parametrize("most", [2**20, 2**25], ids=["none", "few"])
+def test_where_no_thread_can_be_started_one_line_says_so(tmp_path, most):
+    """From the first thread on, which waits for signals: each would have a stack of 64 MiB, and there is no room for it."""
+    write(tmp_path / "in.png", noise(20, 20, 3))
+    model = identity_model(tmp_path / "m.onnx", 2)
+    code = f"""
+import resource, sys, threading
+import numpy, onnx, onnxruntime, psutil, pyvips, tqdm, typer  # whose own threads are not what this is about
+import sr_tile.cli.main, sr_tile.enhancer
+from sr_tile.__main__ import main
+held = int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
+threading.stack_size(2**26)
+resource.setrlimit(resource.RLIMIT_DATA, (held + {most}, held + {most}))
+sys.argv = ["sr-tile", "enhance", "in.png", "out.png", "--model", {str(model)!r}, "--device", "cpu", "-q"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "no more threads or memory" in done.stderr or "no memory left" in done.stderr, done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "m.onnx"]

@@ -1,6 +1,7 @@
 """EXIF and the density of pixels are kept, or said to be lost; none is made up."""
 
 import struct
+import zlib
 
 import pytest
 from PIL import Image, PngImagePlugin
@@ -90,3 +91,18 @@ def test_of_exif_that_is_too_large_only_the_largest_values_are_dropped(tmp_path,
     assert bytes(kept.get_ifd(0x8769)[0x9286]).endswith(b"c" * 30_000)
     assert 0x927C not in kept.get_ifd(0x8769)
     assert len(said(caplog)) == 1
+
+
+@pytest.mark.parametrize("x", [0, 1, 2**31, 2**32 - 1])
+def test_a_density_beyond_all_bounds_prints_nothing(tmp_path, capfd, x):
+    """GObject says on standard error, by itself, which values it does not take."""
+    Image.fromarray(photograph()).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    chunk = b"pHYs" + struct.pack(">IIB", x, 1, 1)
+    at = content.index(b"IDAT") - 4
+    made = content[:at] + struct.pack(">I", 9) + chunk + struct.pack(">I", zlib.crc32(chunk)) + content[at:]
+    (tmp_path / "b.png").write_bytes(made)
+    for suffix in (".png", ".jpg", ".tif"):
+        with Image.open(through(tmp_path, tmp_path / "b.png", f"c{suffix}")) as image:
+            assert image.size == photograph().shape[1::-1]
+    assert capfd.readouterr().err == ""
