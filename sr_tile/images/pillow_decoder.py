@@ -1,5 +1,6 @@
 """Formats that libvips' wheels do not read, and are small: decoded whole, by Pillow but for a few BMPs."""
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from sr_tile.images.content_type import several
 NEXT = "copy it again, or save it anew in an image editor"
 MAX_PIXELS = 2**27
 """More than these are not decoded: the whole image lies in memory."""
+_HEADER = 2**16  # bytes of a PNM that hold its size, comments included
 _NAMES = {
     "bmp": ("BMP", "DIB"),
     "pnm": ("PPM",),
@@ -52,6 +54,8 @@ def decode(path: Path, kind: str, frame: int | None = None) -> tuple[np.ndarray,
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of its own limit, which is smaller than ours
+            if kind == "pnm":
+                _check_comments(path)
             with Image.open(path, formats=_NAMES[kind]) as image:
                 check_size(path, kind, image.height, image.width)
                 frames = getattr(image, "n_frames", 1) if kind != "psd" else 1  # those are its layers
@@ -75,6 +79,14 @@ def _bmp(path: Path, variant: bmp_variants.BmpVariant) -> np.ndarray:
         return bmp_variants.decode(path, variant)
     except ValueError as error:
         raise ImageReadError(f"{path}: {error}: {NEXT}") from None
+
+
+def _check_comments(path: Path) -> None:
+    """Refuse a PNM whose size comes after so many comments that Pillow, which takes byte by byte, would not end."""
+    with path.open("rb") as file:
+        head = file.read(_HEADER)
+    if len(head) == _HEADER and not re.match(rb"P\d\s*\d+\s+\d+\s", re.sub(rb"#[^\r\n]*[\r\n]", b" ", head)):
+        raise ImageReadError(f"{path}: its size is not within its first {_HEADER} bytes: {NEXT}")
 
 
 _EARLY = ("truncated", "not enough", "expected to read", "overrun", "too short", "unexpected end", "eof")

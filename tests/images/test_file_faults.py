@@ -13,6 +13,7 @@ from support.image_files import noise, photograph, read
 from support.tiff_files import tiff
 
 from sr_tile.errors import ImageReadError
+from sr_tile.images import ImageReader
 from sr_tile.images.png_chunks import SIGNATURE, chunk
 
 PIXELS = noise(20, 30, 3)
@@ -186,3 +187,19 @@ def test_a_size_that_would_fill_the_memory_is_named(tmp_path):
     head = struct.pack("<2sIHHIIiiHHIIiiII", b"BM", 54, 0, 0, 54, 40, 3_000_000, 2_000_000, 1, 24, 0, 0, 0, 0, 0, 0)
     (tmp_path / "a.bmp").write_bytes(head)
     assert "more than 134217728" in refusal(tmp_path / "a.bmp")
+
+
+@pytest.mark.parametrize(("comment", "fine"), [(100, True), (60_000, True), (2**16, False), (3 * 10**6, False)])
+def test_a_pnm_behind_a_comment_without_end_is_refused_before_it_is_read_byte_by_byte(
+    tmp_path, monkeypatch, comment, fine
+):
+    path = tmp_path / "a.ppm"
+    path.write_bytes(b"P6 #" + b"a" * comment + b"\n3 3\n255\n" + bytes(27) + bytes(2**17))
+    if fine:
+        assert ImageReader(path).info.width == 3
+        return
+    opened = []
+    monkeypatch.setattr("PIL.Image.open", lambda *arguments, **keywords: opened.append(arguments))
+    with pytest.raises(ImageReadError, match="not within its first 65536 bytes"):
+        ImageReader(path).read_rows(3)
+    assert not opened
