@@ -52,10 +52,16 @@ class Decoded:
     explain: Callable[[str], str | None] = lambda reason: None
 
 
+_MAPPED = ("jpeg", "webp", "avif")
+"""What libvips maps into memory where it can: a file that somebody cuts short meanwhile would end the process (SIGBUS)."""
+
+
 def load(
     path: Path, kind: str, access: str, pieces: Sequence[Piece] = (), fail_on: str = "warning", **options: Any
 ) -> Any:
     """(image, what must live as long): libvips fills what is truncated or damaged with gray unless told to fail."""
+    if not pieces and kind in _MAPPED:
+        pieces = [Piece(0, path.stat().st_size)]
     if pieces:
         source = VirtualFile(path, pieces).source()
     else:

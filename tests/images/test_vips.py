@@ -2,6 +2,7 @@ import itertools
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from sr_tile.images import vips
@@ -81,3 +82,32 @@ def test_a_reason_that_is_no_text_is_an_error_of_libvips_all_the_same():
 
     with pytest.raises(vips.vips().Error, match="cannot be read"):
         vips.attempt(fail, fail)
+
+
+CUT_SHORT = """
+import os, sys
+from sr_tile.errors import SrTileError
+from sr_tile.images import ImageReader
+reader = ImageReader(sys.argv[1])
+try:
+    reader.read_rows(8)
+    os.truncate(sys.argv[1], 1000)
+    while reader.rows_left:
+        reader.read_rows(min(64, reader.rows_left))
+except SrTileError as error:
+    print(type(error).__name__)
+print("alive")
+"""
+
+
+@pytest.mark.parametrize("kind", ["png", "jpeg", "tiff", "webp", "avif", "gif", "bmp"])
+def test_a_file_that_is_cut_short_while_it_is_read_does_not_end_the_process(tmp_path, kind):
+    """What is mapped into memory ends it by SIGBUS, beyond the new end."""
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (600, 800, 3), np.uint8)
+    path = tmp_path / f"a.{kind}"
+    Image.fromarray(pixels).save(path, **({"quality": 100} if kind in ("jpeg", "webp", "avif") else {}))
+    done = subprocess.run([sys.executable, "-c", CUT_SHORT, path], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("alive\n")
