@@ -15,7 +15,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperCommand
 
-from sr_tile.system import memory, stopping
+from sr_tile.system import stopping
 
 
 def grouped(function: Callable[..., None]) -> Callable[..., None]:
@@ -78,6 +78,8 @@ class StrictCommand(TyperCommand):
     def invoke(self, ctx: Any) -> Any:
         """As click does it, in bounded memory where the process is our own."""
         if stopping.installed():
+            from sr_tile.system import memory
+
             limit = ctx.params.get("mem_limit")
             memory.refuse_beyond(min(memory.free_ram(), memory.parse_size(limit) if limit else 2**62))
         return super().invoke(ctx)
