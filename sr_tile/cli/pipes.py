@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sr_tile.errors import ArgumentError, ImageReadError, call
-from sr_tile.system.memory import format_size
 from sr_tile.system.stopping import temporary_folder
 
 PIPE = "-"
@@ -56,6 +55,8 @@ def piped(inputs: Sequence[str], output: str, suffix: str | None) -> Iterator[tu
 
 def _keep(source: Path) -> None:
     """Standard input as a file."""
+    from sr_tile.system.memory import format_size
+
     try:
         left = most = min(MOST_BYTES, shutil.disk_usage(source.parent).free // 2)
         with source.open("wb") as file:
