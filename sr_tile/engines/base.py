@@ -41,6 +41,7 @@ class Engine(Protocol):
             of others are moved. All that is not `run` is called while no thread is inside.
         uses_host_memory: whether it computes on the processor, in the memory of this process.
         prefers_few_shapes: whether each new shape of tiles costs it minutes.
+        parallel_rows: rows of a batch that it computes side by side, faster than one after another.
         takes_pixels: whether it wants uint8 and uint16 as the file has them, and rounds its results to these.
         number_type: of what the graph takes: float32 or float16.
         empty: makes an array, of a shape and a number type, from which a batch goes to the device fastest; None where all
@@ -68,6 +69,9 @@ class Engine(Protocol):
 
     @property
     def prefers_few_shapes(self) -> bool: ...
+
+    @property
+    def parallel_rows(self) -> int: ...
 
     @property
     def takes_pixels(self) -> bool: ...
@@ -98,7 +102,7 @@ class Engine(Protocol):
         Returns:
             (n, channels, height * scale, width * scale), writable, owned by the caller: float32, in the model's range of
             values; of pixels, pixels of the same type, or float32 where rounding would hide what is no number. In memory
-            the channels of pixels may come last, by which they are copied into a picture three times as fast.
+            the channels may come last, by which they are copied into a picture faster.
 
         Raises:
             OutOfMemoryError: the device has no room for it; a smaller batch may fit after `rebuild`.
@@ -178,6 +182,7 @@ class BaseEngine(WholeResults):
     max_concurrency: int = 1
     uses_host_memory: bool = True
     prefers_few_shapes: bool = False
+    parallel_rows: int = 1
     takes_pixels: bool = False
     empty: Callable[..., np.ndarray] | None = None
     precision: str = "fp32"

@@ -80,7 +80,8 @@ def open_engine(
     on_processor = device in ("auto", "openvino") and engine.uses_host_memory
     if not on_processor or not openvino.version() or not _bears_fewer(engine):
         return _explained(engine, engine.precision, "fewer bits are not tried with this device and model")
-    candidates = [Candidate(name, partial(openvino.OpenVinoEngine, path, engine, name)) for name in TRIED]
+    rows = openvino.parallel_rows()
+    candidates = [Candidate(name, partial(openvino.OpenVinoEngine, path, engine, name), rows) for name in TRIED]
     return AdaptiveEngine(engine, candidates, precision.bound)
 
 

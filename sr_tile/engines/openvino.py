@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import numpy as np
 from sr_tile.engines.base import BaseEngine, Engine
 from sr_tile.engines.device_errors import is_out_of_memory
 from sr_tile.engines.onnx_runtime import OnnxEngine, too_large
-from sr_tile.engines.openvino_parts import parts_of
+from sr_tile.engines.openvino_parts import Part, parts_of, put_channels_last
 from sr_tile.engines.time_limit import time_limit, too_slow
 from sr_tile.errors import (
     DeviceError,
@@ -30,7 +32,7 @@ from sr_tile.errors import (
     one_line,
 )
 from sr_tile.system import memory
-from sr_tile.system.cpu import allowed_threads
+from sr_tile.system.cpu import allowed_threads, thread_count
 from sr_tile.system.hashes import sha256_of
 from sr_tile.types import Array, Float32
 
@@ -54,6 +56,11 @@ def version() -> str | None:
         return importlib.metadata.version("openvino")
     except importlib.metadata.PackageNotFoundError:
         return None
+
+
+def parallel_rows() -> int:
+    """How many rows of a batch are computed side by side: threads of one row wait for each other at every layer."""
+    return min(2, thread_count())
 
 
 @functools.cache
@@ -92,8 +99,10 @@ class OpenVinoEngine(BaseEngine):
     With fewer bits the path by which the picture itself reaches the output stays float32, see `openvino_parts`.
 
     Networks are compiled for one tile shape at a time. OpenVINO 2026.4 can also compile them for any shape, but NAFNet is
-    slower then, and SCUNet returns an empty picture. It goes through a batch row by row: on a CPU larger calls are not
-    faster, few shapes have to be compiled, and what a tile becomes cannot depend on its company.
+    slower then, and SCUNet returns an empty picture. It goes through a batch by rows, two of them side by side and a last
+    one on all threads, which gives the same bits: on a CPU larger calls are not faster, few shapes have to be compiled,
+    and what a tile becomes cannot depend on its company. Results come with their channels last in memory, as the
+    kernels make them.
 
     Its cache on disk is not used: it saves a third of the compilation, and for each shape takes as much room as the
     model, or thrice as much.
@@ -128,8 +137,10 @@ class OpenVinoEngine(BaseEngine):
             with closing(OnnxEngine(path, "cpu")) as opened:
                 self.spec, self._dtype = opened.spec, opened.number_type
         self.settings = _settings(HINTS[precision])
+        self.parallel_rows = parallel_rows()
         self._cancelled = threading.Event()
-        self._requests: OrderedDict[tuple[int, int], Any] = OrderedDict()
+        # By height, width and how many run side by side.
+        self._requests: OrderedDict[tuple[int, int, int], list[_Calls]] = OrderedDict()
         self._model: Any = None
         self.rebuild()
 
@@ -150,18 +161,40 @@ class OpenVinoEngine(BaseEngine):
         rows, channels, height, width = batch_nchw.shape
         scale, step = self.spec.scale or 1, self.spec.fixed_batch or 1
         try:
-            request = self._request(height, width)
-            output = np.empty((rows, channels, height * scale, width * scale), np.float32)
-            for first in range(0, rows, step):
-                piece = batch_nchw[first : first + step]
-                missing = step - len(piece)
-                if missing:
-                    piece = np.concatenate([piece, np.repeat(piece[-1:], missing, axis=0)])
-                made = self._call(request, np.ascontiguousarray(piece, self._dtype))
-                output[first : first + step] = made[: step - missing]
+            output_nhwc = np.empty((rows, height * scale, width * scale, channels), np.float32)
+            pieces = [
+                (batch_nchw[first : first + step], output_nhwc[first : first + step]) for first in range(0, rows, step)
+            ]
+            paired = len(pieces) // self.parallel_rows * self.parallel_rows
+            if paired:
+                self._run_side_by_side(self._prepared(height, width, self.parallel_rows), pieces[:paired])
+            if pieces[paired:]:
+                self._run_pieces(self._prepared(height, width, 1)[0], pieces[paired:])
         except MemoryError as error:
             raise OutOfMemoryError(too_large(self.device, batch_nchw.shape)) from error
-        return output
+        return output_nhwc.transpose(0, 3, 1, 2)
+
+    def _run_side_by_side(self, calls: "list[_Calls]", pieces: "Sequence[_Piece]") -> None:
+        """As many pieces at a time as there are `calls`; all have ended when it returns, or raises."""
+        with ThreadPoolExecutor(len(calls), "openvino rows") as pool:
+            running = [
+                pool.submit(self._run_pieces, call, pieces[number :: len(calls)]) for number, call in enumerate(calls)
+            ]
+            wait(running)
+        for each in running:
+            each.result()
+
+    def _run_pieces(self, calls: "_Calls", pieces: "Sequence[_Piece]") -> None:
+        """One after another, each into the place of its result."""
+        step = self.spec.fixed_batch or 1
+        for piece_nchw, room_nhwc in pieces:
+            if missing := step - len(piece_nchw):
+                filled = np.concatenate([piece_nchw, np.repeat(piece_nchw[-1:], missing, axis=0)])
+                made = np.empty((step, *room_nhwc.shape[1:]), np.float32)
+                self._call(calls, np.ascontiguousarray(filled, self._dtype), made)
+                room_nhwc[...] = made[: len(piece_nchw)]
+            else:
+                self._call(calls, np.ascontiguousarray(piece_nchw, self._dtype), room_nhwc)
 
     def rebuild(self) -> None:
         """See `Engine.rebuild`."""
@@ -186,59 +219,63 @@ class OpenVinoEngine(BaseEngine):
         self._requests.clear()
         self._model = None
 
-    def _request(self, height: int, width: int) -> Any:
-        """What runs tiles of this shape, compiled when the shape is first met."""
+    def _prepared(self, height: int, width: int, side_by_side: int) -> "list[_Calls]":
+        """What runs so many tiles of this shape side by side, compiled when the shape is first met."""
         if self._model is None:
             raise ModelLoadError(f"model {self._path.name}: its engine was closed; make a new one")
-        if (height, width) in self._requests:
-            self._requests.move_to_end((height, width))
-            return self._requests[height, width]
+        key = (height, width, side_by_side)
+        if key in self._requests:
+            self._requests.move_to_end(key)
+            return self._requests[key]
         while len(self._requests) >= SHAPES_KEPT:
             self._requests.popitem(last=False)
         shape = [self.spec.fixed_batch or 1, self.spec.channels, height, width]
         try:
-            self._requests[height, width] = self._compile(shape)
+            self._requests[key] = self._compile(shape, side_by_side)
         except Exception as error:  # OpenVINO's exceptions are RuntimeError and others
             raise self._failure(error, shape) from error
-        return self._requests[height, width]
+        return self._requests[key]
 
-    def _compile(self, shape: list[int]) -> "_Calls":
-        """What runs a copy of the model with its input fixed to `shape`."""
-        fixed = self._model.clone()
-        fixed.reshape({fixed.inputs[0]: shape})
-        if self.precision == "fp32":
-            return _Calls([_request_of(fixed, self.settings)])
+    def _compile(self, shape: list[int], side_by_side: int) -> "list[_Calls]":
+        """What runs a copy of the model with its input fixed to `shape`; weights are shared by all."""
         runtime = _runtime()
         import openvino.opset13 as ops
 
-        largest = max(map(abs, self.spec.value_range))
-        parts = parts_of(ops, runtime.Model, fixed, largest, is_narrow=self.precision == "bf16")
-        return _Calls(
-            [
-                _request_of(part.model, {**self.settings, **_hint("f32")} if part.exact else self.settings)
-                for part in parts
-            ]
-        )
+        fixed = self._model.clone()
+        fixed.reshape({fixed.inputs[0]: shape})
+        parts = [Part(fixed, exact=False)]
+        if self.precision != "fp32":
+            largest = max(map(abs, self.spec.value_range))
+            parts = parts_of(ops, runtime.Model, fixed, largest, is_narrow=self.precision == "bf16")
+        put_channels_last(ops, parts[-1].model)
+        settings = {**self.settings, "NUM_STREAMS": side_by_side}
+        compiled = [
+            runtime.Core().compile_model(part.model, "CPU", {**settings, **_hint("f32")} if part.exact else settings)
+            for part in parts
+        ]
+        return [_Calls([model.create_infer_request() for model in compiled]) for _ in range(side_by_side)]
 
-    def _call(self, request: Any, piece_nchw: np.ndarray) -> np.ndarray:
-        """One call; what it returns is overwritten by the next."""
+    def _call(self, calls: "_Calls", piece_nchw: np.ndarray, room_nhwc: np.ndarray) -> None:
+        """One call, whose result goes into `room_nhwc`."""
         try:
-            output = self._finished(request, piece_nchw)
+            given = calls.give(room_nhwc)
+            self._wait_for(calls, piece_nchw)
+            made = calls.requests[-1].get_output_tensor(0).data
         except SrTileError:
             raise
         except Exception as error:
             raise self._failure(error, piece_nchw.shape) from error
-        rows, channels, height, width = piece_nchw.shape
-        scale = self.spec.scale or 1
-        if output.shape != (rows, channels, height * scale, width * scale):
+        if made.shape != room_nhwc.shape:
+            rows, height, width, channels = made.shape
             raise ModelOutputError(
-                f"model {self.spec.name}: x{scale} of (N, C, H, W) = {piece_nchw.shape} came back as {output.shape}; "
-                "its metadata or its graph is wrong, or OpenVINO is: try --device cpu"
+                f"model {self.spec.name}: x{self.spec.scale or 1} of (N, C, H, W) = {piece_nchw.shape} came back as "
+                f"{(rows, channels, height, width)}; its metadata or its graph is wrong, or OpenVINO is: try --device cpu"
             )
-        return output
+        if not given:
+            room_nhwc[...] = made
 
-    def _finished(self, calls: "_Calls", piece_nchw: np.ndarray) -> np.ndarray:
-        """The first output, waited for in steps: one call of the library could not be ended."""
+    def _wait_for(self, calls: "_Calls", piece_nchw: np.ndarray) -> None:
+        """Run the parts, waited for in steps: one call of the library could not be ended."""
         limit = time_limit(piece_nchw)
         deadline, cancelled = time.monotonic() + limit, self._cancelled
         for request in calls.requests:
@@ -253,7 +290,6 @@ class OpenVinoEngine(BaseEngine):
                         raise StoppedError(f"model {self._path.name}: a call was cancelled")
                     raise too_slow(self._path.name, limit)
             request.wait()  # raises what went wrong
-        return np.asarray(calls.requests[-1].get_output_tensor(0).data)
 
     def _failure(self, error: Exception, shape: Any) -> Exception:
         if is_out_of_memory(error):
@@ -300,8 +336,7 @@ def _hint(precision: str) -> dict[str, Any]:
     return {"INFERENCE_PRECISION_HINT": precision}
 
 
-def _request_of(model: Any, settings: dict[str, Any]) -> Any:
-    return _runtime().Core().compile_model(model, "CPU", settings).create_infer_request()
+_Piece = tuple[np.ndarray, np.ndarray]  # input, (n, c, h, w), and where its result goes, (n, H, W, c)
 
 
 class _Calls:
@@ -311,3 +346,12 @@ class _Calls:
         self.requests = requests
         for before, after in itertools.pairwise(requests):
             after.set_input_tensor(1, before.get_output_tensor(0))
+        shape = requests[-1].get_compiled_model().outputs[0].get_partial_shape()
+        self._shape = tuple(shape.to_shape()) if shape.is_static else None
+
+    def give(self, room: np.ndarray) -> bool:
+        """Have the next result written there; False where it may have another shape, and is to be looked at first."""
+        if self._shape != room.shape:
+            return False
+        self.requests[-1].set_output_tensor(0, _runtime().Tensor(room, shared_memory=True))
+        return True

@@ -74,6 +74,14 @@ def parts_of(ops: Any, model_type: Any, model: Any, largest: float, *, is_narrow
     return [Part(model, exact=False), *finish]
 
 
+def put_channels_last(ops: Any, model: Any) -> None:
+    """Have its output, (n, c, h, w), come as (n, h, w, c) in float32: as kernels make it and files want it."""
+    end = model.outputs[0].get_node().input(0)
+    order = ops.constant(np.array([0, 2, 3, 1], np.int64))
+    end.replace_source_output(ops.convert(ops.transpose(end.get_source_output(), order), "f32").output(0))
+    model.validate_nodes_and_infer_types()
+
+
 def _parameter(ops: Any, output: Any) -> Any:
     return ops.parameter(output.get_partial_shape(), output.get_element_type())
 

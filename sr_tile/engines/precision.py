@@ -139,10 +139,12 @@ class Candidate:
     Attributes:
         precision: its name.
         open: opens the engine, which may take seconds; raises a SrTileError where the device cannot.
+        parallel_rows: of that engine.
     """
 
     precision: str
     open: Callable[[], Engine]
+    parallel_rows: int = 1
 
 
 class AdaptiveEngine(BaseEngine):
@@ -167,6 +169,7 @@ class AdaptiveEngine(BaseEngine):
         self._exact, self._candidates, self._least = exact, candidates, bound
         self.bound: float | None = bound  # None once nothing but float32 is left
         self.spec, self.device = exact.spec, exact.device
+        self.parallel_rows = max([exact.parallel_rows, *(candidate.parallel_rows for candidate in candidates)])
         self._fast: Engine | None = None
         self._lock = threading.Lock()
         self._decided = False

@@ -38,6 +38,7 @@ class MemoryBudget:
         bounded: a limit of the user holds, so that nothing may be assumed.
         on_cpu: the session's memory is RAM as well.
         waiting: bytes of RAM for each pixel of a call: batches on their way in and out.
+        parallel_rows: see `Engine`.
     """
 
     all: float
@@ -45,6 +46,7 @@ class MemoryBudget:
     bounded: bool
     on_cpu: bool
     waiting: float
+    parallel_rows: int
 
     @classmethod
     def of(cls, engines: Sequence[Engine], settings: Settings) -> "MemoryBudget":
@@ -60,7 +62,8 @@ class MemoryBudget:
         # On a CPU half of the budget is for the session, half for rows of pixels.
         call = budget / 2 if on_cpu else HEADROOM * engine.memory_free() / engine.max_concurrency
         waiting = 4.0 * (WAITING_BATCHES + 2 * (workers - 1)) * values_per_pixel(engine.spec)
-        return cls(budget, call, settings.mem_limit is not None and on_cpu, on_cpu, waiting)
+        bounded = settings.mem_limit is not None and on_cpu
+        return cls(budget, call, bounded, on_cpu, waiting, engine.parallel_rows)
 
     def bytes_per_pixel(self, costs: Costs | None) -> float:
         """Bytes that one pixel more in a call takes."""
@@ -194,8 +197,9 @@ def candidates(plan: Plan, settings: Settings, budget: MemoryBudget, costs: Cost
         pixels = math.prod(tile)
         fits = max(0, budget.rows(costs, pixels))
         if settings.batch == "auto":
-            useful = min(fits, max(1, costs.largest // pixels))
+            useful = min(fits, max(budget.parallel_rows, costs.largest // pixels))
             batches = [2**power for power in range(useful.bit_length())]
+            batches = [batch for batch in batches if batch >= budget.parallel_rows] or batches
         elif budget.bounded:
             batches = [min(fits, settings.batch)] if fits else []
         else:
@@ -264,7 +268,7 @@ def _by_rule(plan: Plan, settings: Settings, budget: MemoryBudget, costs: Costs 
     fits = max(1, budget.rows(costs, pixels))
     if settings.batch != "auto":
         return replace(plan, batch=min(fits, settings.batch))
-    wanted = max(1, PIXELS_PER_CALL["cpu" if budget.on_cpu else "gpu"] // pixels)
+    wanted = max(budget.parallel_rows, PIXELS_PER_CALL["cpu" if budget.on_cpu else "gpu"] // pixels)
     return replace(plan, batch=wanted if wanted <= fits else 2 ** (fits.bit_length() - 1))
 
 

@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from onnx import TensorProto
@@ -5,7 +7,7 @@ from support.toys import conv_model, identity_model, overflowing_model, save_mod
 
 from sr_tile.engines.base import Engine
 from sr_tile.engines.onnx_runtime import OnnxEngine
-from sr_tile.engines.openvino import SHAPES_KEPT, OpenVinoEngine, version
+from sr_tile.engines.openvino import SHAPES_KEPT, OpenVinoEngine, supports, version
 from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError
 from sr_tile.models import zoo
 
@@ -55,6 +57,39 @@ def test_any_way_to_write_a_dimension(tmp_path, shape, dtype):
         assert result.dtype == np.float32
         assert result.flags.writeable
         assert np.array_equal(result, batch.repeat(2, axis=2).repeat(2, axis=3))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["x2", "denoise"])
+def test_rows_side_by_side_have_the_bits_of_rows_alone(name, precision):
+    if not supports(precision):
+        pytest.skip(f"no {precision} here")
+    engine, batch = OpenVinoEngine(zoo.find(name), precision=precision), noise(5, 3, 64, 96)
+    engine.parallel_rows = 2
+    together = engine.run(batch)
+    assert together.transpose(0, 2, 3, 1).flags.c_contiguous
+    engine.parallel_rows = 1
+    assert np.array_equal(together, engine.run(batch))
+
+
+def test_a_row_that_fails_waits_for_those_beside_it(tmp_path, monkeypatch):
+    engine = OpenVinoEngine(conv_model(tmp_path / "m.onnx"))
+    engine.parallel_rows = 2
+    call, ended = engine._call, []
+
+    def failing(calls, piece_nchw, room_nhwc):
+        if piece_nchw[0, 0, 0, 0] < 0:
+            raise ModelOutputError("failed")
+        time.sleep(0.2)
+        call(calls, piece_nchw, room_nhwc)
+        ended.append(True)
+
+    monkeypatch.setattr(engine, "_call", failing)
+    batch = noise(2, 3, 20, 24)
+    batch[0] = -1
+    with pytest.raises(ModelOutputError):
+        engine.run(batch)
+    assert ended
 
 
 def test_a_result_is_the_callers_and_does_not_depend_on_the_batch(tmp_path):
@@ -124,6 +159,9 @@ def test_out_of_memory_is_told_from_other_failures(tmp_path, monkeypatch):
         def __init__(self, error):
             self.error, self.requests = error, [self]
 
+        def give(self, room):
+            return False
+
         def start_async(self, *_, **__):
             raise self.error
 
@@ -132,7 +170,7 @@ def test_out_of_memory_is_told_from_other_failures(tmp_path, monkeypatch):
         (MemoryError(), OutOfMemoryError),
         (RuntimeError("Check failed: something"), ModelOutputError),
     ):
-        monkeypatch.setitem(engine._requests, (8, 8), Request(error))
+        monkeypatch.setitem(engine._requests, (8, 8, 1), [Request(error)])
         with pytest.raises(kind):
             engine.run(noise(1, 3, 8, 8))
 

@@ -146,6 +146,18 @@ def test_tiles_grow_no_further_than_memory_allows(monkeypatch):
     assert 2000 * math.prod(plan.tile) <= 0.9 * 2 * GIB
 
 
+@pytest.mark.parametrize("is_measured", [True, False])
+def test_a_batch_has_all_rows_that_are_computed_side_by_side_where_memory_allows(monkeypatch, is_measured):
+    if is_measured:
+        measured(monkeypatch, lambda n: 1e-6 * n)
+    for rows, free, batch in ((1, 8, 1), (2, 8, 2), (2, 0.8, 1)):
+        monkeypatch.setattr(memory, "free_ram", lambda free=free: int(free * GIB))
+        engine = HungryEngine(spec=spec(halo=10, tile=512), device="cpu", per_pixel=1000)
+        engine.parallel_rows, engine.identity = rows, "side by side"
+        plan = make_plan(engine, Settings(tile=512, mem_limit=100 * GIB))
+        assert (plan.tile, plan.batch) == ((512, 512), batch)
+
+
 @pytest.mark.parametrize("free", [4, 8, 16, 24, 100])
 def test_tiles_that_grow_leave_room_for_rows(monkeypatch, free):
     """Half of the memory at least: they were counted at the assumed price once, and left less than nothing."""
