@@ -23,7 +23,7 @@ from sr_tile.system.cache import cache_folder, recall, remember
 from sr_tile.system.hashes import sha256_of
 from sr_tile.system.stopping import temporary_folder
 
-RECIPE = 2
+RECIPE = 3
 """Raised with each change of what `export` or `convert` writes: what an earlier one left in the cache is not taken."""
 
 log = logging.getLogger("sr_tile")

@@ -136,15 +136,20 @@ class _Writer:
         return graph.op("Pad", scores, amounts, mode="edge")
 
     def _windows(self, tokens: str, axis: int, length: str, window: str) -> str:
-        """Means over `window` neighbours along an axis, from running sums: `length - window + 1` of them."""
+        """Means over `window` neighbours along an axis: `length - window + 1` of them.
+
+        The first is a plain mean; with each step one token comes in and one goes. Running sums over the whole length would
+        be a third of all time, also where the window covers it and nothing is left to add up, and grow beyond few bits.
+        """
         graph = self.graph
-        sums = graph.op("CumSum", tokens, graph.constant(np.array(axis, np.int64)))
+        along, start = graph.ints(axis), graph.ints(0)
+        first = graph.op("ReduceMean", graph.op("Slice", tokens, start, window, along), along)
+        entering = graph.op("Slice", tokens, window, length, along)
+        leaving = graph.op("Slice", tokens, start, graph.op("Sub", length, window), along)
         one_in_front = graph.ints(*(1 if i == axis else 0 for i in range(8)))
-        sums = graph.op("Pad", sums, one_in_front)
-        along, end = graph.ints(axis), graph.op("Add", length, graph.ints(1))
-        late = graph.op("Slice", sums, window, end, along)
-        early = graph.op("Slice", sums, graph.ints(0), graph.op("Sub", end, window), along)
-        return graph.op("Div", graph.op("Sub", late, early), graph.op("Cast", window, to=onnx.TensorProto.FLOAT))
+        steps = graph.op("Pad", graph.op("Sub", entering, leaving), one_in_front)
+        changes = graph.op("CumSum", steps, graph.constant(np.array(axis, np.int64)))
+        return graph.op("Add", first, graph.op("Div", changes, graph.op("Cast", window, to=onnx.TensorProto.FLOAT)))
 
     def _down(self, tokens: str, level: int) -> str:
         """2 x 2 convolution of stride 2: gather four neighbours into one token, then one matrix product."""
