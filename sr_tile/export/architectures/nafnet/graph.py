@@ -3,10 +3,11 @@
 Source: Chen et al., "Simple baselines for image restoration", ECCV 2022 (MIT). Local pooling: Chu et al., "Improving
 image restoration by revisiting global information aggregation" (TLC), ECCV 2022.
 
-Tokens (B, H, W, C) flow through the network: there 1 x 1 convolutions are plain matrix products and normalisation
+Tokens (B, H * W, C) flow through the network: there 1 x 1 convolutions are plain matrix products and normalisation
 needs no transposes. Only the depthwise 3 x 3 convolutions and what touches them work on planes (B, C, H, W). The
 scales beta and gamma move into the convolutions before them, scale, shift and bias around a normalisation into the
-matrix behind it.
+matrix behind it. Tokens have three dimensions: of four, OpenVINO takes the second for channels, and moves all of them
+to and fro.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class _Writer:
     def write(self) -> onnx.ModelProto:
         graph, weights, size = self.graph, self.weights, self.size
         padded = graph.pad_to_multiple(graph.input, size.multiple, "constant")
-        tokens = graph.to_tokens(graph.conv(padded, weights["intro.weight"], weights["intro.bias"]))
+        self.batch = graph.op("Shape", padded, start=0, end=1)
+        self.padded_size = graph.size(padded)
+        tokens = self._tokens(graph.conv(padded, weights["intro.weight"], weights["intro.bias"]), size.width)
         skips = []
         for level, blocks in enumerate(size.encoders):
             tokens = self._stage(tokens, f"encoders.{level}", blocks, level)
@@ -57,10 +60,31 @@ class _Writer:
             tokens = self._down(tokens, level)
         tokens = self._stage(tokens, "middle_blks", size.middle, len(size.encoders))
         for i, blocks in enumerate(size.decoders):
-            tokens = self._up(tokens, skips.pop(), i)
+            tokens = self._up(tokens, skips.pop(), i, len(skips) + 1)
             tokens = self._stage(tokens, f"decoders.{i}", blocks, len(skips))
-        residual = graph.conv(graph.to_planes(tokens), weights["ending.weight"], weights["ending.bias"])
+        planes = self._planes(tokens, _Place("", size.width, 0))
+        residual = graph.conv(planes, weights["ending.weight"], weights["ending.bias"])
         return graph.model(graph.crop(graph.op("Add", residual, padded), like=graph.input))
+
+    def _tokens(self, planes: str, width: int) -> str:
+        """(B, C, H, W) to (B, H * W, C)."""
+        return self.graph.op("Reshape", self.graph.to_tokens(planes), self.graph.ints(0, -1, width))
+
+    def _planes(self, tokens: str, place: _Place) -> str:
+        """(B, H * W, C) to (B, C, H, W)."""
+        shape = self._shape(self.batch, *self._sides(place.level), place.width)
+        return self.graph.to_planes(self.graph.op("Reshape", tokens, shape))
+
+    def _sides(self, level: int) -> tuple[str, str]:
+        """Height and width at a level, each an int64 tensor of length 1."""
+        graph = self.graph
+        size = graph.op("Div", self.padded_size, graph.ints(1 << level))
+        return graph.op("Slice", size, graph.ints(0), graph.ints(1)), graph.op("Slice", size, graph.ints(1), graph.ints(2))
+
+    def _shape(self, *lengths: str | int) -> str:
+        """The lengths, of which some are known, as one int64 tensor."""
+        named = [self.graph.ints(length) if isinstance(length, int) else length for length in lengths]
+        return self.graph.op("Concat", *named, axis=0)
 
     def _stage(self, tokens: str, name: str, blocks: int, level: int) -> str:
         for block in range(blocks):
@@ -71,11 +95,11 @@ class _Writer:
         graph = self.graph
         gated = self._gate(self._halves(tokens, place, "norm1", "conv1", depthwise="conv2"), place)
         if self.local:
-            gated = graph.to_tokens(gated)
+            gated = self._tokens(gated, place.width)
             attended = graph.op("Mul", gated, self._local_attention(gated, place))
         else:
-            attention = self._attention(graph.to_tokens(self._mean(gated, place.level)), place)
-            attended = graph.op("Mul", graph.to_tokens(gated), attention)
+            attention = self._attention(self._tokens(self._mean(gated, place.level), place.width), place)
+            attended = graph.op("Mul", self._tokens(gated, place.width), attention)
         tokens = self._residual(attended, tokens, place, "conv3", "beta")
         gated = graph.op("Mul", *self._halves(tokens, place, "norm2", "conv4"))
         return self._residual(gated, tokens, place, "conv5", "gamma")
@@ -92,7 +116,7 @@ class _Writer:
             return halves
         kernels = zip(np.split(get(f"{depthwise}.weight"), 2), np.split(get(f"{depthwise}.bias"), 2), strict=True)
         return [
-            graph.declare(graph.conv(graph.to_planes(half), *kernel, groups=place.width), place.width, place.level)
+            graph.declare(graph.conv(self._planes(half, place), *kernel, groups=place.width), place.width, place.level)
             for half, kernel in zip(halves, kernels, strict=True)
         ]
 
@@ -119,56 +143,53 @@ class _Writer:
         return graph.op("Add", scores, graph.floats(get("sca.1.bias")))
 
     def _local_attention(self, tokens: str, place: _Place) -> str:
-        """TLC: means over windows of 384 pixels at full resolution, borders replicated: (B, H, W, C)."""
-        graph = self.graph
-        means, pads = tokens, []
-        for axis in (2, 1):
-            length = graph.op("Shape", tokens, start=axis, end=axis + 1)
-            window = graph.op("Min", length, graph.ints(LOCAL_SIDE >> place.level))
-            means = self._windows(means, axis, length, window)
-            missing = graph.op("Sub", window, graph.ints(1))
-            first = graph.op("Div", missing, graph.ints(2))
-            pads.append((first, graph.op("Sub", missing, first)))
-        scores = self._attention(means, place)
+        """TLC: means over windows of 384 pixels at full resolution, borders replicated: (B, H * W, C)."""
+        graph, (height, width) = self.graph, self._sides(place.level)
+        rows = graph.op("Reshape", tokens, self._shape(-1, width, place.width))
+        rows, across, left, right = self._windows(rows, width, place.level)
+        rows = graph.op("Reshape", rows, self._shape(self.batch, height, -1))
+        rows, down, top, bottom = self._windows(rows, height, place.level)
+        means = graph.op("Reshape", rows, self._shape(self.batch, down, across, place.width))
         zero = graph.ints(0)
-        (left, right), (top, bottom) = pads
         amounts = graph.op("Concat", zero, top, left, zero, zero, bottom, right, zero, axis=0)
-        return graph.op("Pad", scores, amounts, mode="edge")
+        scores = graph.op("Pad", self._attention(means, place), amounts, mode="edge")
+        return graph.op("Reshape", scores, graph.ints(0, -1, place.width))
 
-    def _windows(self, tokens: str, axis: int, length: str, window: str) -> str:
-        """Means over `window` neighbours along an axis: `length - window + 1` of them.
+    def _windows(self, rows: str, length: str, level: int) -> tuple[str, str, str, str]:
+        """Means over neighbours along the second of three axes: (.., places, ..), places, and those missing at both ends.
 
         The first is a plain mean; with each step one token comes in and one goes. Running sums over the whole length would
         be a third of all time, also where the window covers it and nothing is left to add up, and grow beyond few bits.
         """
         graph = self.graph
-        along, start = graph.ints(axis), graph.ints(0)
-        first = graph.op("ReduceMean", graph.op("Slice", tokens, start, window, along), along)
-        entering = graph.op("Slice", tokens, window, length, along)
-        leaving = graph.op("Slice", tokens, start, graph.op("Sub", length, window), along)
-        one_in_front = graph.ints(*(1 if i == axis else 0 for i in range(8)))
-        steps = graph.op("Pad", graph.op("Sub", entering, leaving), one_in_front)
-        changes = graph.op("CumSum", steps, graph.constant(np.array(axis, np.int64)))
-        return graph.op("Add", first, graph.op("Div", changes, graph.op("Cast", window, to=onnx.TensorProto.FLOAT)))
+        axis, start, one = graph.ints(1), graph.ints(0), graph.ints(1)
+        window = graph.op("Min", length, graph.ints(LOCAL_SIDE >> level))
+        first = graph.op("ReduceMean", graph.op("Slice", rows, start, window, axis), axis)
+        steps = graph.op("Sub", length, window)
+        entering, leaving = (graph.op("Slice", rows, *ends, axis) for ends in ((window, length), (start, steps)))
+        changes = graph.op("Pad", graph.op("Sub", entering, leaving), graph.ints(0, 1, 0, 0, 0, 0))
+        changes = graph.op("CumSum", changes, graph.constant(np.array(1, np.int64)))
+        means = graph.op("Add", first, graph.op("Div", changes, graph.op("Cast", window, to=onnx.TensorProto.FLOAT)))
+        missing = graph.op("Sub", window, one)
+        before = graph.op("Div", missing, graph.ints(2))
+        return means, graph.op("Add", steps, one), before, graph.op("Sub", missing, before)
 
     def _down(self, tokens: str, level: int) -> str:
         """2 x 2 convolution of stride 2: gather four neighbours into one token, then one matrix product."""
         graph, width = self.graph, self.size.width << level
         weight = self.weights[f"downs.{level}.weight"].transpose(0, 2, 3, 1).reshape(2 * width, 4 * width)
-        size = graph.op("Shape", tokens, start=0, end=3)
-        half = graph.op("Div", size, graph.ints(1, 2, 2))
-        batch_height, wide = (graph.op("Slice", half, graph.ints(a), graph.ints(b)) for a, b in ((0, 2), (2, 3)))
-        pairs = graph.op("Concat", batch_height, graph.ints(2), wide, graph.ints(2 * width), axis=0)
+        height, wide = self._sides(level + 1)
+        pairs = self._shape(self.batch, height, 2, wide, 2 * width)
         rows = graph.op("Transpose", graph.op("Reshape", tokens, pairs), perm=[0, 1, 3, 2, 4])
-        rows = graph.op("Reshape", rows, graph.op("Concat", half, graph.ints(4 * width), axis=0))
+        rows = graph.op("Reshape", rows, graph.ints(0, -1, 4 * width))
         return graph.op("Add", graph.linear(rows, weight), graph.floats(self.weights[f"downs.{level}.bias"]))
 
-    def _up(self, tokens: str, skip: str, i: int) -> str:
+    def _up(self, tokens: str, skip: str, i: int, level: int) -> str:
         """1 x 1 convolution and pixel shuffle: with its rows reordered, the matrix leaves whole tokens to move."""
         graph, weight = self.graph, self.weights[f"ups.{i}.0.weight"][:, :, 0, 0]
         deep = weight.shape[1]
         weight = weight.reshape(deep // 2, 2, 2, deep).transpose(1, 2, 0, 3).reshape(2 * deep, deep)
-        pairs = graph.op("Concat", graph.op("Shape", tokens, start=0, end=3), graph.ints(2, deep), axis=0)
+        pairs = self._shape(self.batch, *self._sides(level), 2, deep)
         rows = graph.op("Reshape", graph.linear(tokens, weight), pairs)
         rows = graph.op("Transpose", rows, perm=[0, 1, 3, 2, 4])
         return graph.op("Add", graph.op("Reshape", rows, graph.op("Shape", skip)), skip)
