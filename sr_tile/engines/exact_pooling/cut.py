@@ -4,7 +4,7 @@ Segment k holds what depends on k poolings one after the other. It reads what ea
 the poolings before it, which by then are known of the whole picture.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -73,8 +73,15 @@ def find_poolings(model: Any, spatial: Mapping[str, Axes]) -> list[Pooling]:
     return found
 
 
-def cut(model: Any, poolings: list[Pooling], ranks: Mapping[str, int]) -> list[Segment]:
+def cut(model: Any, poolings: list[Pooling], ranks: Mapping[str, int], spatial: Collection[str]) -> list[Segment]:
     """The segments of a graph, in their order; the last one gives the graph's first output.
+
+    Args:
+        model: an `onnx.ModelProto`.
+        poolings: of `find_poolings`.
+        ranks: axes of each tensor.
+        spatial: tensors that follow the picture along two axes. What another shape of one is, is made anew where it is
+            read, for only these can be kept.
 
     Raises:
         ArgumentError: the graph branches or loops.
@@ -95,13 +102,15 @@ def cut(model: Any, poolings: list[Pooling], ranks: Mapping[str, int]) -> list[S
     count = 1 + max(level.values())
     parts = []
     makers = {name: node for node in graph.node for name in node.output}
+    reshaped = {node.output[0] for node in graph.node if node.op_type == "Reshape"} - set(spatial)
     for index in range(count):
         own = [
             node.output[0]
             for node in graph.node
             if level.get(node.output[0]) == index and node.output[0] not in by_target
         ]
-        parts.append(_needed(own, index, level, by_target, makers))
+        earlier = {name for name, depth in level.items() if depth < index} - reshaped
+        parts.append(_needed(own, earlier | by_target.keys(), set(level), makers))
     return [_segment(model, parts, index, level, poolings, ranks) for index in range(count)]
 
 
@@ -113,16 +122,16 @@ class _Part:
     read: frozenset[str]
 
 
-def _needed(own: list[str], index: int, level: dict[str, int], by_target: dict[str, Pooling], makers: Any) -> _Part:
+def _needed(own: list[str], there: set[str], dynamic: set[str], makers: Any) -> _Part:
+    """What is made for `own`, from what is `there`."""
     made: set[str] = set()
     read: set[str] = set()
     waiting = list(own)
     while waiting:
         name = waiting.pop()
         node = makers.get(name)
-        outside = name in level and (level[name] < index or name in by_target)
-        if node is None or outside:
-            if name in level:
+        if node is None or name in there:
+            if name in dynamic:
                 read.add(name)
         elif node.output[0] not in made:
             made.add(node.output[0])

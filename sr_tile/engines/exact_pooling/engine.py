@@ -101,7 +101,7 @@ class ExactPoolingEngine(WholeResults):
         poolings = find_poolings(self._model, {name: place.axes for name, place in self._places.items()})
         if not poolings:
             raise NoPoolingError(f"model {name}: pools nowhere over the whole picture, and is run as ever")
-        segments = cut(self._model, poolings, {name: len(shape) for name, shape in shapes.items()})
+        segments = cut(self._model, poolings, {name: len(shape) for name, shape in shapes.items()}, self._places.keys())
         kept = {tensor for part in segments for tensor in part.kept}
         if unplaced := sorted(tensor for tensor in kept - self._places.keys() if len(shapes[tensor]) == 3):
             raise ArgumentError(
