@@ -72,7 +72,7 @@ class StrictCommand(TyperCommand):
     """Refuses an option that is given twice where only one value counts: the last would win without a word.
 
     Its help has the options under the headings of their groups. Whatever it runs finds no more memory than is free, or than
-    --mem-limit leaves.
+    --mem-limit leaves; a server, which outlives what is free when it starts, than --mem-limit leaves.
     """
 
     def invoke(self, ctx: Any) -> Any:
@@ -80,8 +80,10 @@ class StrictCommand(TyperCommand):
         if stopping.installed():
             from sr_tile.system import memory
 
-            limit = ctx.params.get("mem_limit")
-            memory.refuse_beyond(min(memory.free_ram(), memory.parse_size(limit) if limit else 2**62))
+            limits = [memory.parse_size(limit)] if (limit := ctx.params.get("mem_limit")) else []
+            limits += [memory.free_ram()] if self.name != "serve" else []
+            if limits:
+                memory.refuse_beyond(min(limits))
         return super().invoke(ctx)
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
