@@ -38,22 +38,13 @@ PARTS = {
 }
 
 
-def earlier() -> dict[str, str]:
-    """The parts of RESULTS.md as it is."""
-    if not RESULTS.exists():
-        return {}
-    found = re.findall(r"<!-- (\w+) -->\n(.*?)\n<!-- end -->", RESULTS.read_text(), flags=re.S)
-    return {name: text for name, text in found if name in PARTS}
-
-
-def write(parts: dict[str, str]) -> None:
-    """Put all parts into RESULTS.md."""
-    head = (
-        "# Measured\n\nWritten by `python bench/all.py`; ratios are of runs that took turns, absolute times move with what "
-        "else the machine does.\n"
-    )
-    texts = [f"<!-- {name} -->\n{parts[name]}\n<!-- end -->\n" for name in PARTS if name in parts]
-    RESULTS.write_text("\n".join([head, *texts]))
+def write(name: str, text: str) -> None:
+    """Put a part into RESULTS.md in place of what it was; what else is written there stays."""
+    block = f"<!-- {name} -->\n{text}\n<!-- end -->"
+    before = RESULTS.read_text() if RESULTS.exists() else "# Measured\n"
+    pattern = rf"<!-- {name} -->\n.*?\n<!-- end -->"
+    after, found = re.subn(pattern, lambda _: block, before, flags=re.S)
+    RESULTS.write_text(after if found else f"{before}\n{block}\n")
 
 
 def main() -> None:
@@ -72,7 +63,7 @@ def main() -> None:
             text = PARTS[name](Path(scratch), arguments.quick)
         kind = "quick run" if arguments.quick else "full run"
         took = f"*{datetime.date.today()}, {kind}, {time.perf_counter() - start:.0f} s. {here}.*"
-        write({**earlier(), name: f"{text}\n\n{took}"})
+        write(name, f"{text}\n\n{took}")
     note(f"all in {time.perf_counter() - begin:.0f} s: {RESULTS.relative_to(ROOT)}")
 
 

@@ -245,7 +245,7 @@ def _costs_of_small_calls(
 
 def _grown(plan: Plan, budget: MemoryBudget, known: Costs | None, settings: Settings) -> Plan:
     """With tiles so large that little is computed twice, as far as there is memory for them."""
-    rows = 1 if settings.batch == "auto" else settings.batch
+    rows = budget.parallel_rows if settings.batch == "auto" else settings.batch
     for side in _larger(plan):
         if budget.rows(known, side**2) < rows:
             break
