@@ -166,7 +166,12 @@ def first_line(error: BaseException) -> str:
     return printable((str(error).strip().splitlines() or [type(error).__name__])[0][:200])
 
 
-_GRANTED = ("can't start new thread", "failed to map segment", "annot allocate memory")
+_GRANTED = (
+    "can't start new thread",
+    "failed to map segment",
+    "annot allocate memory",
+    "error return without exception",
+)
 _RAISE = "raise `ulimit -u`, `-v` and `-d`, or end other programs"
 
 

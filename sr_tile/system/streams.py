@@ -39,4 +39,5 @@ def open_streams() -> None:
         elif mode == "w" and not stream.isatty():
             raw = _Output(stream.fileno(), "w", closefd=False)
             kept = {key: getattr(stream, key) for key in ("encoding", "errors", "line_buffering", "write_through")}
-            setattr(sys, name, io.TextIOWrapper(io.BufferedWriter(raw), **kept))
+            buffer = raw if stream.write_through else io.BufferedWriter(raw)  # PYTHONUNBUFFERED
+            setattr(sys, name, io.TextIOWrapper(buffer, **kept))  # type: ignore[arg-type]
