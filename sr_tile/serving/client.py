@@ -5,6 +5,9 @@ import http.client
 import json
 import os
 import shutil
+import socket
+import ssl
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -24,7 +27,8 @@ from sr_tile.system.atomic_file import TargetError, atomic_write
 _BLOCK = 2**18
 _HEAD = 64  # bytes that tell a format
 _PATIENCE = 600.0  # seconds of being told to come back later, one image
-_ANSWER_SECONDS = 3600.0
+_ANSWER_SECONDS = 3600.0  # without a byte
+_ATTEMPT_SECONDS = 4 * 3600.0  # from the first byte sent to the last of the answer, however slowly they drip
 _READ = ("unreadable_image", "unknown_format", "too_large")
 
 
@@ -70,8 +74,9 @@ class RemoteEnhancer:
                 and self._address.scheme in ("http", "https")
                 and self._address.hostname
                 and self._address.port != 0
+                and self._address.hostname.encode("idna")
             )
-        except ValueError:  # brackets, or a port that is no number
+        except ValueError:  # brackets, a port that is no number, or a name with empty or long parts
             usable = False
         if not usable:
             raise ArgumentError(f"server {server!r} is no address; write for example http://127.0.0.1:8000")
@@ -166,8 +171,10 @@ class RemoteEnhancer:
         """Send one image once; seconds to wait where the server is busy."""
         kind = http.client.HTTPSConnection if self._address.scheme == "https" else http.client.HTTPConnection
         connection = kind(str(self._address.hostname), self._address.port, timeout=_ANSWER_SECONDS, blocksize=_BLOCK)
-        with contextlib.closing(connection):
+        with contextlib.closing(connection), contextlib.ExitStack() as stack:
             try:
+                connection.connect()
+                stack.enter_context(_cut_off(connection.sock, _ATTEMPT_SECONDS))
                 with job.source.open("rb") as file:
                     size = str(os.fstat(file.fileno()).st_size)
                     # A server that refuses early stops reading: what it said is still there to be read.
@@ -194,7 +201,7 @@ class RemoteEnhancer:
         try:
             error = json.loads(content)["error"]
             code, message = str(error["code"]), str(error["message"])
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):  # brackets by the thousand
             return ServingError(f"{job.name}: {self._address.netloc} answered {status}; is it `sr-tile serve`?")
         message = message.removeprefix("image: ")
         if status == 401:
@@ -210,17 +217,37 @@ class RemoteEnhancer:
         try:
             with atomic_write(job.target, overwrite=job.overwrite, durable=True) as part, part.open("wb") as file:
                 head = answer.read(_HEAD)
+                whole = answer.length is not None or answer.chunked  # else it ends wherever the connection does
+                if not whole or format_by_content(head) != (job.options.format or format_of(job.target)):
+                    where = self._address.netloc
+                    raise ServingError(f"{job.name}: {where} answered with no such picture; is it `sr-tile serve`?")
                 file.write(head)
                 shutil.copyfileobj(answer, file, _BLOCK)
                 if answer.length:  # http.client ends quietly where the connection does
-                    raise ServingError(f"{job.name}: the answer broke off; try again")
-                if format_by_content(head) != (job.options.format or format_of(job.target)):
-                    where = self._address.netloc
-                    raise ServingError(f"{job.name}: {where} answered with no such picture; is it `sr-tile serve`?")
+                    raise http.client.IncompleteRead(b"")
+        except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError):
+            raise ServingError(f"{job.name}: the answer broke off; try again") from None
         except TargetError as error:
             raise ImageWriteError(f"{job.target}: {error.strerror}") from None
         except OSError as error:
             raise ImageWriteError(f"{job.target}: cannot be written: {reason_of(error)}") from None
+
+
+@contextlib.contextmanager
+def _cut_off(connection: socket.socket, seconds: float) -> Iterator[None]:
+    """Ends a connection after a time: whoever reads from it finds that it was closed."""
+
+    def end() -> None:
+        with contextlib.suppress(OSError):  # closed meanwhile
+            socket.socket.shutdown(connection, socket.SHUT_RDWR)  # of TLS as well, beneath it
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _encoding(options: WriteOptions) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """`sr-tile enhance --server`: the same command and the same bytes, done by another process."""
 
+import contextlib
 import json
+import socket
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import ClassVar
@@ -11,6 +13,7 @@ from support.servers import BlockedEngine
 
 from sr_tile import RemoteEnhancer
 from sr_tile.errors import ImageReadError
+from sr_tile.serving import client
 
 
 @pytest.fixture
@@ -136,6 +139,8 @@ def test_the_token(run, live, tmp_path, monkeypatch):
         (("--server", ""), "--server is empty"),
         (("--server", "http://[::1"), "no address"),
         (("--server", "my server"), "no address"),
+        (("--server", "http://a..b"), "no address"),
+        (("--server", f"http://{'a' * 64}.b"), "no address"),
         (("--server", "http://127.0.0.1:1"), "and `sr-tile serve` running there?"),
         (("--server", "URL", "--device", "cpu"), "--device is for work on this machine"),
         (("--server", "URL", "--batch-size", 4), "--batch-size is for work on this machine"),
@@ -157,7 +162,7 @@ def test_what_cannot_be_is_one_clear_line(run, live, tmp_path, options, words):
 class Liar(BaseHTTPRequestHandler):
     """Answers as its path says: another page, half of an image, nothing, a text, an image of another format."""
 
-    answers: ClassVar = {"page": (404, b"<html", 5), "half": (200, b"<html", 5000), "empty": (200, b"", 0),
+    answers: ClassVar = {"page": (404, b"<html", 5), "half": (200, encoded()[:100], 5000), "empty": (200, b"", 0),
                "text": (200, b"[1, 2]", 6), "jpeg": (200, encoded("jpeg"), len(encoded("jpeg")))}  # fmt: skip
 
     def do_POST(self):
@@ -183,6 +188,46 @@ def test_what_is_no_such_server(run, tmp_path, path, words):
         code, err = run("enhance", "in.png", "out.png", "--server", f"http://127.0.0.1:{liar.server_port}{path}")
         liar.shutdown()
     assert (code, words in err) == (1, True), err
+    assert [file.name for file in tmp_path.iterdir()] == ["in.png"]
+
+
+PICTURE = encoded()
+CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n" + PICTURE[:64] + b"\r\n"
+
+
+@pytest.mark.parametrize(
+    ("answer", "drip", "words"),
+    [
+        (b"HTTP/1.1 200 OK\r\n\r\n" + PICTURE[:3000], b"", "no such picture"),  # ends where the connection does
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -5\r\n\r\n" + PICTURE[:3000], b"", "no such picture"),
+        (b"HTTP/1.1 422 X\r\nContent-Length: 60000\r\n\r\n" + b"[" * 60000, b"", "answered 422"),
+        (CHUNKS + b"zz\r\n", b"", "broke off"),
+        (b"HTTP/1.1 200 OK\r\n\r\n<html>", b"x" * 2**16, "no such picture"),  # without end
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + PICTURE[:64], b"x", "broke off"),
+        (CHUNKS, b"1\r\nx\r\n", "broke off"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "cannot be reached"),
+    ],
+)
+def test_an_answer_that_is_none_ends_in_one_line(run, tmp_path, monkeypatch, answer, drip, words):
+    def serve():
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            while b"IEND" not in connection.recv(2**16):
+                pass
+            connection.sendall(answer)
+            while drip and not over.wait(0.02):
+                connection.sendall(drip)
+
+    monkeypatch.setattr(client, "_ATTEMPT_SECONDS", 0.5)
+    (tmp_path / "in.png").write_bytes(PICTURE)
+    over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        code, err = run("enhance", "in.png", "out.png", "--server", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        over.set()
+        server.join()
+    assert (code, words in err, err.count("\n")) == (1, True, 1), err
     assert [file.name for file in tmp_path.iterdir()] == ["in.png"]
 
 
