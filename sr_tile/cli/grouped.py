@@ -72,12 +72,13 @@ class StrictCommand(TyperCommand):
     """Refuses an option that is given twice where only one value counts: the last would win without a word.
 
     Its help has the options under the headings of their groups. Whatever it runs finds no more memory than is free, or than
-    --mem-limit leaves; a server, which outlives what is free when it starts, than --mem-limit leaves.
+    --mem-limit leaves; a server, which outlives what is free when it starts, than --mem-limit leaves. Ray's
+    processes would inherit a limit, and die of it: there is none with Ray.
     """
 
     def invoke(self, ctx: Any) -> Any:
         """As click does it, in bounded memory where the process is our own."""
-        if stopping.installed():
+        if stopping.installed() and ctx.params.get("engine") != "ray":
             from sr_tile.system import memory
 
             limits = [memory.parse_size(limit)] if (limit := ctx.params.get("mem_limit")) else []

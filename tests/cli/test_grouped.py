@@ -6,6 +6,7 @@ import typer
 from typer.testing import CliRunner
 
 from sr_tile.cli.grouped import StrictCommand, grouped
+from sr_tile.system import memory, stopping
 
 
 @dataclass(frozen=True)
@@ -48,3 +49,18 @@ def test_an_option_given_twice_is_refused_by_either_name_and_a_flag_is_not(call)
     assert (result.exit_code, seen) == (2, [])
     assert "more than once" in result.output
     assert call("a", "--dry", "--dry")[1] == [(["a"], Paint(), True)]
+
+
+@pytest.mark.parametrize(("engine", "limits"), [("local", [2**30]), ("ray", [])])
+def test_what_ray_starts_inherits_no_limit_of_memory(monkeypatch, engine, limits):
+    app, found = typer.Typer(), []
+
+    @app.command(cls=StrictCommand)
+    def enhance(engine: str = "local", mem_limit: str = "1GiB") -> None:
+        pass
+
+    monkeypatch.setattr(stopping, "installed", lambda: True)
+    monkeypatch.setattr(memory, "free_ram", lambda: 2**40)
+    monkeypatch.setattr(memory, "refuse_beyond", found.append)
+    assert CliRunner().invoke(app, ["--engine", engine]).exit_code == 0
+    assert found == limits
