@@ -40,4 +40,4 @@ def open_streams() -> None:
             raw = _Output(stream.fileno(), "w", closefd=False)
             kept = {key: getattr(stream, key) for key in ("encoding", "errors", "line_buffering", "write_through")}
             buffer = raw if stream.write_through else io.BufferedWriter(raw)  # PYTHONUNBUFFERED
-            setattr(sys, name, io.TextIOWrapper(buffer, **kept))  # type: ignore[arg-type]
+            setattr(sys, name, io.TextIOWrapper(buffer, **kept))
