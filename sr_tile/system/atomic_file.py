@@ -1,5 +1,6 @@
 """Atomic writes: files that appear whole or not at all, whoever reads or kills meanwhile."""
 
+import contextlib
 import errno
 import os
 import stat
@@ -97,6 +98,11 @@ class AtomicFile:
     def discard(self) -> None:
         """Remove the file where it has no name yet; idempotent."""
         remove_part(self.path)
+        if self._close.alive:  # its folder may have been moved: Linux tells whereto
+            with contextlib.suppress(OSError):
+                lies = Path(f"/proc/self/fd/{self.descriptor}").readlink()
+                if lies.name == self.path.name:
+                    lies.unlink()
         self._close()
 
     def _check(self) -> None:

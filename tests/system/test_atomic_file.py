@@ -2,6 +2,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -170,3 +171,15 @@ def test_a_file_that_is_discarded_leaves_neither_a_name_nor_a_descriptor(tmp_pat
     assert not list(tmp_path.iterdir())
     with pytest.raises(OSError, match="Bad file descriptor"):
         os.fstat(file.descriptor)
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="nothing here tells where an open file lies")
+def test_a_part_file_goes_where_its_folder_was_moved(tmp_path):
+    before, after = tmp_path / "before", tmp_path / "after"
+    before.mkdir()
+    file = AtomicFile(before / "a.png")
+    before.rename(after)
+    with pytest.raises(OSError, match=r"a\.png"):
+        file.commit()
+    file.discard()
+    assert list(after.iterdir()) == []
