@@ -49,6 +49,7 @@ class _Writer:
         self.size, self.local = size, local
         self.weights = {name: np.asarray(value, np.float64) for name, value in state.items()}
         self.graph = GraphWriter("nafnet", size.channels, opset)
+        self.sides: dict[int, tuple[str, str]] = {}
 
     def write(self) -> onnx.ModelProto:
         graph, weights, size = self.graph, self.weights, self.size
@@ -87,12 +88,13 @@ class _Writer:
         return self.graph.op("Reshape", self._spread(tokens, place), self.graph.ints(0, -1, place.width))
 
     def _sides(self, level: int) -> tuple[str, str]:
-        """Height and width at a level, each an int64 tensor of length 1."""
-        graph = self.graph
-        size = graph.op("Div", self.padded_size, graph.ints(1 << level))
-        return graph.op("Slice", size, graph.ints(0), graph.ints(1)), graph.op(
-            "Slice", size, graph.ints(1), graph.ints(2)
-        )
+        """Height and width at a level, each an int64 tensor of length 1; written into the graph once."""
+        if level not in self.sides:
+            graph = self.graph
+            size = graph.op("Div", self.padded_size, graph.ints(1 << level))
+            height, width = (graph.op("Slice", size, graph.ints(i), graph.ints(i + 1)) for i in (0, 1))
+            self.sides[level] = height, width
+        return self.sides[level]
 
     def _shape(self, *lengths: str | int) -> str:
         """The lengths, of which some are known, as one int64 tensor."""
