@@ -1,13 +1,17 @@
-"""`python -m sr_tile` is `sr-tile`: streams that were closed are opened, and signals handled, before all other imports."""
+"""`python -m sr_tile` is `sr-tile`: signals are handled, and streams that were closed opened, before all other imports."""
 
-import signal
+import sys
 
-from sr_tile.system.streams import open_streams
-
-open_streams()
+_hook, sys.excepthook = sys.excepthook, lambda *_: None  # Ctrl-C while the next line runs: no traceback
+import signal  # noqa: E402
 
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a traceback, wherever it is
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+sys.excepthook = _hook
+
+from sr_tile.system import streams  # noqa: E402  # see above
+
+streams.open_streams()
 
 from sr_tile.system import stopping  # noqa: E402  # see above
 

@@ -17,6 +17,8 @@ class _Output(io.FileIO):
     _failed = False
 
     def write(self, data: ReadableBuffer, /) -> int:
+        if not memoryview(data):  # libraries try streams so, and ignore that it fails
+            return 0
         try:
             return super().write(data)
         except OSError as error:

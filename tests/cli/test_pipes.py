@@ -88,7 +88,9 @@ def test_what_came_in_goes_with_a_signal(here, number):
 
 
 @pytest.mark.slow
-def test_a_full_standard_output_is_named(here):
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_standard_output_is_named(here, monkeypatch, unbuffered):
+    monkeypatch.setenv("PYTHONUNBUFFERED", unbuffered)
     for command in (("enhance", "in.png", "-", *ENHANCE), ("models", "list"), ("--help",)):
         with Path("/dev/full").open("wb") as full:
             process = start(here, *command, stdout=full)

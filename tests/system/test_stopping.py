@@ -125,6 +125,20 @@ def test_a_signal_at_any_moment_of_a_command(tmp_path, number, delays):
         assert [path for folder in folders for path in folder.glob(".*")] == []
 
 
+def test_ctrl_c_in_the_import_that_handles_it_ends_without_a_traceback():
+    code = """
+import sys
+class Pressed:
+    def find_spec(name, path=None, target=None):
+        if name == "signal":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Pressed)
+import sr_tile.__main__
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (-signal.SIGINT, "")
+
+
 def test_what_comes_before_signals_are_handled_is_little():
     """`python -m sr_tile` imports the package first: what that loads is time in which Ctrl-C gives a traceback."""
     code = "import sys; before = set(sys.modules); import sr_tile; print(sorted(set(sys.modules) - before))"
