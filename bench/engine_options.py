@@ -23,7 +23,8 @@ import psutil
 from common import machine
 from random_networks import random_network
 
-from sr_tile.engines.openvino import OpenVinoEngine, version
+from sr_tile.engines.openvino import OpenVinoEngine
+from sr_tile.engines.openvino_runtime import version
 from sr_tile.models import zoo
 from sr_tile.system.cpu import allowed_threads
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from common import machine, photograph, yes_no
 
-from sr_tile.engines.openvino import version
+from sr_tile.engines.openvino_runtime import version
 
 
 def slowest_imports(command: list[str], environment: dict[str, str], most: int = 15) -> list[tuple[float, str]]:

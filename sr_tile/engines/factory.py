@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sr_tile.engines import openvino
+from sr_tile.engines import openvino, openvino_runtime
 from sr_tile.engines.base import Engine
 from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.engines.precision import LEAST_PIXELS, LEAST_PSNR, PRECISIONS, AdaptiveEngine, Candidate
@@ -20,6 +20,7 @@ RUNTIMES: dict[str, Callable[..., Engine]] = {"openvino": openvino.OpenVinoEngin
 NARROW = ("int8", "bf16", "fp16")
 # What `auto` tries, the most arithmetic first. Not int8, which is farther from float32 than `LEAST_PSNR` allows.
 TRIED = ("bf16", "fp16")
+LEAST_SPEEDUP = 1.25  # for which `auto` takes fewer bits; what was seen is below 0.7 or above 1.8, so no clock decides
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,10 @@ def open_engine(
     if expected_pixels is not None and expected_pixels < LEAST_PIXELS:
         return _explained(engine, engine.precision, "so little work pays for no trial of fewer bits")
     on_processor = device in ("auto", "openvino") and engine.uses_host_memory
-    if not on_processor or not openvino.version() or not _bears_fewer(engine):
+    if not on_processor or not openvino_runtime.version() or not _bears_fewer(engine):
         return _explained(engine, engine.precision, "fewer bits are not tried with this device and model")
     rows = openvino.parallel_rows()
-    candidates = [Candidate(name, partial(openvino.OpenVinoEngine, path, engine, name), rows) for name in TRIED]
+    candidates = [Candidate(name, partial(_open_faster, path, engine, name), rows) for name in TRIED]
     return AdaptiveEngine(engine, candidates, precision.bound)
 
 
@@ -89,6 +90,17 @@ def _bears_fewer(engine: Engine) -> bool:
     """Whether the model is in float32, and takes samples of any size."""
     is_narrow = engine.number_type != np.float32 or engine.spec.details.get("precision")
     return not is_narrow and not engine.spec.fixed_tile
+
+
+def _open_faster(path: Path, reader: Engine, precision: str) -> Engine:
+    """In a precision that this processor computes faster than float32.
+
+    Raises:
+        DeviceError: it does not, or has not got it.
+    """
+    if openvino_runtime.supports(precision) and (found := openvino_runtime.speedup(precision)) < LEAST_SPEEDUP:
+        raise DeviceError(f"{found:.2f} times as fast as float32 on this processor, which is less than {LEAST_SPEEDUP}")
+    return openvino.OpenVinoEngine(path, reader, precision)
 
 
 def _open_narrow(path: Path, device: str, precision: Precision) -> Engine:
@@ -99,14 +111,14 @@ def _open_narrow(path: Path, device: str, precision: Precision) -> Engine:
     """
     name, file = precision.name, precision.file(path, precision.name)
     reason = f"asked for by --precision {precision.name}"
-    if device in ("auto", "openvino") and file and openvino.version() and openvino.supports(name):
+    if device in ("auto", "openvino") and file and openvino_runtime.version() and openvino_runtime.supports(name):
         return _explained(openvino.OpenVinoEngine(file, precision=name), name, reason)
     if device != "openvino" and (by_file := dict(precision.variants).get(name)):
         engine = OnnxEngine(by_file, device)
         if name == "int8" or not engine.uses_host_memory:  # on processors ONNX Runtime multiplies float16 as float32
             return _explained(engine, name, reason)
         engine.close()
-    hint = "" if openvino.version() else "; install sr-tile[openvino], which has it on many processors"
+    hint = "" if openvino_runtime.version() else "; install sr-tile[openvino], which has it on many processors"
     raise DeviceError(f"device {device}: has no {name} here{hint}; use --precision auto, which takes what there is")
 
 

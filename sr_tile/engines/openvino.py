@@ -1,11 +1,8 @@
-"""OpenVINO behind the engine protocol; the only module that imports it."""
+"""OpenVINO behind the engine protocol."""
 
 import contextlib
-import functools
-import importlib.metadata
 import itertools
 import logging
-import sys
 import threading
 import time
 from collections import OrderedDict
@@ -17,10 +14,12 @@ from typing import Any
 
 import numpy as np
 
+from sr_tile.engines import openvino_runtime
 from sr_tile.engines.base import BaseEngine, Engine
 from sr_tile.engines.device_errors import is_out_of_memory
 from sr_tile.engines.onnx_runtime import OnnxEngine, too_large
 from sr_tile.engines.openvino_parts import Part, parts_of, put_channels_last
+from sr_tile.engines.openvino_runtime import HINTS, runtime
 from sr_tile.engines.time_limit import time_limit, too_slow
 from sr_tile.errors import (
     DeviceError,
@@ -40,57 +39,11 @@ log = logging.getLogger("sr_tile")
 
 _STEP_MS = 200  # between looks at whether a call is still wanted; one that ends is heard of at once
 SHAPES_KEPT = 4  # compiled networks, each with weights of its own: several images under way have several tiles
-HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
-# int8 stands in the file. What is not quantised there stays float32: in bfloat16 it costs 0.04 dB more, and saves a tenth.
-CAPABILITIES = {
-    "fp32": "FP32",
-    "bf16": "BF16",
-    "fp16": "FP16",
-    "int8": "INT8",
-}  # as OpenVINO calls what it has kernels for
-
-
-def version() -> str | None:
-    """The version of OpenVINO that is installed, without importing it; None where there is none."""
-    try:
-        return importlib.metadata.version("openvino")
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 def parallel_rows() -> int:
     """How many rows of a batch are computed side by side: threads of one row wait for each other at every layer."""
     return min(2, thread_count())
-
-
-@functools.cache
-def supports(precision: str) -> bool:
-    """Whether OpenVINO multiplies in this precision here: it has kernels for it, and a multiplication shows it.
-
-    Where a processor cannot, OpenVINO takes float32 without a word.
-    """
-    try:
-        core = _runtime().Core()
-        if CAPABILITIES[precision] not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            return False
-        return precision in ("fp32", "int8") or _is_narrow(core, HINTS[precision])
-    except Exception as error:  # OpenVINO's exceptions are RuntimeError and others
-        log.debug("OpenVINO: %s", one_line(error))
-        return False
-
-
-def _is_narrow(core: Any, hint: str) -> bool:
-    """Whether a convolution loses what float32 would keep."""
-    runtime = _runtime()
-    import openvino.opset13 as ops
-
-    value = np.full((1, 16, 8, 8), 1 + 2**-13, np.float32)
-    pixels = ops.parameter(value.shape, np.float32)
-    weights = ops.constant(np.full((16, 16, 1, 1), 1 / 16, np.float32))
-    layer = ops.convolution(pixels, weights, [1, 1], [0, 0], [0, 0], [1, 1])
-    model = runtime.Model([ops.relu(layer)], [pixels])
-    found = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": hint})([value])[0]
-    return bool(np.abs(found - value).max() > 2**-14)
 
 
 class OpenVinoEngine(BaseEngine):
@@ -121,12 +74,12 @@ class OpenVinoEngine(BaseEngine):
 
     def __init__(self, path: Path | str, reader: Engine | None = None, precision: str = "fp32") -> None:
         try:
-            _runtime()  # known before anything is read
+            runtime()  # known before anything is read
         except (ImportError, OSError) as error:
             raise DeviceError(
                 f"device openvino: {one_line(error)}; install sr-tile[openvino], or use --device cpu"
             ) from error
-        if not supports(precision):
+        if not openvino_runtime.supports(precision):
             raise DeviceError(
                 f"device openvino: this processor has no {precision}; use --precision auto, which takes what there is"
             )
@@ -154,7 +107,7 @@ class OpenVinoEngine(BaseEngine):
         """Hash of the model with runtime, device and number type, for caches on disk."""
         digest = sha256_of(self._path)
         fewer = "" if self.precision == "fp32" else f"-{self.precision}"
-        return f"{digest}-openvino{version()}-{self.device}-{np.dtype(self._dtype)}{fewer}"
+        return f"{digest}-openvino{openvino_runtime.version()}-{self.device}-{np.dtype(self._dtype)}{fewer}"
 
     def run(self, batch_nchw: Float32[Array, "n c h w"]) -> Float32[Array, "n c H W"]:
         """See `Engine.run`."""
@@ -238,19 +191,17 @@ class OpenVinoEngine(BaseEngine):
 
     def _compile(self, shape: list[int], side_by_side: int) -> "list[_Calls]":
         """What runs a copy of the model with its input fixed to `shape`; weights are shared by all."""
-        runtime = _runtime()
-        import openvino.opset13 as ops
-
+        ops = runtime().opset13
         fixed = self._model.clone()
         fixed.reshape({fixed.inputs[0]: shape})
         parts = [Part(fixed, exact=False)]
         if self.precision != "fp32":
             largest = max(map(abs, self.spec.value_range))
-            parts = parts_of(ops, runtime.Model, fixed, largest, is_narrow=self.precision == "bf16")
+            parts = parts_of(ops, runtime().Model, fixed, largest, is_narrow=self.precision == "bf16")
         put_channels_last(ops, parts[-1].model)
         settings = {**self.settings, "NUM_STREAMS": side_by_side}
         compiled = [
-            runtime.Core().compile_model(part.model, "CPU", {**settings, **_hint("f32")} if part.exact else settings)
+            runtime().Core().compile_model(part.model, "CPU", {**settings, **_hint("f32")} if part.exact else settings)
             for part in parts
         ]
         return [_Calls([model.create_infer_request() for model in compiled]) for _ in range(side_by_side)]
@@ -300,20 +251,9 @@ class OpenVinoEngine(BaseEngine):
         )
 
 
-def _runtime() -> Any:
-    """OpenVINO without its telemetry, which would write an identity into the user's home as soon as it is imported.
-
-    It has no switch but a file in the home; where its package cannot be imported, OpenVINO uses a stub of its own.
-    """
-    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # Python's form of "not to be had"
-    import openvino
-
-    return openvino
-
-
 def _read(path: Path) -> Any:
     try:
-        return _runtime().Core().read_model(path)
+        return runtime().Core().read_model(path)
     except Exception as error:
         raise ModelLoadError(f"model {path}: OpenVINO cannot read it: {one_line(error)}; try --device cpu") from error
 
@@ -353,5 +293,5 @@ class _Calls:
         """Have the next result written there; False where it may have another shape, and is to be looked at first."""
         if self._shape != room.shape:
             return False
-        self.requests[-1].set_output_tensor(0, _runtime().Tensor(room, shared_memory=True))
+        self.requests[-1].set_output_tensor(0, runtime().Tensor(room, shared_memory=True))
         return True

@@ -1,7 +1,8 @@
 """Fewer bits than float32, as far as pictures bear them: what is lost, and an engine that gives each picture what it bears.
 
-What decides is measured agreement with float32, never time: a clock would decide differently from run to run, and the same
-command gives the same bytes every time. Precisions are tried in a fixed order, the one with the most arithmetic first.
+What decides is measured agreement with float32, never the time of a network: a clock would decide differently from run to
+run, and the same command gives the same bytes every time. Precisions are tried in a fixed order, the one with the most
+arithmetic first, but for those in which the processor is no faster at all.
 """
 
 import json
@@ -236,7 +237,7 @@ class AdaptiveEngine(BaseEngine):
             except OutOfMemoryError:
                 raise
             except SrTileError as error:
-                refused.append(f"{candidate.precision} cannot be had: {error}")
+                refused.append(f"{candidate.precision}: {error}")
                 continue
             if found.keeps(self._least):
                 return engine, f"by {engine.device}, {found} on the built-in pictures"

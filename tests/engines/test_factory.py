@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from support.toys import ToyEngine, conv_model, identity_model, noise_image
 
-from sr_tile.engines import factory
+from sr_tile.engines import factory, openvino_runtime
 from sr_tile.engines.base import Engine
 from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.enhancer import Enhancer
@@ -38,7 +38,7 @@ def test_a_precision_that_is_none_is_refused(tmp_path):
 
 @pytest.mark.parametrize(("device", "precision"), [("cpu", "bf16"), ("cpu", "fp16"), ("auto", "bf16")])
 def test_a_precision_that_cannot_be_had_is_an_error(tmp_path, monkeypatch, device, precision):
-    monkeypatch.setattr("sr_tile.engines.openvino.supports", lambda name: False)
+    monkeypatch.setattr("sr_tile.engines.openvino_runtime.supports", lambda name: False)
     monkeypatch.setattr("sr_tile.system.nvidia.driver_installed", lambda: False)
     with pytest.raises(DeviceError, match=f"device {device}: has no {precision}"):
         factory.open_engine(conv_model(tmp_path / "model.onnx"), device, factory.Precision(precision))
@@ -48,15 +48,36 @@ def test_a_precision_that_cannot_be_had_is_an_error(tmp_path, monkeypatch, devic
 def test_auto_is_float32_where_nothing_else_can_be_had(tmp_path, monkeypatch, missing):
     monkeypatch.setattr("sr_tile.system.nvidia.driver_installed", lambda: False)
     if missing:
-        monkeypatch.setattr("sr_tile.engines.openvino.version", lambda: None)
+        monkeypatch.setattr("sr_tile.engines.openvino_runtime.version", lambda: None)
     else:
-        monkeypatch.setattr("sr_tile.engines.openvino.supports", lambda name: name == "fp32")
+        monkeypatch.setattr("sr_tile.engines.openvino_runtime.supports", lambda name: name == "fp32")
     path = conv_model(tmp_path / "model.onnx", metadata='{"scale": 2, "multiple": 1}')
     image = noise_image(520, 510)
     with Enhancer(path) as auto, Enhancer(path, precision="fp32") as exact:
         assert np.array_equal(auto.enhance(image), exact.enhance(image))
         assert auto.stats.precision == "fp32"
         assert auto.stats.exact_images == 1
+
+
+@pytest.mark.skipif(openvino_runtime.version() is None, reason="OpenVINO is not installed")
+@pytest.mark.parametrize(("speedup", "taken"), [(0.6, "fp32"), (2.0, "bf16")])
+def test_auto_takes_fewer_bits_only_where_the_processor_is_faster_with_them(tmp_path, monkeypatch, speedup, taken):
+    class Narrow(ToyEngine):
+        precision = "bf16"
+
+        def answer(self, batch_nchw):
+            return OnnxEngine(path, "cpu").run(batch_nchw)
+
+    monkeypatch.setattr("sr_tile.system.nvidia.driver_installed", lambda: False)
+    monkeypatch.setattr("sr_tile.engines.openvino_runtime.supports", lambda name: True)
+    monkeypatch.setattr("sr_tile.engines.openvino_runtime.speedup", lambda name: speedup)
+    monkeypatch.setattr("sr_tile.engines.openvino.OpenVinoEngine", lambda *_: Narrow())
+    path = conv_model(tmp_path / "model.onnx")
+    with Enhancer(path) as enhancer:
+        enhancer.enhance(noise_image(520, 510))
+        assert enhancer.stats.precision == taken
+        if taken == "fp32":
+            assert "bf16: 0.60 times as fast as float32 on this processor" in enhancer.stats.why
 
 
 def test_auto_opens_nothing_else_for_small_work(tmp_path, monkeypatch):

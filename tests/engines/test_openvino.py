@@ -7,7 +7,8 @@ from support.toys import conv_model, identity_model, overflowing_model, save_mod
 
 from sr_tile.engines.base import Engine
 from sr_tile.engines.onnx_runtime import OnnxEngine
-from sr_tile.engines.openvino import SHAPES_KEPT, OpenVinoEngine, supports, version
+from sr_tile.engines.openvino import SHAPES_KEPT, OpenVinoEngine
+from sr_tile.engines.openvino_runtime import supports, version
 from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError
 from sr_tile.models import zoo
 

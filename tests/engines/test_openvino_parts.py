@@ -7,7 +7,8 @@ from skimage import data
 from support.toys import conv_model, noise_image, save_model
 
 from sr_tile.engines.onnx_runtime import OnnxEngine
-from sr_tile.engines.openvino import OpenVinoEngine, supports, version
+from sr_tile.engines.openvino import OpenVinoEngine
+from sr_tile.engines.openvino_runtime import supports, version
 from sr_tile.engines.precision import agreement
 from sr_tile.enhancer import Enhancer
 from sr_tile.errors import DeviceError
@@ -139,6 +140,7 @@ def test_the_same_call_gives_the_same_bytes():
 def test_auto_takes_what_a_picture_bears_whatever_the_cache_holds(monkeypatch, tmp_path):
     image, results = noise_image(512, 520), []
     image = (image // 4 + photograph(512, 512)[:, :1] // 2).astype(np.uint8)
+    monkeypatch.setattr("sr_tile.engines.openvino_runtime.speedup", lambda precision: 2.0)
     for cache in ("one", "one", "two"):
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
         with Enhancer("clean-x2") as enhancer:
@@ -154,6 +156,6 @@ def test_precisions_are_told_apart_by_identity():
 
 
 def test_a_precision_that_cannot_be_had_is_an_error(monkeypatch):
-    monkeypatch.setattr("sr_tile.engines.openvino.supports", lambda precision: precision == "fp32")
+    monkeypatch.setattr("sr_tile.engines.openvino_runtime.supports", lambda precision: precision == "fp32")
     with pytest.raises(DeviceError, match="this processor has no bf16"):
         OpenVinoEngine(zoo.find("clean-x2"), precision="bf16")

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from support.networks import SMALL_NAFNET, SMALL_SCUNET, error, nafnet, runner, scunet, state_of
 
-from sr_tile.engines import openvino
+from sr_tile.engines import openvino, openvino_runtime
 from sr_tile.export.architectures import detect
 
 SIZES = [(1, 64, 64), (3, 64, 64), (1, 100, 130), (3, 65, 64), (1, 1, 1), (1, 3, 70), (1, 256, 256)]
@@ -88,7 +88,7 @@ def test_local_pooling_beyond_384(height, width):
     assert error(run, network, 1, 3, height, width) < 1e-5
 
 
-@pytest.mark.skipif(not openvino.supports("bf16"), reason="no bf16 here")
+@pytest.mark.skipif(not openvino_runtime.supports("bf16"), reason="no bf16 here")
 @pytest.mark.parametrize(("height", "width"), [(64, 64), (16, 900)])
 def test_local_pooling_bears_few_bits(tmp_path, height, width):
     """Running sums over the whole length were 3 to 24 % off: they grow, and bfloat16 keeps 8 bits of them."""
