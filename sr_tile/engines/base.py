@@ -42,6 +42,7 @@ class Engine(Protocol):
         uses_host_memory: whether it computes on the processor, in the memory of this process.
         prefers_few_shapes: whether each new shape of tiles costs it minutes.
         parallel_rows: rows of a batch that it computes side by side, faster than one after another.
+        width_step: pixels; tiles whose width is a multiple of it are computed fastest.
         takes_pixels: whether it wants uint8 and uint16 as the file has them, and rounds its results to these.
         number_type: of what the graph takes: float32 or float16.
         empty: makes an array, of a shape and a number type, from which a batch goes to the device fastest; None where all
@@ -72,6 +73,9 @@ class Engine(Protocol):
 
     @property
     def parallel_rows(self) -> int: ...
+
+    @property
+    def width_step(self) -> int: ...
 
     @property
     def takes_pixels(self) -> bool: ...
@@ -183,6 +187,7 @@ class BaseEngine(WholeResults):
     uses_host_memory: bool = True
     prefers_few_shapes: bool = False
     parallel_rows: int = 1
+    width_step: int = 1
     takes_pixels: bool = False
     empty: Callable[..., np.ndarray] | None = None
     precision: str = "fp32"

@@ -81,8 +81,8 @@ def open_engine(
     on_processor = device in ("auto", "openvino") and engine.uses_host_memory
     if not on_processor or not openvino_runtime.version() or not _bears_fewer(engine):
         return _explained(engine, engine.precision, "fewer bits are not tried with this device and model")
-    rows = openvino.parallel_rows()
-    candidates = [Candidate(name, partial(_open_faster, path, engine, name), rows) for name in TRIED]
+    rows, step = openvino.parallel_rows(), openvino.WIDTH_STEP
+    candidates = [Candidate(name, partial(_open_faster, path, engine, name), rows, step) for name in TRIED]
     return AdaptiveEngine(engine, candidates, precision.bound)
 
 

@@ -39,6 +39,9 @@ log = logging.getLogger("sr_tile")
 
 _STEP_MS = 200  # between looks at whether a call is still wanted; one that ends is heard of at once
 SHAPES_KEPT = 4  # compiled networks, each with weights of its own: several images under way have several tiles
+WIDTH_STEP = (
+    16  # pixels: AMX multiplies so many of a row at once; other widths take up to 2.5 times as long for a pixel
+)
 
 
 def parallel_rows() -> int:
@@ -91,6 +94,7 @@ class OpenVinoEngine(BaseEngine):
                 self.spec, self._dtype = opened.spec, opened.number_type
         self.settings = _settings(HINTS[precision])
         self.parallel_rows = parallel_rows()
+        self.width_step = WIDTH_STEP if precision != "fp32" else 1
         self._cancelled = threading.Event()
         # By height, width and how many run side by side.
         self._requests: OrderedDict[tuple[int, int, int], list[_Calls]] = OrderedDict()

@@ -140,12 +140,13 @@ class Candidate:
     Attributes:
         precision: its name.
         open: opens the engine, which may take seconds; raises a SrTileError where the device cannot.
-        parallel_rows: of that engine.
+        parallel_rows, width_step: of that engine.
     """
 
     precision: str
     open: Callable[[], Engine]
     parallel_rows: int = 1
+    width_step: int = 1
 
 
 class AdaptiveEngine(BaseEngine):
@@ -171,6 +172,7 @@ class AdaptiveEngine(BaseEngine):
         self.bound: float | None = bound  # None once nothing but float32 is left
         self.spec, self.device = exact.spec, exact.device
         self.parallel_rows = max([exact.parallel_rows, *(candidate.parallel_rows for candidate in candidates)])
+        self.width_step = max([exact.width_step, *(candidate.width_step for candidate in candidates)])
         self._fast: Engine | None = None
         self._lock = threading.Lock()
         self._decided = False

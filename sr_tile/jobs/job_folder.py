@@ -220,7 +220,7 @@ def _plan_of(values: dict[str, Any]) -> Plan:
     points = tuple(Point(*point) for point in values["costs"]["points"]) if values["costs"] is not None else ()
     values = {**values, "tile": tuple(values["tile"]), "sides": tuple(values["sides"])}
     plan = Plan(**{**values, "costs": Costs(points) if points else None})
-    counts = [*plan.tile, *plan.sides, plan.multiple, plan.batch, plan.smallest]
+    counts = [*plan.tile, *plan.sides, plan.multiple, plan.batch, plan.smallest, plan.width_step]
     counts += [count for point in points for count in point[:3]]
     sizes = [
         0 if plan.strip_budget is None else plan.strip_budget,

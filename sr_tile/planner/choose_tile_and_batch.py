@@ -106,7 +106,7 @@ def make_plan(
     """
     engines = list(engines) if isinstance(engines, Sequence) else [engines]
     engine = smallest(engines)
-    plan = plan_tiles(engine.spec, settings)
+    plan = replace(plan_tiles(engine.spec, settings), width_step=engine.width_step)
     budget = MemoryBudget.of(engines, settings)
     if engine.prefers_few_shapes:  # each new shape is built for minutes
         plan, expected_pixels = replace(plan, sides=(), equalised=False, fitted=False), None

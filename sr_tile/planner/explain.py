@@ -60,7 +60,7 @@ def alternatives(
         settings: those of `plan`.
         sizes: (height, width) of the images.
     """
-    start = replace(plan_tiles(engines[0].spec, settings), equalised=plan.equalised)
+    start = replace(plan_tiles(engines[0].spec, settings), equalised=plan.equalised, width_step=plan.width_step)
     found = candidates(start, settings, MemoryBudget.of(engines, settings), plan.costs)
     weighed = [weigh(replace(option, sides=()), sizes, plan.costs) for option in found]
     different = {(option.tile, option.calls, option.seconds): option for option in weighed}

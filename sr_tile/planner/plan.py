@@ -22,6 +22,7 @@ class Plan:
         tile: (height, width) of a tile at most; with `sides`, the one for a photograph of 12 megapixels.
         fitted: tiles shrink to what the image needs; otherwise they keep their size even where the image is smaller.
         equalised: tiles also shrink where the same number of smaller ones covers.
+        width_step: equalised tiles of an image that takes several have widths of its multiples, see `Engine`.
         sides: heights and widths that a tile may have as well, where `costs` says which is the fastest for an image.
         costs: of calls, measured.
         overlap: pixels two neighbouring tiles share at least.
@@ -47,6 +48,7 @@ class Plan:
     padding: Padding = "replicate"
     smallest: int = 1
     whole: bool = False
+    width_step: int = 1
 
     def grid(self, height: int, width: int) -> TileGrid:
         """The tiles of an image of (height, width) pixels.
@@ -59,12 +61,12 @@ class Plan:
     def _grids(self, height: int, width: int) -> list[TileGrid]:
         """All that the plan allows for an image: each height of tiles with each width."""
         if not self.sides or self.costs is None:
-            return [TileGrid(self._axis(height, self.tile[0]), self._axis(width, self.tile[1]))]
+            return [TileGrid(self._axis(height, self.tile[0]), self._axis(width, self.tile[1], self.width_step))]
         # The plan's own tile comes first.
         sides = ((self.tile[0], *self.sides), (self.tile[1], *self.sides))
         columns, rows = (
-            {self._axis(length, side): None for side in tiles}
-            for length, tiles in zip((height, width), sides, strict=True)
+            {self._axis(length, side, step): None for side in tiles}
+            for length, tiles, step in zip((height, width), sides, (1, self.width_step), strict=True)
         )
         return [TileGrid(y, x) for y in columns for x in rows]
 
@@ -76,7 +78,7 @@ class Plan:
         good = [grid for grid, time in zip(grids, seconds, strict=True) if time <= TIE_TOLERANCE * min(seconds)]
         return good[0] if good[0] is grids[0] else min(good, key=lambda grid: (math.prod(grid.tile), grid.tile))
 
-    def _axis(self, length: int, tile: int) -> Axis:
+    def _axis(self, length: int, tile: int, step: int = 1) -> Axis:
         least = round_up(self.smallest, self.multiple)
         if self.whole:
             return Axis(length, max(least, round_up(length, self.multiple)), self.overlap, self.halo, self.multiple)
@@ -86,7 +88,7 @@ class Plan:
             if self.padding == "own":
                 tile = ending_tile(length, tile, self.overlap, self.multiple)
             if self.equalised:
-                tile = max(equalised_tile(length, tile, self.overlap, self.multiple), min(tile, least))
+                tile = max(equalised_tile(length, tile, self.overlap, self.multiple, step), min(tile, least))
             else:
                 tile = min(tile, round_up(length, self.multiple))
         return Axis(length, tile, self.overlap, self.halo, self.multiple)

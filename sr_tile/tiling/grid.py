@@ -24,6 +24,7 @@ Nature Methods 2021). All of this is (y, x) and (height, width), in input pixels
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 from sr_tile.errors import GeometryError
 
@@ -217,24 +218,27 @@ def ending_tile(length: int, tile: int, overlap: int, multiple: int) -> int:
     return found if found // multiple * multiple - overlap >= multiple else found + multiple
 
 
-def equalised_tile(length: int, tile: int, overlap: int, multiple: int = 1) -> int:
+def equalised_tile(length: int, tile: int, overlap: int, multiple: int = 1, step: int = 1) -> int:
     """The smallest tile that needs no more tiles than `tile` does, so that nothing is computed for nothing.
 
     Where the image is smaller than `tile`, that is the image's length rounded up to `multiple`. The idea is chaiNNer's
     equalised tile count. All arguments are pixels of one direction; what comes back is off the grid
-    by as much as `tile` is.
+    by as much as `tile` is, and where there are several tiles a multiple of `step`, if one fits.
 
     >>> equalised_tile(4000, 512, 32)  # 9 tiles either way, but these compute 6 % twice, not 15 %
     473
+    >>> equalised_tile(4000, 512, 32, step=16)
+    480
     """
     if length <= tile:
         return min(tile, round_up(length, multiple))
     count = len(Axis(length, tile, overlap, 0, multiple).starts)
     smallest = -(-(length + (count - 1) * overlap) // count)
-    for candidate in range(smallest + (tile - smallest) % multiple, tile, multiple):
-        if (
-            candidate // multiple * multiple - overlap >= multiple
-            and len(Axis(length, candidate, overlap, 0, multiple).starts) <= count
-        ):
-            return candidate
-    return tile
+    enough = (
+        candidate
+        for candidate in range(smallest + (tile - smallest) % multiple, tile, multiple)
+        if candidate // multiple * multiple - overlap >= multiple
+        and len(Axis(length, candidate, overlap, 0, multiple).starts) <= count
+    )
+    least = next(enough, tile)
+    return next((candidate for candidate in chain([least], enough, [tile]) if candidate % step == 0), least)

@@ -48,6 +48,21 @@ def test_a_memory_limit_that_has_no_room_is_refused_with_the_need():
         make_plan(engine, Settings(mem_limit=memory.process_ram() + 10**7))
 
 
+@pytest.mark.parametrize("is_measured", [True, False])
+def test_tiles_have_widths_that_the_engine_computes_fastest_where_there_are_several(monkeypatch, is_measured):
+    if is_measured:
+        measured(monkeypatch, lambda n: 0.01 + 1e-6 * n)
+    engine = HungryEngine(spec=LOCAL, free=int(8e9))
+    plain = make_plan(engine, Settings())
+    engine.width_step = 16
+    stepped = make_plan(engine, Settings())
+    for width in range(300, 4000, 77):
+        one, two = (plan.grid(1000, width) for plan in (plain, stepped))
+        if len(two.x.starts) > 1:
+            assert two.x.tile % 16 == 0
+        assert two.redundancy < 1.1 * one.redundancy
+
+
 def test_wide_images_get_lower_tiles_within_the_budget():
     plan = Plan((512, 512), 20, 10, 1, strip_budget=300e6, equalised=True)
     assert plan.grid_for(1000, 1000, 3, 2).y.tile > 400

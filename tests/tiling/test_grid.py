@@ -83,6 +83,24 @@ def test_equalised_tiles_need_no_more_tiles_and_waste_less(multiple):
             assert len(Axis(length, smaller, 64, 16, multiple).starts) > full
 
 
+@pytest.mark.parametrize("multiple", [1, 4, 24, 64])
+def test_equalised_tiles_keep_a_step_where_one_fits_and_are_as_many(multiple):
+    for length in range(1, 2000, 7):
+        plain = equalised_tile(length, 384, 64, multiple)
+        stepped = equalised_tile(length, 384, 64, multiple, step=16)
+        count = len(Axis(length, plain, 64, 16, multiple).starts)
+        assert len(Axis(length, stepped, 64, 16, multiple).starts) == count
+        if count > 1:
+            assert stepped % 16 == stepped % multiple == 0
+            assert plain <= stepped < plain + max(16, 2 * multiple)
+        else:
+            assert stepped == plain
+
+
+def test_a_step_that_no_tile_keeps_changes_nothing():
+    assert equalised_tile(700, 250, 10, 4, step=16) == equalised_tile(700, 250, 10, 4)  # all are 2 more than a multiple
+
+
 @pytest.mark.parametrize("multiple", [2, 7, 16])
 @pytest.mark.parametrize(("tile", "overlap"), [(112, 16), (224, 0), (112, 64), (112, 96)])
 def test_tiles_that_end_where_the_image_does_start_on_the_grid_and_share_what_they_should(multiple, tile, overlap):

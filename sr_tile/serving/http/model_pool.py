@@ -152,7 +152,9 @@ class ModelPool:
             overlap=self._settings.overlap if explicit.overlap == "auto" else explicit.overlap,
             halo=self._settings.halo if explicit.halo is None else explicit.halo,
         )
-        plan = replace(plan_tiles(spec, wanted), strip_budget=own.strip_budget, costs=own.costs)
+        plan = replace(
+            plan_tiles(spec, wanted), strip_budget=own.strip_budget, costs=own.costs, width_step=own.width_step
+        )
         if options.tile_size is None:
             sides = tuple(side for side in plan.sides if side in own.sides)
             return replace(plan, tile=own.tile, batch=own.batch, equalised=own.equalised, sides=sides)
