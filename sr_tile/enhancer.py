@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from sr_tile.engines.base import Engine, warm_up
+from sr_tile.engines.base import Engine
 from sr_tile.engines.precision import LEAST_PSNR
 from sr_tile.engines.strength_grain_tta import Adjustment
+from sr_tile.engines.warm_up import warm_up
 from sr_tile.errors import ArgumentError, DeviceError, OutOfMemoryError, SrTileError
 from sr_tile.export.find_model import Model, models_reaching, open_model, steps_of
 from sr_tile.images import ImageReader, ImageWriter, TargetSize, WriteOptions
@@ -144,23 +145,24 @@ class Enhancer:
         self.warm_up(warmup)
 
     def warm_up(self, kind: str = "zeros", image_size: tuple[int, int] | None = None) -> None:
-        """Run the model once at the real shape, so that the first image takes no longer than the others.
+        """Run the model at the real shapes, so that the first image takes no longer than the others.
 
         Args:
             kind: `zeros` or `random` pixels; `off` does nothing.
-            image_size: (height, width) of the images to come, which decides the shape of their tiles; None takes the
-                largest tile.
+            image_size: (height, width) of the images to come; None takes one full batch of the largest tile.
 
         Raises:
             ArgumentError: another kind.
             OutOfMemoryError: not even the smallest tile fits.
         """
+        if self._before:
+            self._before.warm_up(kind, image_size)
+            image_size = image_size and (image_size[0] * self._before.scale, image_size[1] * self._before.scale)
         for engine in self.engines:
             while True:
                 plan = self._pipeline.plan
-                tile = plan.grid(*image_size).tile if image_size else plan.tile
                 try:
-                    warm_up(engine, kind, plan.batch, tile)
+                    warm_up(engine, kind, plan.calls(image_size))
                     break
                 except OutOfMemoryError:
                     engine.rebuild()

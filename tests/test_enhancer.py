@@ -104,7 +104,20 @@ def test_warm_up_survives_a_batch_that_does_not_fit():
     enhancer = Enhancer(engine, settings=Settings(tile=64, batch=8), warmup="zeros")
     assert enhancer.plan.batch == 2
     enhancer.warm_up("random", (20, 30))
-    assert engine.shapes[-1] == (2, 3, 20, 30)
+    assert engine.shapes[-1] == (1, 3, 20, 30)
+
+
+def test_warm_up_runs_the_batches_that_an_image_will_run():
+    engine = ToyEngine()
+    enhancer = Enhancer(engine, settings=Settings(tile=64, overlap=0, batch=2))
+    for width, batches in ((150, [1, 2]), (128, [2]), (60, [1])):
+        del engine.shapes[:]
+        enhancer.warm_up("zeros", (64, width))
+        warmed = list(engine.shapes)
+        assert [shape[0] for shape in warmed] == batches
+        del engine.shapes[:]
+        enhancer.enhance(noise_image(64, width))
+        assert set(engine.shapes) == set(warmed)
 
 
 def test_a_closed_enhancer_says_so(tmp_path):

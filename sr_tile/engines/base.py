@@ -6,7 +6,6 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from sr_tile.errors import ArgumentError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.tiling.grid import Region
 from sr_tile.types import Array, Float32, Pixels
@@ -223,26 +222,3 @@ class BaseEngine(WholeResults):
 def as_most_pictures(engine: Engine, unit_nchw: Float32[Array, "n c h w"]) -> Pixels[Array, "n c h w"]:
     """Numbers from 0 to 1 as the engine is given most pictures, which have 8 bits."""
     return np.rint(unit_nchw * 255).astype(np.uint8) if engine.takes_pixels else unit_nchw
-
-
-def warm_up(engine: Engine, kind: str, batch: int, tile: tuple[int, int]) -> None:
-    """Run the engine once at the real shape, so that the first real batch is as fast as the others.
-
-    Args:
-        engine: on its device.
-        kind: `off`, `zeros` or `random`.
-        batch: rows.
-        tile: (height, width).
-
-    Raises:
-        ArgumentError: another kind.
-    """
-    if kind == "off":
-        return
-    shape = (batch, engine.spec.channels, *tile)
-    if kind == "zeros":
-        engine.run(as_most_pictures(engine, np.zeros(shape, np.float32)))
-    elif kind == "random":
-        engine.run(as_most_pictures(engine, np.random.default_rng(0).random(shape, np.float32)))
-    else:
-        raise ArgumentError(f"warm-up {kind!r} is not known; choose off, zeros or random")

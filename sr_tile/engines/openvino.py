@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,9 +57,9 @@ class OpenVinoEngine(BaseEngine):
 
     Networks are compiled for one tile shape at a time. OpenVINO 2026.4 can also compile them for any shape, but NAFNet is
     slower then, and SCUNet returns an empty picture. It goes through a batch by rows, two of them side by side and a last
-    one on all threads, which gives the same bits: on a CPU larger calls are not faster, few shapes have to be compiled,
-    and what a tile becomes cannot depend on its company. Results come with their channels last in memory, as the
-    kernels make them.
+    one on all threads where that pays, which gives the same bits: on a CPU larger calls are not faster, few shapes have
+    to be compiled, and what a tile becomes cannot depend on its company. Results come with their channels last in memory,
+    as the kernels make them.
 
     Its cache on disk is not used: it saves a third of the compilation, and for each shape takes as much room as the
     model, or thrice as much.
@@ -97,7 +98,7 @@ class OpenVinoEngine(BaseEngine):
         self.width_step = WIDTH_STEP if precision != "fp32" else 1
         self._cancelled = threading.Event()
         # By height, width and how many run side by side.
-        self._requests: OrderedDict[tuple[int, int, int], list[_Calls]] = OrderedDict()
+        self._compiled: OrderedDict[tuple[int, int, int], _Compiled] = OrderedDict()
         self._model: Any = None
         self.rebuild()
 
@@ -124,9 +125,9 @@ class OpenVinoEngine(BaseEngine):
             ]
             paired = len(pieces) // self.parallel_rows * self.parallel_rows
             if paired:
-                self._run_side_by_side(self._prepared(height, width, self.parallel_rows), pieces[:paired])
+                self._run_side_by_side(self._prepared(height, width, self.parallel_rows).calls, pieces[:paired])
             if pieces[paired:]:
-                self._run_pieces(self._prepared(height, width, 1)[0], pieces[paired:])
+                self._run_rest(height, width, pieces[paired:])
         except MemoryError as error:
             raise OutOfMemoryError(too_large(self.device, batch_nchw.shape)) from error
         return output_nhwc.transpose(0, 3, 1, 2)
@@ -140,6 +141,16 @@ class OpenVinoEngine(BaseEngine):
             wait(running)
         for each in running:
             each.result()
+
+    def _run_rest(self, height: int, width: int, pieces: "Sequence[_Piece]") -> None:
+        """What is left, on all threads; or beside nobody, until that has cost the time of compiling once more."""
+        pair = self._compiled.get((height, width, self.parallel_rows))
+        if pair and (height, width, 1) not in self._compiled and pair.lost < pair.seconds:
+            begin = time.monotonic()
+            self._run_pieces(pair.calls[0], pieces)
+            pair.lost += (time.monotonic() - begin) * (1 - 1 / self.parallel_rows)
+        else:
+            self._run_pieces(self._prepared(height, width, 1).calls[0], pieces)
 
     def _run_pieces(self, calls: "_Calls", pieces: "Sequence[_Piece]") -> None:
         """One after another, each into the place of its result."""
@@ -173,29 +184,29 @@ class OpenVinoEngine(BaseEngine):
 
     def close(self) -> None:
         """See `Engine.close`."""
-        self._requests.clear()
+        self._compiled.clear()
         self._model = None
 
-    def _prepared(self, height: int, width: int, side_by_side: int) -> "list[_Calls]":
+    def _prepared(self, height: int, width: int, side_by_side: int) -> "_Compiled":
         """What runs so many tiles of this shape side by side, compiled when the shape is first met."""
         if self._model is None:
             raise ModelLoadError(f"model {self._path.name}: its engine was closed; make a new one")
         key = (height, width, side_by_side)
-        if key in self._requests:
-            self._requests.move_to_end(key)
-            return self._requests[key]
-        while len(self._requests) >= SHAPES_KEPT:
-            self._requests.popitem(last=False)
+        if key in self._compiled:
+            self._compiled.move_to_end(key)
+            return self._compiled[key]
+        while len(self._compiled) >= SHAPES_KEPT:
+            self._compiled.popitem(last=False)
         shape = [self.spec.fixed_batch or 1, self.spec.channels, height, width]
         try:
-            self._requests[key] = self._compile(shape, side_by_side)
+            self._compiled[key] = self._compile(shape, side_by_side)
         except Exception as error:  # OpenVINO's exceptions are RuntimeError and others
             raise self._failure(error, shape) from error
-        return self._requests[key]
+        return self._compiled[key]
 
-    def _compile(self, shape: list[int], side_by_side: int) -> "list[_Calls]":
+    def _compile(self, shape: list[int], side_by_side: int) -> "_Compiled":
         """What runs a copy of the model with its input fixed to `shape`; weights are shared by all."""
-        ops = runtime().opset13
+        begin, ops = time.monotonic(), runtime().opset13
         fixed = self._model.clone()
         fixed.reshape({fixed.inputs[0]: shape})
         parts = [Part(fixed, exact=False)]
@@ -208,7 +219,8 @@ class OpenVinoEngine(BaseEngine):
             runtime().Core().compile_model(part.model, "CPU", {**settings, **_hint("f32")} if part.exact else settings)
             for part in parts
         ]
-        return [_Calls([model.create_infer_request() for model in compiled]) for _ in range(side_by_side)]
+        calls = [_Calls([model.create_infer_request() for model in compiled]) for _ in range(side_by_side)]
+        return _Compiled(calls, time.monotonic() - begin)
 
     def _call(self, calls: "_Calls", piece_nchw: np.ndarray, room_nhwc: np.ndarray) -> None:
         """One call, whose result goes into `room_nhwc`."""
@@ -278,6 +290,21 @@ def _settings(hint: str) -> dict[str, Any]:
 
 def _hint(precision: str) -> dict[str, Any]:
     return {"INFERENCE_PRECISION_HINT": precision}
+
+
+@dataclass
+class _Compiled:
+    """The network for one shape of tiles.
+
+    Attributes:
+        calls: those that run side by side.
+        seconds: that compiling took.
+        lost: seconds for which a call had its own threads only while the others did nothing.
+    """
+
+    calls: "list[_Calls]"
+    seconds: float
+    lost: float = 0.0
 
 
 _Piece = tuple[np.ndarray, np.ndarray]  # input, (n, c, h, w), and where its result goes, (n, H, W, c)

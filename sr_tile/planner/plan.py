@@ -93,6 +93,20 @@ class Plan:
                 tile = min(tile, round_up(length, self.multiple))
         return Axis(length, tile, self.overlap, self.halo, self.multiple)
 
+    def calls(self, image_size: tuple[int, int] | None) -> list[tuple[int, tuple[int, int]]]:
+        """Rows and (height, width) of the calls that an image is done by, each once.
+
+        What is left for the last batch comes first: an engine that is ready for full ones may make do with that.
+
+        Args:
+            image_size: (height, width); None is any image that fills a batch of the largest tile.
+        """
+        if image_size is None:
+            return [(self.batch, self.tile)]
+        grid = self.grid(*image_size)
+        rows = [len(grid) % self.batch, self.batch if len(grid) >= self.batch else 0]
+        return [(count, grid.tile) for count in rows if count]
+
     def grid_for(self, height: int, width: int, channels: int, scale: int) -> TileGrid:
         """`grid`, with lower tiles where the image is so wide that its strips would break `strip_budget`.
 

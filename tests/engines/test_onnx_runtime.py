@@ -6,9 +6,9 @@ import pytest
 from onnx import TensorProto, helper
 from support.toys import conv_model, identity_model, save_model
 
-from sr_tile.engines.base import warm_up
 from sr_tile.engines.onnx_runtime import OnnxEngine
 from sr_tile.engines.providers import Device
+from sr_tile.engines.warm_up import warm_up
 from sr_tile.errors import ArgumentError, DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError, SrTileError
 
 
@@ -181,10 +181,10 @@ def test_warm_up_runs_at_the_real_shape(tmp_path):
     run = engine.run
     engine.run = lambda batch: seen.append((batch.shape, float(batch.std()) > 0)) or run(batch)
     for kind in ("off", "zeros", "random"):
-        warm_up(engine, kind, 3, (16, 24))
-    assert seen == [((3, 3, 16, 24), False), ((3, 3, 16, 24), True)]
+        warm_up(engine, kind, [(1, (16, 24)), (3, (16, 24))])
+    assert seen == [((rows, 3, 16, 24), kind) for kind in (False, True) for rows in (1, 3)]
     with pytest.raises(ArgumentError, match="off, zeros or random"):
-        warm_up(engine, "hot", 1, (8, 8))
+        warm_up(engine, "hot", [(1, (8, 8))])
 
 
 def test_identity_tells_models_apart(tmp_path):

@@ -1,3 +1,4 @@
+import math
 import time
 
 import numpy as np
@@ -7,7 +8,7 @@ from support.toys import conv_model, identity_model, overflowing_model, save_mod
 
 from sr_tile.engines.base import Engine
 from sr_tile.engines.onnx_runtime import OnnxEngine
-from sr_tile.engines.openvino import SHAPES_KEPT, OpenVinoEngine
+from sr_tile.engines.openvino import SHAPES_KEPT, OpenVinoEngine, _Compiled
 from sr_tile.engines.openvino_runtime import supports, version
 from sr_tile.errors import DeviceError, ModelLoadError, ModelOutputError, OutOfMemoryError
 from sr_tile.models import zoo
@@ -69,6 +70,10 @@ def test_rows_side_by_side_have_the_bits_of_rows_alone(name, precision):
     engine.parallel_rows = 2
     together = engine.run(batch)
     assert together.transpose(0, 2, 3, 1).flags.c_contiguous
+    assert list(engine._compiled) == [(64, 96, 2)]  # the last row has paid for no other
+    engine._compiled[64, 96, 2].lost = math.inf
+    assert np.array_equal(together, engine.run(batch))
+    assert list(engine._compiled) == [(64, 96, 2), (64, 96, 1)]
     engine.parallel_rows = 1
     assert np.array_equal(together, engine.run(batch))
 
@@ -123,7 +128,7 @@ def test_few_shapes_are_kept_and_all_answer(tmp_path):
         for side in range(8, 8 + 2 * SHAPES_KEPT):
             batch = noise(1, 3, side, side)
             assert np.array_equal(engine.run(batch), batch)
-            assert len(engine._requests) <= SHAPES_KEPT
+            assert len(engine._compiled) <= SHAPES_KEPT
 
 
 def test_rebuild_and_close(tmp_path):
@@ -171,7 +176,7 @@ def test_out_of_memory_is_told_from_other_failures(tmp_path, monkeypatch):
         (MemoryError(), OutOfMemoryError),
         (RuntimeError("Check failed: something"), ModelOutputError),
     ):
-        monkeypatch.setitem(engine._requests, (8, 8, 1), [Request(error)])
+        monkeypatch.setitem(engine._compiled, (8, 8, 1), _Compiled([Request(error)], 0.0))
         with pytest.raises(kind):
             engine.run(noise(1, 3, 8, 8))
 
