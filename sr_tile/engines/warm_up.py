@@ -29,4 +29,4 @@ def warm_up(engine: Engine, kind: str, calls: Sequence[tuple[int, tuple[int, int
         random = np.random.default_rng(0).random(shape, np.float32)
         engine.run(as_most_pictures(engine, random if kind == "random" else np.zeros(shape, np.float32)))
     if engine.bound is not None:
-        agrees(engine, built_in_pictures(engine.spec)[0])
+        agrees(engine, list(built_in_pictures(engine.spec)[0]))
