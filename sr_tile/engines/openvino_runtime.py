@@ -11,7 +11,7 @@ import numpy as np
 
 from sr_tile.errors import one_line
 from sr_tile.system.cache import cache_folder, measured_file, recall, remember
-from sr_tile.system.cpu import processor_name
+from sr_tile.system.cpu import processor_kind
 
 log = logging.getLogger("sr_tile")
 
@@ -69,7 +69,7 @@ def speedup(precision: str) -> float:
     machine, float32 takes 0.6 of the time; with AMX bfloat16 takes 0.3 of it, with AVX512-BF16 of other makes half. What
     was found is kept in the user's cache, by processor and runtime.
     """
-    facts = ("speedup", version(), processor_name(), *_capabilities())
+    facts = ("speedup", version(), processor_kind(), *_capabilities())
     path = measured_file(cache_folder("precision"), precision, *facts)
     if (known := recall(path, float)) is not None:
         return known

@@ -19,7 +19,7 @@ from sr_tile.errors import ArgumentError, OutOfMemoryError, SrTileError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.models.synthetic_images import scenes
 from sr_tile.system.cache import cache_folder, measured_file, recall, remember
-from sr_tile.system.cpu import allowed_threads, processor_name
+from sr_tile.system.cpu import allowed_threads, processor_kind
 from sr_tile.tiling.blending import from_range, to_range
 from sr_tile.tiling.grid import round_up
 from sr_tile.types import Array, Float32
@@ -249,7 +249,7 @@ class AdaptiveEngine(BaseEngine):
 
     def _agreement(self, engine: Engine) -> Agreement:
         """What the built-in pictures show, or showed."""
-        facts = (_FORMAT, self._exact.identity, engine.identity, processor_name(), allowed_threads())
+        facts = (_FORMAT, self._exact.identity, engine.identity, processor_kind(), allowed_threads())
         path = measured_file(cache_folder("precision"), *facts)
         if known := recall(path, Agreement.from_json):
             return known

@@ -16,6 +16,7 @@ from sr_tile.errors import DeviceError, OutOfMemoryError
 from sr_tile.models.spec import ModelSpec
 from sr_tile.planner.costs import Costs, Point
 from sr_tile.system.cache import cache_folder, measured_file, recall, remember
+from sr_tile.system.cpu import processor_kind
 from sr_tile.tiling.grid import round_up
 
 log = logging.getLogger("sr_tile")
@@ -156,7 +157,9 @@ def _peak(engine: Engine, call: Callable[[np.ndarray], object], batch_nchw: np.n
 
 
 def _path(engine: Engine, folder: Path | None) -> Path:
-    return measured_file(folder or cache_folder("costs"), FORMAT, engine.identity)
+    return measured_file(
+        folder or cache_folder("costs"), FORMAT, engine.identity, processor_kind() if engine.uses_host_memory else ""
+    )
 
 
 def _known(path: Path) -> dict[Shape, Point]:

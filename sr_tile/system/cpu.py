@@ -63,8 +63,18 @@ def cpu_share(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/
 
 def processor_name() -> str:
     """The processor's name, as far as the system tells it."""
+    return _told("model name") or platform.processor() or platform.machine()
+
+
+def processor_kind() -> str:
+    """Name and instructions: what a measurement holds for. Virtual machines of one name differ in what they hide."""
+    return f"{processor_name()} {_told('flags') or _told('Features') or ''}".strip()
+
+
+def _told(key: str, source: Path = Path("/proc/cpuinfo")) -> str | None:
     with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+        for line in source.read_text().splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == key:
+                return value.strip()
+    return None

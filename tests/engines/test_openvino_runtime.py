@@ -24,6 +24,6 @@ def test_how_fast_a_precision_is_is_measured_once_for_this_processor(monkeypatch
     monkeypatch.setattr(openvino_runtime, "_seconds", lambda hints: {"f32": 3.0, "f16": 6.0})
     assert speedup("fp16") == 0.5
     speedup.cache_clear()
-    monkeypatch.setattr(openvino_runtime, "processor_name", lambda: "another")
+    monkeypatch.setattr(openvino_runtime, "processor_kind", lambda: "another")
     monkeypatch.setattr(openvino_runtime, "_seconds", lambda hints: {"f32": 3.0, "bf16": 1.0})
     assert speedup("bf16") == 3.0

@@ -64,3 +64,17 @@ def test_the_runtime_counts_by_itself_only_where_the_whole_machine_is_ours(monke
     monkeypatch.setattr(cpu, "cpu_share", lambda: share)
     monkeypatch.setattr(cpu, "physical_cores", len)
     assert allowed_threads() == expected
+
+
+def test_processors_of_one_name_are_told_apart_by_what_they_can_do(tmp_path, monkeypatch):
+    told = cpu._told
+    for flags in ("fpu avx2 amx_tile", "fpu avx2"):
+        own(
+            tmp_path,
+            f"processor\t: 0\nmodel name\t: Some: 3 GHz\nflags\t\t: {flags}\nprocessor\t: 1\nmodel name\t: Other\n",
+        )
+        monkeypatch.setattr(cpu, "_told", lambda key: told(key, tmp_path / "own"))
+        assert cpu.processor_name() == "Some: 3 GHz"
+        assert cpu.processor_kind() == f"Some: 3 GHz {flags}"
+    monkeypatch.setattr(cpu, "_told", lambda key: told(key, tmp_path / "none"))
+    assert cpu.processor_kind() == cpu.processor_name() != ""
