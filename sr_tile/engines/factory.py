@@ -98,7 +98,9 @@ def _open_faster(path: Path, reader: Engine, precision: str) -> Engine:
     Raises:
         DeviceError: it does not, or has not got it.
     """
-    if openvino_runtime.supports(precision) and (found := openvino_runtime.speedup(precision)) < LEAST_SPEEDUP:
+    if not openvino_runtime.supports(precision):
+        raise DeviceError("this processor has not got it")
+    if (found := openvino_runtime.speedup(precision)) < LEAST_SPEEDUP:
         raise DeviceError(f"{found:.2f} times as fast as float32 on this processor, which is less than {LEAST_SPEEDUP}")
     return openvino.OpenVinoEngine(path, reader, precision)
 
