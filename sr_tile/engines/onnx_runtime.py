@@ -29,7 +29,7 @@ from sr_tile.errors import (
     SrTileError,
     one_line,
 )
-from sr_tile.models.onnx_files import check_references, load_model
+from sr_tile.models.onnx_files import load_model
 from sr_tile.models.probing import BEYOND, probe, probed
 from sr_tile.models.spec import METADATA_KEY, ModelSpec
 from sr_tile.system import memory, nvidia
@@ -63,7 +63,6 @@ class OnnxEngine(BaseEngine):
             raise ModelLoadError(
                 f"model {self._path}: there is no such file; `sr-tile models list` names bundled models"
             )
-        check_references(self._path)
         self._calls = TimedCalls(self._path.name)
         self._device, self._session = open_on(self._path, device, tuple((options or {}).items()))
         # Of a model in float16; made when first needed, False where the model has none.

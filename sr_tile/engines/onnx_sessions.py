@@ -14,9 +14,10 @@ from sr_tile.engines.device_errors import Failure, failure_of
 from sr_tile.engines.providers import Device
 from sr_tile.engines.tensorrt import load_libraries, tensorrt_options
 from sr_tile.errors import DeviceError, ModelLoadError, OutOfMemoryError, one_line
-from sr_tile.models.onnx_files import NO_MODEL
+from sr_tile.models.onnx_files import NO_MODEL, check_references
 from sr_tile.system import nvidia
 from sr_tile.system.cpu import allowed_threads
+from sr_tile.system.plain_file import read_plain
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -78,6 +79,7 @@ def open_session(
     options.enable_mem_pattern = not device.nvidia
     for key, value in settings.items():
         setattr(options, key, value)
+    held = _hold_files(options, model) if isinstance(model, Path) else []
     try:
         content = model if isinstance(model, bytes) else str(model)
         providers = device.provider_options()
@@ -89,6 +91,7 @@ def open_session(
             providers[0][1].setdefault("gpu_mem_limit", str(int(LIMIT * nvidia.memory_of(device.index)[0])))
         # Its fallback would go on with another device after a failure, and only print that.
         session = onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=0)
+        del held  # not before
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         if option := _OPTION_ERROR.search(str(error)):
             raise DeviceError(
@@ -108,6 +111,27 @@ def open_session(
             f"{device.install_hint}, or use --device cpu"
         )
     return session
+
+
+def _hold_files(options: Any, model: Path) -> list[bytes]:
+    """Have weights in files beside a model read: ONNX Runtime maps them, and one that is cut later ends the process.
+
+    Returns:
+        What must live until the session is there, which has copies.
+
+    Raises:
+        ModelLoadError: see `check_references`; or one cannot be read.
+    """
+    files = check_references(model)
+    hold = getattr(options, "add_external_initializers_from_files_in_memory", None)  # early releases have none
+    if not files or not hold:
+        return []
+    try:
+        contents = [read_plain(file) for file in files.values()]
+    except OSError as error:
+        raise ModelLoadError(f"model {model}: its weights cannot be read: {error.strerror or error}") from None
+    hold(list(files), contents, [len(content) for content in contents])
+    return contents
 
 
 def open_on(

@@ -269,7 +269,9 @@ class OpenVinoEngine(BaseEngine):
 
 def _read(path: Path) -> Any:
     try:
-        return runtime().Core().read_model(path)
+        core = runtime().Core()
+        core.set_property({"ENABLE_MMAP": False})  # a file that is cut while it is mapped ends the process
+        return core.read_model(path)
     except Exception as error:
         raise ModelLoadError(f"model {path}: OpenVINO cannot read it: {one_line(error)}; try --device cpu") from error
 

@@ -14,6 +14,7 @@ import numpy as np
 from sr_tile.errors import ModelLoadError, first_line
 from sr_tile.export.graph_writer import Array
 from sr_tile.system import memory
+from sr_tile.system.plain_file import read_plain
 
 log = logging.getLogger("sr_tile")
 
@@ -73,10 +74,11 @@ def _without_shells(name: str) -> str:
 
 def _read_safetensors(path: Path) -> Mapping[str, Any]:
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load
 
     try:
-        return load_file(path)
+        # Read, not mapped: of a file that is cut meanwhile a map ends the process.
+        return dict(sorted(load(read_plain(path)).items()))
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise ModelLoadError(f"checkpoint {path}: not a complete safetensors file ({first_line(error)})") from None
 

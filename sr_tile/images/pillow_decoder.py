@@ -10,6 +10,7 @@ import numpy as np
 from sr_tile.errors import ImageReadError
 from sr_tile.images import bmp_variants
 from sr_tile.images.content_type import several
+from sr_tile.system.plain_file import open_plain
 
 NEXT = "copy it again, or save it anew in an image editor"
 MAX_PIXELS = 2**27
@@ -56,7 +57,8 @@ def decode(path: Path, kind: str, frame: int | None = None) -> tuple[np.ndarray,
             warnings.simplefilter("ignore")  # of its own limit, which is smaller than ours
             if kind == "pnm":
                 _check_comments(path)
-            with Image.open(path, formats=_NAMES[kind]) as image:
+            # An open file: Pillow maps what it opens by name, and one that is cut meanwhile ends the process.
+            with open_plain(path) as file, Image.open(file, formats=_NAMES[kind]) as image:
                 check_size(path, kind, image.height, image.width)
                 frames = getattr(image, "n_frames", 1) if kind != "psd" else 1  # those are its layers
                 if frame is not None:

@@ -6,13 +6,13 @@ all `check_references` adds; it parses only files that name a path or have funct
 """
 
 import math
-import mmap
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from sr_tile.errors import ModelLoadError, one_line
+from sr_tile.system.plain_file import open_plain
 
 if TYPE_CHECKING:
     import onnx
@@ -20,10 +20,14 @@ if TYPE_CHECKING:
 _KEY = b"location"  # each tensor kept in another file spells this word out
 _DIGITS = 20  # of a size that a disk can have
 _FUNCTIONS = 25  # their field in the file
+_MOST_FIELDS = (
+    100_000  # of a model, beside those of its graph: more are parsed, which is faster than stepping over them
+)
+_BLOCK = 2**20
 _MOST_NODES, _DEEPEST = 1_000_000, 200  # of functions, once each call is replaced by what it does
 
 
-def check_references(path: Path) -> None:
+def check_references(path: Path) -> dict[str, Path]:
     """Refuse a model that reads weights from outside of its folder, or whose functions multiply without end.
 
     A search through the bytes of the file, about a second a gigabyte; `onnx` is imported only where it finds something.
@@ -31,20 +35,23 @@ def check_references(path: Path) -> None:
     Args:
         path: an existing file.
 
+    Returns:
+        Where each file lies that it reads weights from, by the name that the model has for it.
+
     Raises:
         ModelLoadError: it does, or the file cannot be read.
     """
     try:
-        if path.stat().st_size == 0:
-            return  # for the runtime to refuse
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-            found, calls = content.find(_KEY) >= 0, _has_functions(content)
+        with open_plain(path) as file:  # read, not mapped: of one that is cut meanwhile a map ends the process
+            needs_look = _names_files(file) or _may_have_functions(file)
     except OSError as error:
         raise ModelLoadError(f"model {path}: cannot be read: {error.strerror or error}") from None
-    if found or calls:
-        model = _parse(path)
-        _check_all(path, model)
-        _check_functions(path, model)
+    if not needs_look:
+        return {}
+    model = _parse(path)
+    files = _check_all(path, model)
+    _check_functions(path, model)
+    return files
 
 
 NO_MODEL = "is no ONNX model, or a truncated one; get it again"
@@ -126,43 +133,59 @@ def _parse(path: Path) -> "onnx.ModelProto":
         raise ModelLoadError(f"model {path}: cannot be read: {one_line(error, 200)}; get it again") from None
 
 
-def _check_all(path: Path, model: "onnx.ModelProto") -> None:
+def _check_all(path: Path, model: "onnx.ModelProto") -> dict[str, Path]:
+    files: dict[str, Path] = {}
     for tensor in tensors(model):
         count = math.prod(tensor.dims)
         if any(dim < 0 for dim in tensor.dims):
             raise ModelLoadError(f"model {path}: tensor {tensor.name!r} claims the shape {list(tensor.dims)}")
         if tensor.data_location == tensor.EXTERNAL or tensor.external_data:
-            _check_external(path, tensor)
+            files |= _check_external(path, tensor)
         elif count > 2 * tensor.ByteSize():  # no type packs more than two values into a byte
             raise ModelLoadError(
                 f"model {path}: tensor {tensor.name!r} claims {count} values, the file holds {tensor.ByteSize()} bytes "
                 "for it; it is damaged or forged, get it again"
             )
+    return files
 
 
-def _has_functions(content: mmap.mmap) -> bool:
-    """Whether a file has functions: its fields are stepped over, not parsed; a damaged file is for the runtime to refuse."""
+def _names_files(file: BinaryIO) -> bool:
+    """Whether a file holds the word, wherever it stands in it."""
+    end = b""
+    while block := file.read(_BLOCK):
+        if _KEY in end + block:
+            return True
+        end = block[1 - len(_KEY) :]
+    return False
 
-    def number(place: int) -> tuple[int, int]:
+
+def _may_have_functions(file: BinaryIO) -> bool:
+    """Whether a file has functions, or too many fields to step over; a damaged one is for the runtime to refuse."""
+
+    def number() -> int:
         value = shift = 0
         while shift < 64:
-            byte = content[place]
-            value, place, shift = value | (byte & 127) << shift, place + 1, shift + 7
+            byte = file.read(1)[0]
+            value, shift = value | (byte & 127) << shift, shift + 7
             if byte < 128:
                 break
-        return value, place
+        return value
 
-    place = 0
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     try:
-        while place < len(content):
-            key, place = number(place)
+        for _ in range(_MOST_FIELDS):
+            if file.tell() >= size:
+                return False
+            key = number()
             if key >> 3 == _FUNCTIONS:
                 return True
-            length, after = number(place) if key & 7 in (0, 2) else ({1: 8, 5: 4}[key & 7], place)
-            place = after if key & 7 == 0 else after + length
+            length = number() if key & 7 in (0, 2) else {1: 8, 5: 4}[key & 7]
+            if key & 7:
+                file.seek(min(length, size), os.SEEK_CUR)
     except (IndexError, KeyError):
-        pass
-    return False
+        return False
+    return True
 
 
 def _check_functions(path: Path, model: "onnx.ModelProto") -> None:
@@ -189,12 +212,13 @@ def _called(nodes: "Iterable[onnx.NodeProto]") -> Iterator[tuple[str, str, str]]
             yield from _called(graph.node)
 
 
-def _check_external(path: Path, tensor: "onnx.TensorProto") -> None:
-    """A file inside of the model's folder that is as long as the tensor says."""
+def _check_external(path: Path, tensor: "onnx.TensorProto") -> dict[str, Path]:
+    """A file inside of the model's folder that is as long as the tensor says, by the name that the model has for it."""
     where = f"model {path}: tensor {tensor.name!r}"
     folder = Path(os.path.realpath(path.parent))
     numbers = {"offset": 0, "length": 0}
     size = 0
+    files: dict[str, Path] = {}
     for entry in tensor.external_data:
         if entry.key == "location":
             if "\0" in entry.value:
@@ -207,7 +231,7 @@ def _check_external(path: Path, tensor: "onnx.TensorProto") -> None:
                 )
             if not os.path.isfile(target):
                 raise ModelLoadError(f"{where} reads its values from {entry.value!r}, which is missing")
-            size = target.stat().st_size
+            files, size = {entry.value: target}, target.stat().st_size
         elif entry.key in numbers:
             if not entry.value.isdecimal() or len(entry.value) > _DIGITS:
                 raise ModelLoadError(f"{where} has {entry.key} {entry.value!r}, which is no size; get the model again")
@@ -218,3 +242,4 @@ def _check_external(path: Path, tensor: "onnx.TensorProto") -> None:
             f"{where} claims {least} bytes or more from byte {numbers['offset']} of its file of {size} bytes; "
             "it is damaged or forged, get it again"
         )
+    return files

@@ -111,3 +111,29 @@ def test_a_file_that_is_cut_short_while_it_is_read_does_not_end_the_process(tmp_
     done = subprocess.run([sys.executable, "-c", CUT_SHORT, path], capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.endswith("alive\n")
+
+
+CUT_BEFORE_CONVERSION = """
+import os, sys
+from PIL import Image
+from sr_tile.images import ImageReader
+convert = Image.Image.convert
+def cut(image, *arguments):
+    image.load()
+    os.truncate(sys.argv[1], 60)
+    return convert(image, *arguments)
+Image.Image.convert = cut
+print(ImageReader(sys.argv[1]).read_rows(600).mean() > 100)
+"""
+
+
+@pytest.mark.parametrize("kind", ["bmp", "tga", "pgm"])
+def test_what_pillow_would_map_is_read(tmp_path, kind):
+    from PIL import Image
+
+    path = tmp_path / f"a.{kind}"
+    Image.fromarray(np.full((600, 800), 200, np.uint8)).save(path)
+    done = subprocess.run(
+        [sys.executable, "-c", CUT_BEFORE_CONVERSION, path], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr

@@ -214,3 +214,70 @@ def test_functions_that_multiply_out_of_sight_are_refused_too(tmp_path, how):
     path = hidden(tmp_path / "m.onnx", how)
     with pytest.raises(ModelLoadError, match="more than 1000000 times"):
         check_references(path)
+
+
+CUT_LATER = """
+import os, sys, numpy as np
+from sr_tile.engines.factory import open_engine
+from sr_tile.errors import ModelOutputError
+engine = open_engine("m.onnx", sys.argv[1])
+os.truncate("sub/w.bin", 0)
+try:
+    print(engine.run(np.zeros((1, 3, 64, 64), np.float32)).max())
+except ModelOutputError:
+    print("refused")
+"""
+
+
+@pytest.mark.parametrize("device", ["cpu", "openvino"])
+@pytest.mark.parametrize("location", ["sub/w.bin", "./sub/w.bin"])
+def test_weights_that_are_cut_short_after_they_were_opened_end_no_process(tmp_path, device, location):
+    """Runtimes map files of weights into memory, and touching what is gone ended the process by SIGBUS."""
+    (tmp_path / "sub").mkdir()
+    weights = np.zeros((3, 1500, 1500), np.float32)
+    weights[0] = 0.5
+    weights.tofile(tmp_path / "sub" / "w.bin")
+    names = ("x", "y")
+    faces = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ("n", 3, "h", "w_")) for name in names]
+    nodes = [
+        helper.make_node("Shape", ["x"], ["height"], start=2, end=3),
+        helper.make_node("Sub", ["height", "height"], ["zero"]),
+        helper.make_node("Gather", ["w", "zero"], ["first"], axis=0),
+        helper.make_node("ReduceMax", ["first"], ["most"], keepdims=0),
+        helper.make_node("Add", ["x", "most"], ["y"]),
+    ]
+    graph = helper.make_graph(nodes, "toy", faces[:1], faces[1:], [external(location, weights.shape)])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    helper.set_model_props(model, {"sr_tile": '{"scale": 1, "multiple": 1, "halo": 0}'})
+    (tmp_path / "m.onnx").write_bytes(model.SerializeToString())
+    done = subprocess.run(
+        [sys.executable, "-c", CUT_LATER, device], cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "0.5\n" if device == "cpu" else "refused\n"), done.stderr
+
+
+def test_a_model_that_is_cut_short_while_it_is_looked_through_is_no_end_of_the_process(tmp_path):
+    conv_model(tmp_path / "m.onnx", 2)
+    code = """
+import os, pathlib
+from sr_tile.models import onnx_files
+def cut(file, look=onnx_files._names_files):
+    os.truncate("m.onnx", 0)
+    return look(file)
+onnx_files._names_files = cut
+print(onnx_files.check_references(pathlib.Path("m.onnx")))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "{}\n"), done.stderr
+
+
+def test_the_word_is_found_across_blocks_and_many_fields_are_left_to_the_parser(tmp_path, monkeypatch):
+    path = save(tmp_path / "m.onnx", external("../secret.bin"))
+    for size in range(7, 40):
+        monkeypatch.setattr("sr_tile.models.onnx_files._BLOCK", size)
+        with pytest.raises(ModelLoadError, match="outside"):
+            check_references(path)
+    monkeypatch.setattr("sr_tile.models.onnx_files._MOST_FIELDS", 2)
+    path = with_functions(tmp_path / "f.onnx", *([f"F{number + 1}"] * 2 for number in range(24)), ["Neg"])
+    with pytest.raises(ModelLoadError, match="times"):
+        check_references(path)
