@@ -21,7 +21,11 @@ def main() -> None:
     stopping.install()
     from sr_tile.cli.main import main as run
 
-    run()
+    try:
+        run()
+    except SystemExit as end:
+        stopping.leave(end.code)
+        raise
 
 
 if __name__ == "__main__":

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 from sr_tile.engines.device_errors import Failure, failure_of
 from sr_tile.engines.providers import Device
 from sr_tile.engines.tensorrt import load_libraries, tensorrt_options
-from sr_tile.errors import DeviceError, ModelLoadError, OutOfMemoryError, one_line
+from sr_tile.engines.time_limit import opened
+from sr_tile.errors import DeviceError, ModelLoadError, OutOfMemoryError, SrTileError, one_line
 from sr_tile.models.onnx_files import NO_MODEL, check_references
 from sr_tile.system import nvidia
 from sr_tile.system.cpu import allowed_threads
@@ -65,6 +66,7 @@ def open_session(
     Raises:
         DeviceError: the provider did not start.
         ModelLoadError: the file is no model that this runtime can run.
+        ModelTimeoutError: it does not end, see `time_limit.opened`.
     """
     onnxruntime = runtime()
     name = model.name if isinstance(model, Path) else name
@@ -79,19 +81,15 @@ def open_session(
     options.enable_mem_pattern = not device.nvidia
     for key, value in settings.items():
         setattr(options, key, value)
-    held = _hold_files(options, model) if isinstance(model, Path) else []
+    where = str(model) if isinstance(model, Path) else name
     try:
-        content = model if isinstance(model, bytes) else str(model)
-        providers = device.provider_options()
-        if device.kind == "tensorrt":
-            providers[0][1].update(
-                tensorrt_options(model, f"{onnxruntime.__version__}-{nvidia.gpu_name(device.index)}")
-            )
-        if device.kind == "cuda" and PAGES_INTO_RAM:
-            providers[0][1].setdefault("gpu_mem_limit", str(int(LIMIT * nvidia.memory_of(device.index)[0])))
-        # Its fallback would go on with another device after a failure, and only print that.
-        session = onnxruntime.InferenceSession(content, options, providers=providers, enable_fallback=0)
-        del held  # not before
+        providers = _providers(model, device)
+        if device.kind == "tensorrt":  # it builds for as long as it takes
+            session = _create(model, options, providers)
+        else:
+            session = opened(lambda: _create(model, options, providers), where)
+    except SrTileError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
         if option := _OPTION_ERROR.search(str(error)):
             raise DeviceError(
@@ -110,6 +108,25 @@ def open_session(
             f"device {device}: {device.provider} did not start, most likely for want of its libraries; "
             f"{device.install_hint}, or use --device cpu"
         )
+    return session
+
+
+def _providers(model: Path | bytes, device: Device) -> list[Any]:
+    providers = device.provider_options()
+    if device.kind == "tensorrt":
+        gpu = f"{runtime().__version__}-{nvidia.gpu_name(device.index)}"
+        providers[0][1].update(tensorrt_options(model, gpu))
+    if device.kind == "cuda" and PAGES_INTO_RAM:
+        providers[0][1].setdefault("gpu_mem_limit", str(int(LIMIT * nvidia.memory_of(device.index)[0])))
+    return providers
+
+
+def _create(model: Path | bytes, options: Any, providers: list[Any]) -> Any:
+    held = _hold_files(options, model) if isinstance(model, Path) else []
+    content = model if isinstance(model, bytes) else str(model)
+    # Its fallback would go on with another device after a failure, and only print that.
+    session = runtime().InferenceSession(content, options, providers=providers, enable_fallback=0)
+    del held  # not before
     return session
 
 

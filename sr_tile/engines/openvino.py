@@ -21,7 +21,7 @@ from sr_tile.engines.device_errors import is_out_of_memory
 from sr_tile.engines.onnx_runtime import OnnxEngine, too_large
 from sr_tile.engines.openvino_parts import Part, parts_of, put_channels_last
 from sr_tile.engines.openvino_runtime import HINTS, runtime
-from sr_tile.engines.time_limit import time_limit, too_slow
+from sr_tile.engines.time_limit import opened, time_limit, too_slow
 from sr_tile.errors import (
     DeviceError,
     ModelLoadError,
@@ -167,7 +167,7 @@ class OpenVinoEngine(BaseEngine):
     def rebuild(self) -> None:
         """See `Engine.rebuild`."""
         self.close()
-        self._model = _read(self._path)
+        self._model = opened(lambda: _read(self._path), str(self._path))
 
     def memory_free(self) -> int:
         """See `Engine.memory_free`."""
@@ -199,7 +199,9 @@ class OpenVinoEngine(BaseEngine):
             self._compiled.popitem(last=False)
         shape = [self.spec.fixed_batch or 1, self.spec.channels, height, width]
         try:
-            self._compiled[key] = self._compile(shape, side_by_side)
+            self._compiled[key] = opened(lambda: self._compile(shape, side_by_side), str(self._path))
+        except SrTileError:
+            raise
         except Exception as error:  # OpenVINO's exceptions are RuntimeError and others
             raise self._failure(error, shape) from error
         return self._compiled[key]

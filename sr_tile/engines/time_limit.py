@@ -2,18 +2,30 @@
 
 A model may hold a loop that never ends, and a call is one function of a library, which no signal interrupts. ONNX Runtime
 looks at `RunOptions.terminate` before every operator, those of a loop's body too.
+
+Opening a session is such a function as well: a graph of constants alone is computed there, for days if it wants. Neither
+runtime ends that (ONNX Runtime looks at its cancellation flag between its passes, and folding constants is one pass). So it
+is done in a thread, and waited for; one that does not end is left behind. A process in place of the thread could be killed,
+but takes 0.1 s more and opens each model twice, for it cannot hand over what it made; and OpenVINO compiles for every shape
+of tiles. A thread takes 0.1 ms. A process that left one behind ends by `stopping.leave`: libraries abort where their threads
+outlive them.
 """
 
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import numpy as np
 
-from sr_tile.errors import ModelTimeoutError, StoppedError
+from sr_tile.errors import ModelLoadError, ModelTimeoutError, StoppedError, unexpected
+from sr_tile.system import stopping
 
+Opened = TypeVar("Opened")
+
+OPENING_SECONDS = 600.0  # the largest networks take a hundredth of this on two cores
 LEAST_SECONDS = 120.0
 SECONDS_PER_PIXEL = 0.01  # the slowest networks take a hundredth of this on two cores
 
@@ -30,6 +42,47 @@ def too_slow(model: str, limit: float) -> ModelTimeoutError:
         f"model {model}: one call did not end within {limit:.0f} s, and was stopped; its graph may hold an endless loop, "
         "or this machine is too slow for it: use a smaller --tile-size or --batch-size"
     )
+
+
+_left_behind: dict[str, threading.Thread] = {}  # by model, what opens it still
+
+
+def opened(make: Callable[[], Opened], model: str) -> Opened:
+    """A session or compiled network, made in a thread of its own that is left behind where it does not end.
+
+    Args:
+        make: opens it; what it raises is raised here.
+        model: what messages call it. Where it was left behind before, and goes on still, it is refused at once.
+
+    Raises:
+        ModelTimeoutError: it took longer than `OPENING_SECONDS`.
+        ModelLoadError: no thread can be started.
+    """
+    limit = OPENING_SECONDS
+    before = _left_behind.get(model)
+    if before is None or not before.is_alive():
+        future: Future[Opened] = Future()
+        thread = threading.Thread(target=_fulfil, args=(future, make), name="sr-tile opening", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise ModelLoadError(f"model {model}: {unexpected(error)}") from None
+        thread.join(limit)
+        if not thread.is_alive():
+            return future.result()
+        _left_behind[model] = thread
+        stopping.leave_at_end()
+    raise ModelTimeoutError(
+        f"model {model}: opening it did not end within {limit:.0f} s; its graph may compute constants without end, or this "
+        "machine is too slow for it: get another model"
+    )
+
+
+def _fulfil(future: "Future[Opened]", make: "Callable[[], Opened]") -> None:
+    try:
+        future.set_result(make())
+    except BaseException as error:
+        future.set_exception(error)
 
 
 class TimedCalls:

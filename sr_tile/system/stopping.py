@@ -30,7 +30,7 @@ _YOUNG_SECONDS = 5.0  # a folder is made first and locked then
 _unfinished: set[Path] = set()
 _making = threading.Lock()  # held while something unfinished comes into being: none does once the process ends
 _ending = threading.Lock()
-_state = {"unwinding": 0, "received": 0, "installed": 0}
+_state = {"unwinding": 0, "received": 0, "installed": 0, "leaving": 0}
 
 
 class Stopped(BaseException):
@@ -58,6 +58,25 @@ def install() -> None:
 def installed() -> bool:
     """Whether `install` was called: the process is our own, and not one that uses the library."""
     return bool(_state["installed"])
+
+
+def leave_at_end() -> None:
+    """A thread that cannot be ended is inside of a library: `leave` is to end the process without the library's own end."""
+    _state["leaving"] = 1
+
+
+def leave(code: object) -> None:
+    """End the process at once where `leave_at_end` was called; else nothing happens.
+
+    Args:
+        code: of a `SystemExit`.
+    """
+    if _state["leaving"]:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        _remove_unfinished()
+        os._exit(code if isinstance(code, int) else int(code is not None))
 
 
 def received() -> int:

@@ -1,3 +1,6 @@
+import signal
+import subprocess
+import sys
 import threading
 import time
 
@@ -5,6 +8,8 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper
+from support.image_files import noise, write
+from support.toys import save_model
 
 from sr_tile.engines import time_limit
 from sr_tile.engines.onnx_runtime import OnnxEngine
@@ -69,12 +74,6 @@ def test_a_call_is_cancelled_from_another_thread_and_later_ones_run(tmp_path, mo
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_command_inside_of_a_call_that_never_ends(tmp_path):
-    import signal
-    import subprocess
-    import sys
-
-    from support.image_files import noise, write
-
     write(tmp_path / "in.png", noise(20, 20, 3))
     model = endless_model(tmp_path / "endless.onnx")
     command = [sys.executable, "-m", "sr_tile", "enhance", "in.png", "out.png", "--model", model, "--device", "cpu"]
@@ -85,3 +84,80 @@ def test_ctrl_c_ends_a_command_inside_of_a_call_that_never_ends(tmp_path):
     _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, "sr-tile: stopped by SIGINT\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["endless.onnx", "in.png"]
+
+
+def folding_model(path, products):
+    """The picture and a constant, which takes a tenth of a second for each of its products of matrices."""
+    nodes = [helper.make_node("ConstantOfShape", ["shape"], ["c0"])]
+    nodes += [helper.make_node("MatMul", [f"c{index}", "c0"], [f"c{index + 1}"]) for index in range(products)]
+    nodes += [helper.make_node("ReduceMax", [f"c{products}"], ["most"], keepdims=0)]
+    nodes += [helper.make_node("Add", ["input", "most"], ["output"])]
+    metadata = '{"scale": 1, "multiple": 1, "halo": 0}'
+    return save_model(path, nodes, weights={"shape": np.array([1500, 1500])}, metadata=metadata)
+
+
+RUN = """
+import sys
+from sr_tile.engines import time_limit
+from sr_tile.__main__ import main
+time_limit.OPENING_SECONDS = float(sys.argv.pop(1))
+main()
+"""
+
+
+def enhance(folder, device, seconds):
+    write(folder / "in.png", noise(20, 20, 3))
+    folding_model(folder / "m.onnx", 3000)
+    options = ["enhance", "in.png", "out.png", "--model", "m.onnx", "--device", device]
+    command = [sys.executable, "-c", RUN, str(seconds), *options]
+    return subprocess.Popen(command, cwd=folder, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.mark.parametrize("device", ["cpu", "openvino"])
+def test_a_model_that_is_never_opened_is_named_and_the_process_ends(tmp_path, device):
+    process = enhance(tmp_path, device, 1.0)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err.count("\n")) == (1, 1), err
+    assert "m.onnx: opening it did not end within 1 s" in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "m.onnx"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", "openvino"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_a_command_that_opens_a_model_for_ever(tmp_path, device, number):
+    process = enhance(tmp_path, device, 600)
+    time.sleep(3.0)
+    assert process.poll() is None
+    process.send_signal(number)
+    _, err = process.communicate(timeout=20)
+    assert (process.returncode, err) == (128 + number, f"sr-tile: stopped by {number.name}\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "m.onnx"]
+
+
+def test_what_was_left_behind_is_refused_until_it_ended():
+    begun, over = threading.Event(), threading.Event()
+
+    def make():
+        begun.set()
+        over.wait(60)
+        return "late"
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(time_limit, "OPENING_SECONDS", 0.1)
+        patch.setattr(time_limit.stopping, "leave_at_end", lambda: None)
+        with pytest.raises(ModelTimeoutError, match="a/m"):
+            time_limit.opened(make, "a/m")
+        begun.clear()
+        with pytest.raises(ModelTimeoutError, match="a/m"):
+            time_limit.opened(make, "a/m")
+        assert not begun.is_set()
+        assert time_limit.opened(lambda: 1, "b/m") == 1
+    over.set()
+    time_limit._left_behind["a/m"].join(60)
+    assert time_limit.opened(lambda: 2, "a/m") == 2
+
+
+def test_what_opening_raises_is_raised_here():
+    with pytest.raises(TimeoutError, match="of its own"):
+        time_limit.opened(lambda: (_ for _ in ()).throw(TimeoutError("of its own")), "m")
