@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import json
 import os
-import shutil
 import socket
 import ssl
 import threading
@@ -12,15 +11,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode, urlsplit
 
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, ServingError, SrTileError
-from sr_tile.images import ImageReader, ImageWriter, WriteOptions, format_by_content, format_of
+from sr_tile.images import ImageInfo, ImageReader, ImageWriter, TargetSize, WriteOptions, format_by_content, format_of
 from sr_tile.images.frames.excerpt import Excerpt
+from sr_tile.images.target_size import parse_box
 from sr_tile.images.vips import reason_of
+from sr_tile.models.spec import LARGEST
 from sr_tile.pipeline.image_job import ImageJob, Outcome
 from sr_tile.system.atomic_file import TargetError, atomic_write
 
@@ -29,6 +30,8 @@ _HEAD = 64  # bytes that tell a format
 _PATIENCE = 600.0  # seconds of being told to come back later, one image
 _ANSWER_SECONDS = 3600.0  # without a byte
 _ATTEMPT_SECONDS = 4 * 3600.0  # from the first byte sent to the last of the answer, however slowly they drip
+_PIXEL_BYTES = 32  # of a result at most: four channels of 32 bits, twice for what encoders and smaller copies add
+_METADATA_BYTES = 2**24  # beside twice those of the source
 _READ = ("unreadable_image", "unknown_format", "too_large")
 
 
@@ -157,18 +160,28 @@ class RemoteEnhancer:
         """Send one image until it is taken, and store the answer; the number of its pixels."""
         wanted = job.options.format or format_of(job.target)
         with closing(job.open_source()) as reader:  # refuses what is no image
-            pixels = reader.info.pixels
+            pixels, most = reader.info.pixels, self._most_bytes(reader.info, job.source)
         query = urlencode({**self._options, **_encoding(job.options), "format": wanted})
         path = f"{self._address.path.rstrip('/')}/v1/enhance?{query}"
         end = time.monotonic() + _PATIENCE
-        while (pause := self._attempt(job, path)) is not None:
+        while (pause := self._attempt(job, path, most)) is not None:
             if time.monotonic() + pause > end:
                 raise ServingError(f"{job.name}: {self._address.netloc} stays busy; try again later")
             time.sleep(pause)
         return pixels
 
-    def _attempt(self, job: _FileJob, path: str) -> float | None:
-        """Send one image once; seconds to wait where the server is busy."""
+    def _most_bytes(self, info: ImageInfo, source: Path) -> int:
+        """More than the result of a picture takes: a server that never stops does not fill the disk."""
+        names = [field.name for field in fields(TargetSize) if isinstance(self._options.get(field.name), int | float)]
+        given = {name: self._options[name] for name in names}
+        if fit := self._options.get("fit"):
+            given["fit"] = parse_box(str(fit))
+        scale = LARGEST["scale"]
+        height, width = TargetSize(**given).of(info.height, info.width) or (scale * info.height, scale * info.width)
+        return _PIXEL_BYTES * height * width + 2 * source.stat().st_size + _METADATA_BYTES
+
+    def _attempt(self, job: _FileJob, path: str, most: int) -> float | None:
+        """Send one image once; seconds to wait where the server is busy. An answer of more bytes than `most` is none."""
         kind = http.client.HTTPSConnection if self._address.scheme == "https" else http.client.HTTPConnection
         connection = kind(str(self._address.hostname), self._address.port, timeout=_ANSWER_SECONDS, blocksize=_BLOCK)
         with contextlib.closing(connection), contextlib.ExitStack() as stack:
@@ -182,7 +195,7 @@ class RemoteEnhancer:
                         connection.request("POST", path, file, {**self._headers, "Content-Length": size})
                 answer = connection.getresponse()
                 if answer.status == 200:
-                    self._store(answer, job)
+                    self._store(answer, job, most)
                     return None
                 content = answer.read(2**16)
             except (OSError, http.client.HTTPException) as error:
@@ -212,7 +225,7 @@ class RemoteEnhancer:
             return ImageWriteError(f"{job.target}: {message}")
         return ServingError(f"{job.name}: {message}")
 
-    def _store(self, answer: http.client.HTTPResponse, job: _FileJob) -> None:
+    def _store(self, answer: http.client.HTTPResponse, job: _FileJob, most: int) -> None:
         """The answer into a file that appears when it is whole."""
         try:
             with atomic_write(job.target, overwrite=job.overwrite, durable=True) as part, part.open("wb") as file:
@@ -222,7 +235,15 @@ class RemoteEnhancer:
                     where = self._address.netloc
                     raise ServingError(f"{job.name}: {where} answered with no such picture; is it `sr-tile serve`?")
                 file.write(head)
-                shutil.copyfileobj(answer, file, _BLOCK)
+                size = len(head) + (answer.length or 0)  # which is what is left
+                while size <= most and (block := answer.read(_BLOCK)):
+                    file.write(block)
+                    size += len(block) if answer.chunked else 0
+                if size > most:
+                    where = self._address.netloc
+                    raise ServingError(
+                        f"{job.name}: {where} answered with over {most} bytes, which no result has; is it `sr-tile serve`?"
+                    )
                 if answer.length:  # http.client ends quietly where the connection does
                     raise http.client.IncompleteRead(b"")
         except (http.client.HTTPException, ConnectionError, TimeoutError, ssl.SSLError):

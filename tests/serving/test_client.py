@@ -206,6 +206,12 @@ CHUNKS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n" + PICTUR
         (b"HTTP/1.1 200 OK\r\nContent-Length: 99999\r\n\r\n" + PICTURE[:64], b"x", "broke off"),
         (CHUNKS, b"1\r\nx\r\n", "broke off"),
         (b"", b"HTTP/1.1 100 Continue\r\n\r\n", "cannot be reached"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % 10**12 + PICTURE[:64], b"x" * 2**16, "which no result has"),
+        (CHUNKS, b"10000\r\n" + b"x" * 2**16 + b"\r\n", "which no result has"),
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n" * 200, "headers"),
+        (b"HTTP/1.1 200 OK\r\nX: ", b"y" * 2**16, "header line"),
+        (b"HTTP/1.1 ", b"y" * 2**16, "cannot be reached"),
+        (CHUNKS + b"1", b"0" * 2**16, "broke off"),
     ],
 )
 def test_an_answer_that_is_none_ends_in_one_line(run, tmp_path, monkeypatch, answer, drip, words):
@@ -218,7 +224,9 @@ def test_an_answer_that_is_none_ends_in_one_line(run, tmp_path, monkeypatch, ans
             while drip and not over.wait(0.02):
                 connection.sendall(drip)
 
-    monkeypatch.setattr(client, "_ATTEMPT_SECONDS", 0.5)
+    monkeypatch.setattr(client, "_ATTEMPT_SECONDS", 0.5 if "no result" not in words else 60)
+    monkeypatch.setattr(client, "_PIXEL_BYTES", 0)
+    monkeypatch.setattr(client, "_METADATA_BYTES", 2**18)
     (tmp_path / "in.png").write_bytes(PICTURE)
     over = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
