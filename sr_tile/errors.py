@@ -27,6 +27,7 @@ A message is one line: what happened, where, the bound that was broken, what to 
 import logging
 import re
 import unicodedata
+from pathlib import Path
 
 log = logging.getLogger("sr_tile")
 
@@ -168,11 +169,25 @@ def first_line(error: BaseException) -> str:
 
 _GRANTED = (
     "can't start new thread",
+    "pthread_create",
     "failed to map segment",
     "annot allocate memory",
     "error return without exception",
 )
 _RAISE = "raise `ulimit -u`, `-v` and `-d`, or end other programs"
+
+
+def granted(error: BaseException) -> bool:
+    """Whether an error says that the system gives this process what it has asked for: no thread or memory is refused."""
+    return not any(sign in str(error) for sign in _GRANTED)
+
+
+def _has_no_folder() -> bool:
+    try:
+        Path.cwd()
+    except OSError:
+        return True
+    return False
 
 
 def unexpected(error: BaseException) -> str:
@@ -181,9 +196,11 @@ def unexpected(error: BaseException) -> str:
     >>> unexpected(FileNotFoundError(2, "No such file or directory", "a.png"))
     'a.png: No such file or directory'
     """
+    if isinstance(error, FileNotFoundError) and not error.filename and _has_no_folder():
+        return "the current folder was removed; go to another one, or name files by their whole paths"
     if isinstance(error, OSError) and error.strerror:
         return printable(": ".join(str(part) for part in (error.filename, error.strerror) if part))
-    if any(sign in str(error) for sign in _GRANTED):
+    if not granted(error):
         return f"the system grants this process no more threads or memory ({one_line(Exception(error), 120)}); {_RAISE}"
     return (
         f"{type(error).__name__}: {one_line(Exception(error))}; sr-tile did not expect this: please report it with your "

@@ -14,7 +14,7 @@ from sr_tile.engines.device_errors import Failure, failure_of
 from sr_tile.engines.providers import Device
 from sr_tile.engines.tensorrt import load_libraries, tensorrt_options
 from sr_tile.engines.time_limit import opened
-from sr_tile.errors import DeviceError, ModelLoadError, OutOfMemoryError, SrTileError, one_line
+from sr_tile.errors import DeviceError, ModelLoadError, OutOfMemoryError, SrTileError, granted, one_line, unexpected
 from sr_tile.models.onnx_files import NO_MODEL, check_references
 from sr_tile.system import nvidia
 from sr_tile.system.cpu import allowed_threads
@@ -91,6 +91,8 @@ def open_session(
     except SrTileError:
         raise
     except Exception as error:  # ONNX Runtime's exceptions share no base of their own
+        if not granted(error):
+            raise ModelLoadError(f"model {where}: {unexpected(error)}") from error
         if option := _OPTION_ERROR.search(str(error)):
             raise DeviceError(
                 f"device {device}: {one_line(Exception(option[0]))}; see ONNX Runtime's manual"

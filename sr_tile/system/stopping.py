@@ -144,6 +144,7 @@ def temporary_folder(prefix: str = "sr-tile-", parent: Path | None = None) -> It
     with making() as unfinished:
         folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=_SUFFIX, dir=parent))
         unfinished.add(folder)
+    folder.chmod(0o700)  # whatever umask takes away: else nothing goes in, and it cannot be removed either
     descriptor = _lock_folder(folder)
     try:
         yield folder

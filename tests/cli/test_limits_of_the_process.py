@@ -215,3 +215,27 @@ main()
     assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
     assert "no more threads or memory" in done.stderr or "no memory left" in done.stderr, done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "m.onnx"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder that is in use stays there")
+@pytest.mark.parametrize(
+    ("command", "expected"),
+    [
+        (("enhance", ".", "out"), "the current folder was removed"),
+        (("enhance", "{}/in.png", "{}/a.png", "--report", "r.json"), "the current folder was removed"),
+        (("enhance", "{}/in.png", "b.png"), "b.png: cannot be written: "),
+        (("enhance", "{}/in.png", "{}/c.png"), ""),
+    ],
+)
+def test_a_current_folder_that_was_removed_is_named_where_it_is_needed(tmp_path, command, expected):
+    write(tmp_path / "in.png", noise(20, 20, 3))
+    model = identity_model(tmp_path / "m.onnx", 2)
+    (tmp_path / "gone").mkdir()
+    code = "import os, sys; os.rmdir(os.getcwd()); from sr_tile.__main__ import main; main()"
+    words = [word.format(tmp_path) for word in command]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *words, "--model", model, "--device", "cpu", "-q"],
+        cwd=tmp_path / "gone", capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr.count("\n")) == ((1, 1) if expected else (0, 0)), done.stderr
+    assert expected in done.stderr

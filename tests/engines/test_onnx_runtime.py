@@ -198,3 +198,12 @@ def test_providers_name_the_device_first():
         "CPUExecutionProvider",
     ]
     assert Device.parse("cuda:2").provider_options()[0][1]["device_id"] == "2"
+
+
+def test_threads_that_the_runtime_is_refused_are_no_fault_of_the_model(tmp_path, monkeypatch):
+    def create(*_):
+        raise RuntimeError("env.cc:327 pthread_create failed, error code: 11")
+
+    monkeypatch.setattr("sr_tile.engines.onnx_sessions._create", create)
+    with pytest.raises(ModelLoadError, match="grants this process no more threads"):
+        OnnxEngine(conv_model(tmp_path / "m.onnx"), "cpu")

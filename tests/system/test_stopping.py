@@ -162,6 +162,15 @@ stopping.end()
     assert (done.returncode, done.stderr) == (130, "sr-tile: stopped by SIGINT\n")
 
 
+def test_a_temporary_folder_can_be_used_and_removed_whatever_umask_takes_away(tmp_path):
+    before = os.umask(0o777)
+    try:
+        with stopping.temporary_folder("x-", tmp_path) as folder:
+            assert folder.stat().st_mode & 0o777 == 0o700
+    finally:
+        os.umask(before)
+
+
 def test_a_temporary_folder_goes_with_its_block(tmp_path):
     with stopping.temporary_folder("x-", tmp_path) as folder:
         (folder / "a").write_text("b")
