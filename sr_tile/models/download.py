@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import ssl
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +16,8 @@ from sr_tile.system.hashes import sha256_of
 LARGEST = 4 * 2**30  # no checkpoint is larger: a server that never stops does not fill the disk
 _CHUNK = 2**17
 _PAGE = (b"<!doctype", b"<html", b"<head")
+_PROGRESS = 2**14  # bytes of a connection that count as some: of one with fewer the next is not the first again
+_SLOWEST = 200  # bytes a second, once it could have been waited for twice
 _PASSING = (408, 425, 429, 500, 502, 503, 504)
 
 OnBytes = Callable[[int, int | None], None]
@@ -25,9 +28,11 @@ class _InterruptedError(Exception):
 
 
 class _SafeRedirects(urllib.request.HTTPRedirectHandler):
-    """Follows redirects, but never from https to anything else."""
+    """Follows redirects, but to http and https alone, and never from https to anything else."""
 
     def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if not newurl.lower().startswith(("http:", "https:")):
+            raise DownloadError(f"{req.full_url}: sends on to {newurl}, which is no http; this is refused")
         if req.full_url.startswith("https:") and not newurl.startswith("https:"):
             raise DownloadError(f"{req.full_url}: sends on to {newurl}, which is not encrypted; this is refused")
         return super().redirect_request(req, fp, code, msg, headers, newurl)
@@ -66,7 +71,7 @@ def download(
         try:
             _append(url, part, timeout, on_bytes or (lambda done, total: None))
         except _InterruptedError as error:
-            failures = 1 if _size(part) > before else failures + 1
+            failures = 1 if _size(part) >= before + _PROGRESS else failures + 1
             if failures >= attempts:
                 raise DownloadError(
                     f"{url}: {error}; {_size(part)} bytes are kept, run the command again to go on from there"
@@ -101,9 +106,9 @@ def _append(url: str, part: Path, timeout: float, on_bytes: OnBytes) -> None:
         request = urllib.request.Request(url, headers=headers)
         with urllib.request.build_opener(_SafeRedirects).open(request, timeout=timeout) as response:
             if response.status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
-                part.unlink()
+                part.unlink(missing_ok=True)
                 raise _InterruptedError("answered with another range than asked for")
-            _copy(url, response, part, have if response.status == 206 else 0, on_bytes)
+            _copy(url, response, part, have if response.status == 206 else 0, timeout, on_bytes)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code == 416 and have:
@@ -118,15 +123,23 @@ def _append(url: str, part: Path, timeout: float, on_bytes: OnBytes) -> None:
         reason = getattr(error, "reason", None) or error
         if isinstance(reason, TimeoutError):
             raise _InterruptedError(f"sent nothing for {timeout:g} s") from None
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            why = getattr(reason, "verify_message", reason)
+            raise DownloadError(
+                f"{url}: its certificate is not trusted here ({why}); look at the address, and at the clock and the "
+                "certificates of this machine"
+            ) from None
         raise _InterruptedError(f"cannot be reached or broke off: {reason or type(error).__name__}") from None
     except ValueError as error:
         raise DownloadError(f"{url}: is no address that can be downloaded: {error}") from None
 
 
-def _copy(url: str, response: Any, part: Path, have: int, on_bytes: OnBytes) -> None:
+def _copy(url: str, response: Any, part: Path, have: int, timeout: float, on_bytes: OnBytes) -> None:
     """The body into the file, and whether it was whole."""
+    begun, before = time.monotonic(), have
     length = response.headers.get("Content-Length", "")
     total = have + int(length) if length.isdecimal() else None
+    _check_size(url, total or 0)
     page = response.headers.get_content_type() == "text/html"
     with contextlib.ExitStack() as stack:
         file: Any = None
@@ -142,10 +155,15 @@ def _copy(url: str, response: Any, part: Path, have: int, on_bytes: OnBytes) -> 
             except OSError as error:
                 raise DownloadError(f"{part}: cannot be written: {error.strerror or error}; make room") from None
             have += len(chunk)
-            if have > LARGEST:
-                raise DownloadError(
-                    f"{url}: is larger than {LARGEST} bytes, which no checkpoint is; look at the address"
-                )
+            _check_size(url, have)
+            seconds = time.monotonic() - begun
+            if seconds > 2 * timeout and have - before < _SLOWEST * seconds:
+                raise _InterruptedError(f"sends less than {_SLOWEST} bytes a second")
             on_bytes(have, total)
     if file is None or (total is not None and have < total):
         raise _InterruptedError(f"broke off after {have} of {'unknown' if total is None else total} bytes")
+
+
+def _check_size(url: str, size: int) -> None:
+    if size > LARGEST:
+        raise DownloadError(f"{url}: is larger than {LARGEST} bytes, which no checkpoint is; look at the address")

@@ -1,6 +1,9 @@
+import contextlib
 import hashlib
+import ssl
 import threading
 import time
+import urllib.error
 
 import numpy as np
 import pytest
@@ -146,6 +149,9 @@ PAGE = b"\n<!DOCTYPE html><html>Quota exceeded</html>"
         (lambda h, s: send(h, 200, b""), "broke off after 0 of 0 bytes", 3),
         (lambda h, s: send(h, 302, b"", Location="/file.pth"), "redirect", 1),
         (lambda h, s: send(h, 302, b"", Location="file:///etc/passwd"), "302", 1),
+        (lambda h, s: send(h, 302, b"", Location="ftp://127.0.0.1/f.pth"), "no http", 1),
+        (lambda h, s: send(h, 206, b"abc", Content_Range="bytes 5-7/9"), "another range", 3),
+        (lambda h, s: send(h, 200, b"abc", 10**23), "larger than", 1),
     ],
 )
 def test_what_is_not_the_file_is_said_in_one_line_and_nothing_is_left(serve, tmp_path, answer, words, requests):
@@ -163,6 +169,42 @@ def test_a_truncated_file_never_gets_its_name_and_what_came_is_kept(serve, tmp_p
     with pytest.raises(DownloadError, match=r"broke off after 1000 of 500000 bytes; 1000 bytes are kept"):
         fetch(serve(lambda h, s: send(h, 200, CONTENT[:1000], len(CONTENT))), tmp_path / "f.pth", attempts=2)
     assert [path.name for path in tmp_path.iterdir()] == [part_of(tmp_path / "f.pth").name]
+
+
+def test_a_server_that_breaks_off_after_every_byte_is_left(serve, tmp_path):
+    def answer(handler, start):
+        assert start < 10
+        broken(handler, start, step=1)
+
+    with pytest.raises(DownloadError, match="3 bytes are kept"):
+        fetch(serve(answer), tmp_path / "f.pth", attempts=3)
+
+
+def test_a_server_that_drips_is_left(serve, tmp_path):
+    over = threading.Event()
+
+    def answer(handler, start):
+        send(handler, 200, b"", len(CONTENT))
+        with contextlib.suppress(OSError):
+            while not over.wait(0.02):
+                handler.wfile.write(b"x")
+
+    with pytest.raises(DownloadError, match="less than 200 bytes a second"):
+        fetch(serve(answer), tmp_path / "f.pth", timeout=0.2, attempts=1)
+    over.set()
+
+
+def test_a_certificate_that_is_not_trusted_is_named_at_once(tmp_path, monkeypatch):
+    tries = []
+
+    def refuse(*_, **__):
+        tries.append(1)
+        raise urllib.error.URLError(ssl.SSLCertVerificationError(1, "certificate verify failed: self-signed"))
+
+    monkeypatch.setattr("urllib.request.OpenerDirector.open", refuse)
+    with pytest.raises(DownloadError, match="certificate is not trusted here"):
+        download("https://127.0.0.1/f.pth", tmp_path / "f.pth", SHA256, pause=0)
+    assert len(tries) == 1
 
 
 def test_a_hanging_server_is_left(serve, tmp_path):
