@@ -5,7 +5,7 @@ Layout: ISO/IEC 14496-12 (boxes), 23008-12 (items and their properties), the AV1
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -28,6 +28,8 @@ class AvifHeader:
         range_at: the bit of the file that says it, from the highest of the first byte on; 0 where it was not looked for.
         range_byte: the byte that this bit belongs to.
         sequence: the file holds a film.
+        tiles: of a picture that is a grid of others, and of its alpha: the bytes that make each of them the primary picture,
+            as (position, byte) each.
     """
 
     cicp: tuple[int, int, int, int] | None = None
@@ -36,6 +38,7 @@ class AvifHeader:
     range_at: int = 0
     range_byte: int = 0
     sequence: bool = False
+    tiles: tuple[tuple[tuple[int, bytes], ...], ...] = ()
 
     @property
     def needs_range(self) -> bool:
@@ -51,11 +54,16 @@ class AvifHeader:
         if self.cicp is None or self.full_range in (None, bool(self.cicp[3])) or not self.range_at:
             return []
         position, bit = divmod(self.range_at, 8)
-        return [
-            Piece(0, position),
-            Piece(data=bytes([self.range_byte ^ 128 >> bit])),
-            Piece(position + 1, size - position - 1),
-        ]
+        return with_bytes([(position, bytes([self.range_byte ^ 128 >> bit]))], size)
+
+
+def with_bytes(changes: Iterable[tuple[int, bytes]], size: int) -> list[Piece]:
+    """A file of this size with other bytes at some positions, none of which overlap."""
+    pieces, end = [], 0
+    for position, content in sorted(changes):
+        pieces += [Piece(end, position - end), Piece(data=content)]
+        end = position + len(content)
+    return [*pieces, Piece(end, size - end)]
 
 
 def read_avif(path: Path) -> AvifHeader:
@@ -75,7 +83,8 @@ def read_avif(path: Path) -> AvifHeader:
                     start = 16
                 length = length or size - position
                 if kind == b"meta":
-                    return _of_meta(file.read(min(length - start, _MAX_META)), sequence, file)
+                    meta = file.read(min(length - start, _MAX_META))
+                    return replace(_of_meta(meta, sequence, file), tiles=_tiles(meta, position + start))
                 position += max(length, 8)
     except _ODD:
         pass
@@ -83,7 +92,11 @@ def read_avif(path: Path) -> AvifHeader:
 
 
 def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-    position = 0
+    return ((kind, body) for kind, body, _ in _placed(data, 0))
+
+
+def _placed(data: bytes, position: int) -> Iterator[tuple[bytes, bytes, int]]:
+    """The boxes from a position on, each with the place of its content."""
     while position + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         start = 8
@@ -93,7 +106,7 @@ def _boxes(data: bytes) -> Iterator[tuple[bytes, bytes]]:
         length = length or len(data) - position
         if length < start:
             return
-        yield kind, data[position + start : position + length]
+        yield kind, data[position + start : position + length], position + start
         position += length
 
 
@@ -123,6 +136,46 @@ def _of_meta(meta: bytes, sequence: bool, file: BinaryIO) -> AvifHeader:
         return header
     at, full = said
     return replace(header, full_range=full, range_at=8 * place + at, range_byte=start[at // 8])
+
+
+def _tiles(meta: bytes, place: int) -> tuple[tuple[tuple[int, bytes], ...], ...]:
+    """See `AvifHeader.tiles`, of a box whose content lies at `place`; none where there is no grid, or no sense in it."""
+    try:
+        found = {kind: (body, at) for kind, body, at in _placed(meta, 4)}
+        form = ">H" if found[b"pitm"][0][0] == 0 else ">I"
+        (primary,) = struct.unpack_from(form, found[b"pitm"][0], 4)
+        items, first = {}, 4 + (2 if found[b"iinf"][0][0] == 0 else 4)
+        for _, body, at in _placed(found[b"iinf"][0], first):
+            wide = body[0] > 2
+            (number,) = struct.unpack_from(">I" if wide else ">H", body, 4)
+            items[number] = (body[10:14] if wide else body[8:12], found[b"iinf"][1] + at + 3, body[3])
+        links = list(_links(found[b"iref"][0]))
+    except _ODD:
+        return ()
+    owners = {primary, *(source for kind, source, targets in links if kind == b"auxl" and primary in targets)}
+    numbers = {
+        target
+        for kind, source, targets in links
+        if kind == b"dimg" and source in owners and items.get(source, (b"",))[0] == b"grid"
+        for target in targets
+        if target in items
+    }
+    at = place + found[b"pitm"][1] + 4
+    return tuple(
+        (
+            (at, struct.pack(form, number)),
+            (place + items[number][1], bytes([items[number][2] & ~1])),
+        )  # no longer hidden
+        for number in sorted(numbers)
+    )
+
+
+def _links(iref: bytes) -> Iterator[tuple[bytes, int, tuple[int, ...]]]:
+    """References between items: kind, from which, to which."""
+    code = "H" if iref[0] == 0 else "I"
+    for kind, body, _ in _placed(iref, 4):
+        source, count = struct.unpack_from(f">{code}H", body)
+        yield kind, source, struct.unpack_from(f">{count}{code}", body, struct.calcsize(f">{code}H"))
 
 
 def _place(iloc: bytes, item: int) -> int:

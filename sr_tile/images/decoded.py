@@ -35,6 +35,7 @@ class Decoded:
         whole: it was decoded as a whole, and lies in memory.
         harmless: what may be forgiven of libvips' reason, in words; None where pixels are lost.
         explain: what libvips' reason says of the kind of file, where it is not damage.
+        verify: raises what libvips does not say when it reads: called once, before the first row.
     """
 
     image: Any
@@ -50,6 +51,7 @@ class Decoded:
     whole: bool = False
     harmless: Callable[[str], str | None] = lambda reason: None
     explain: Callable[[str], str | None] = lambda reason: None
+    verify: Callable[[], None] = lambda: None
 
 
 _MAPPED = ("jpeg", "webp", "avif")

@@ -13,7 +13,7 @@ from typing import Any
 
 from sr_tile.errors import ImageReadError
 from sr_tile.images import pillow_decoder
-from sr_tile.images.avif_boxes import AvifHeader, read_avif
+from sr_tile.images.avif_boxes import AvifHeader, read_avif, with_bytes
 from sr_tile.images.camera_files import DEVELOPMENT, decode_heic, decode_raw
 from sr_tile.images.colour_models import from_cmyk
 from sr_tile.images.content_type import READ_ONLY, describe_content, format_by_content, several
@@ -188,8 +188,29 @@ def _open_avif(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     metadata = replace(metadata_of(image, False), cicp=header.cicp)
     bits = field_of(image, "heif-bitdepth") or field_of(image, "bits-per-sample") or 16
     return Decoded(
-        image, kind, metadata, notes, bits=bits if 8 < bits < 16 else 16, narrow=header.needs_range, keep=[source]
+        image,
+        kind,
+        metadata,
+        notes,
+        bits=bits if 8 < bits < 16 else 16,
+        narrow=header.needs_range,
+        keep=[source],
+        verify=functools.partial(_decode_tiles, path, header),
     )
+
+
+def _decode_tiles(path: Path, header: AvifHeader) -> None:
+    """Decode each tile of a grid by itself: libheif leaves one that is damaged black or green, and says nothing.
+
+    Raises:
+        pyvips.Error: one cannot be decoded.
+    """
+    for changes in header.tiles:
+        pieces = with_bytes(changes, path.stat().st_size)
+        image, _ = load(path, "avif", "sequential", pieces)
+        image, source = load(path, "avif", "sequential", pieces, page=field_of(image, "heif-primary") or 0)
+        image.avg()
+        del source  # not before
 
 
 def _open_whole(path: Path, kind: str, access: str, lenient: bool) -> Decoded:

@@ -129,7 +129,9 @@ class ImageReader:
         """The next rows as libvips has them."""
         count = len(part_hwc)
         try:
-            self._region = self._region or vips().Region.new(decoded.image)
+            if self._region is None:
+                attempt(decoded.verify, decoded.verify)
+                self._region = vips().Region.new(decoded.image)
             pixels = attempt(lambda: self._rows(count), lambda: self._start_again(count, lenient=decoded.lenient))
         except vips().Error as error:
             reason = reason_of(error)
