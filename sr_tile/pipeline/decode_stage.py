@@ -114,7 +114,8 @@ class DecodeStage:
     def _prepare(self, image: ImageState, info: ImageInfo, own: ImageInfo) -> None:
         """Lay out the tiles and open the output, so that what cannot work fails before it costs anything."""
         spec, scale = self._context.spec, self._context.spec.scale or 1
-        image.info, image.grid = info, tile_grid_for(self._context.plan, info, scale, self._context.alpha)
+        grid = tile_grid_for(self._context.plan, info, scale, self._context.alpha, image.job.name)
+        image.info, image.grid = info, grid
         result = result_of(own, scale, self._context.size, image.job.name)
         if image.job.strip and not image.is_only_reduced:
             image.grid = replace(image.grid, strip=image.job.strip(image.grid))

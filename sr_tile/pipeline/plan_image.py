@@ -2,14 +2,14 @@
 
 from dataclasses import replace
 
-from sr_tile.errors import ArgumentError
+from sr_tile.errors import ArgumentError, OutOfMemoryError
 from sr_tile.images import ImageInfo, Reduction, TargetSize
 from sr_tile.planner import Plan
 from sr_tile.tiling.channels import Alpha
 from sr_tile.tiling.grid import TileGrid
 
 
-def tile_grid_for(plan: Plan, info: ImageInfo, scale: int, alpha: Alpha) -> TileGrid:
+def tile_grid_for(plan: Plan, info: ImageInfo, scale: int, alpha: Alpha, name: str = "image") -> TileGrid:
     """The tiles of one image.
 
     Raises:
@@ -18,7 +18,10 @@ def tile_grid_for(plan: Plan, info: ImageInfo, scale: int, alpha: Alpha) -> Tile
     if info.has_alpha and alpha == "bicubic" and scale > 1:
         # Bicubic interpolation looks two pixels around: the same context for every tile, or alpha would show seams.
         plan = plan.with_halo(2)
-    return plan.grid_for(info.height, info.width, info.channels, scale)
+    try:
+        return plan.grid_for(info.height, info.width, info.channels, scale)
+    except OutOfMemoryError as error:
+        raise OutOfMemoryError(f"{name}: {error}") from None
 
 
 def result_of(info: ImageInfo, scale: int, size: TargetSize, name: str = "image") -> ImageInfo:

@@ -1,6 +1,7 @@
 """Memory that runs out, broken images and numbers that are none."""
 
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -169,3 +170,10 @@ def test_a_tile_that_overflows_in_float32_too_fails_its_image_alone():
         assert np.array_equal(outcomes[0].sink.pixels_hwc, good)
         assert np.array_equal(outcomes[2].sink.pixels_hwc, good)
         assert pipeline.stats().redone == 0
+
+
+def test_an_image_that_is_too_wide_for_the_memory_is_named():
+    chosen = replace(plan(32, 8, 2), strip_budget=1)
+    (outcome,) = Pipeline(BoxBlurEngine(2), chosen).run([replace(array_job(noise_image(20, 90)), name="wide.png")])
+    assert isinstance(outcome.error, OutOfMemoryError)
+    assert str(outcome.error).startswith("wide.png: an image 90 pixels wide")
