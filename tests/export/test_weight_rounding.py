@@ -9,10 +9,11 @@ import torch.nn.functional as F  # noqa: N812
 from onnx import helper, numpy_helper
 from support.toys import conv_model, save_model
 
+from sr_tile.export.precision import compare
 from sr_tile.export.precision.compare import Runner, values_inside
 from sr_tile.export.precision.equalise import equalise
 from sr_tile.export.precision.onnx_passes import load_float
-from sr_tile.export.precision.weight_rounding import products_of_inputs, round_weights
+from sr_tile.export.precision.weight_rounding import WeightRounding, products_of_inputs, round_weights
 from sr_tile.models.synthetic_images import scenes
 
 
@@ -108,3 +109,10 @@ def test_what_others_read_is_left_alone(tmp_path):
     (found,) = (numpy_helper.to_array(tensor) for tensor in model.graph.initializer)
     assert np.array_equal(found, eye)
     equalise(load_float(conv_model(tmp_path / "deep.onnx", depth=3)), [np.zeros((1, 3, 8, 8), np.float32)])
+
+
+def test_where_nothing_is_equalised_or_rounded_no_session_is_opened(tmp_path, monkeypatch):
+    model = load_float(save_model(tmp_path / "m.onnx", [helper.make_node("Relu", ["input"], ["output"], "relu")]))
+    monkeypatch.setattr(compare, "open_session", lambda *_, **__: pytest.fail("a session was opened"))
+    equalise(model, pictures())
+    WeightRounding(model, ["relu"], {}, pictures())

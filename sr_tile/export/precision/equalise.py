@@ -21,9 +21,11 @@ _SMALLEST = 1e-3  # of the largest channel: smaller ones are taken for as large
 def equalise(model: "onnx.ModelProto", pictures: Sequence[np.ndarray]) -> None:
     """Change the weights, but for rounding not the results, of convolutions that follow each other by ReLU alone."""
     pairs = _pairs(model)
+    if not pairs:
+        return
     values_of = values_inside(model, [second.input[0] for _, second in pairs])
     peaks: dict[str, np.ndarray] = {}
-    for picture in pictures if pairs else ():
+    for picture in pictures:
         for name, values in values_of(picture).items():
             peaks[name] = np.maximum(peaks.get(name, 0), np.abs(values).max(axis=(0, 2, 3)))
     for first, second in pairs:

@@ -60,11 +60,12 @@ def to_int8(source: Path, target: Path, *, calibrate: Path | None = None, max_lo
     """
     model = load_float(source)
     calibration, independent = pictures_for(read_spec(source), calibrate)
-    if not quantisable(model):
+    names = quantisable(model)
+    if not names:
         raise PrecisionLossError(
             f"model {source.name}: has no layer with weights that int8 knows ({', '.join(WEIGHTED)})"
         )
-    search = _Search(model, source, calibration, max_loss_db)
+    search = _Search(model, names, source, calibration, max_loss_db)
     first = search.fewest_kept()
     for kept in range(first, len(search.order)):
         # The pictures that judge are not those of the search, and may ask for more.
@@ -83,11 +84,13 @@ class _Search:
         order: names of nodes that can be quantised, the most sensitive first once that was measured.
     """
 
-    def __init__(self, model: "onnx.ModelProto", source: Path, pictures: Pictures, max_loss_db: float) -> None:
+    def __init__(
+        self, model: "onnx.ModelProto", names: list[str], source: Path, pictures: Pictures, max_loss_db: float
+    ) -> None:
         equalise(model, pictures.inputs)
         self._model, self._pictures, self._max_loss_db = model, pictures, max_loss_db
         self._exact = Runner(source)
-        self.order = quantisable(model)
+        self.order = names
         self._ranges = _ranges(model, self.order, pictures.inputs)
         self._rounding = WeightRounding(model, self.order, self._ranges, pictures.inputs)
 

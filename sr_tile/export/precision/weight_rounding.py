@@ -49,8 +49,10 @@ class WeightRounding:
                     layers.append(node)
                     self._weights[node.input[1]] = values
                     self._products[node.input[1]] = np.zeros((values[0].size,) * 2)
+        if not layers:
+            return
         values_of = values_inside(model, [node.input[0] for node in layers])
-        for picture in pictures if layers else ():
+        for picture in pictures:
             values = values_of(picture)
             for node in layers:
                 sums, kernel = self._products[node.input[1]], self._weights[node.input[1]].shape[2:]
