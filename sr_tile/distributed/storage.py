@@ -9,7 +9,15 @@ from typing import Any
 
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, one_line
 from sr_tile.images import READABLE_SUFFIXES
-from sr_tile.jobs.selection import FilePair, Selection, check_name, is_url, place_of_result, select_files
+from sr_tile.jobs.selection import (
+    FilePair,
+    Selection,
+    check_name,
+    is_hidden,
+    is_url,
+    place_of_result,
+    select_files,
+)
 from sr_tile.system.stopping import temporary_folder
 
 
@@ -123,7 +131,7 @@ def _find(item: str, recursive: bool, selection: Selection) -> Iterator[tuple[st
         relative = name.removeprefix(root).lstrip("/") if root else PurePosixPath(name).name
         if root and PurePosixPath(name).suffix.lower() not in READABLE_SUFFIXES:
             selection.leave_out(f"{prefix}{name}", "no image by the suffix")
-        elif root and any(part.startswith(".") for part in PurePosixPath(relative).parts):
+        elif root and is_hidden(PurePosixPath(relative)):
             selection.leave_out(f"{prefix}{name}", "hidden")
         else:
             yield f"{prefix}{name}", relative

@@ -72,6 +72,11 @@ def is_url(name: str) -> bool:
     return "://" in name
 
 
+def is_hidden(place: PurePath) -> bool:
+    """Whether a file is hidden, or lies in a hidden folder, by its place below the folder that is looked through."""
+    return any(part.startswith(".") for part in place.parts)
+
+
 def screen(
     pairs: Sequence[FilePair],
     existing: Existing,
@@ -336,12 +341,11 @@ def _scan(folder: Path, recursive: bool, selection: Selection) -> Iterator[_Foun
     for place, folders, files in os.walk(folder, onerror=problems.append):
         if not recursive:
             folders.clear()
-        is_hidden = any(part.startswith(".") for part in Path(place).relative_to(folder).parts)
         for name in sorted(files):
             path = Path(place, name)
             if Path(name).suffix.lower() not in READABLE_SUFFIXES:
                 selection.leave_out(str(path), "no image by the suffix")
-            elif is_hidden or name.startswith("."):
+            elif is_hidden(path.relative_to(folder)):
                 selection.leave_out(str(path), "hidden")
             else:
                 found.append(_Found(path, path.relative_to(folder), True, _missing(str(path))))
