@@ -175,10 +175,10 @@ def test_a_driver_that_is_killed_leaves_no_process(photos):
     driver = subprocess.Popen(
         [*command, "--device", "cpu"], cwd=photos, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    assert until(lambda: (photos / "out2").is_dir() and any((photos / "out2").glob("*.png")), 60)
+    assert until(lambda: (photos / "out2").is_dir() and any((photos / "out2").glob("*.png")), 180)
     driver.kill()
     driver.wait()
-    assert until(lambda: not marked(name, value), 90), marked(name, value)
+    assert until(lambda: not marked(name, value), 180), marked(name, value)
 
 
 def marked(name, value):
@@ -206,6 +206,6 @@ def test_a_signal_ends_a_driver_of_ray_in_one_line(tmp_path, number):
     while "ready" not in (line := process.stdout.readline()):
         assert line, process.stderr.read()
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, said = process.communicate(timeout=180)
     lines = [line for line in said.splitlines() if "Set ray log level" not in line]  # which Ray says of itself
     assert (process.returncode, lines) == (128 + number, [f"sr-tile: stopped by {number.name}"])
