@@ -124,35 +124,40 @@ def test_a_page_that_is_broken_costs_no_other(tmp_path, monkeypatch):
     assert not again.shapes
 
 
-def test_a_lost_block_is_computed_again(photos, small_giants):
+@pytest.fixture
+def killed_giant(photos, small_giants):
+    """The strips of a giant that was stopped midway, in their order, and what goes on with it to the very same result."""
     Image.fromarray(noise_image(150, 33)).save("giant.png")
     enhancer().enhance_file("giant.png", "expected.png")
     pairs = [FilePair("giant.png", "out.png")]
     with pytest.raises(StoppedError):
         run("job", pairs, enhancer(ShadingEngine(12, "job/strips", 2)))
+
+    def go_on():
+        assert run("job", pairs)["giant.png"].status == "done"
+        assert Path("out.png").read_bytes() == Path("expected.png").read_bytes()
+
     strips = sorted(Path("job/strips").rglob("*-*"), key=lambda path: int(path.name.split("-")[0]))
     assert len(strips) > 1
+    return strips, go_on
+
+
+def test_a_lost_block_is_computed_again(killed_giant):
+    strips, go_on = killed_giant
     strips[1].unlink()
-    assert run("job", pairs)["giant.png"].status == "done"
-    assert Path("out.png").read_bytes() == Path("expected.png").read_bytes()
+    go_on()
 
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "changed", "empty", "checksum"])
-def test_a_damaged_block_is_computed_again(photos, small_giants, damage):
-    Image.fromarray(noise_image(150, 33)).save("giant.png")
-    enhancer().enhance_file("giant.png", "expected.png")
-    pairs = [FilePair("giant.png", "out.png")]
-    with pytest.raises(StoppedError):
-        run("job", pairs, enhancer(ShadingEngine(12, "job/strips", 2)))
-    strip = min(Path("job/strips").rglob("*-*"), key=lambda path: int(path.name.split("-")[0]))
+def test_a_damaged_block_is_computed_again(killed_giant, damage):
+    (strip, *_), go_on = killed_giant
     content = bytearray(strip.read_bytes())
     if damage == "changed":
         content[len(content) // 2] ^= 1
     elif damage == "checksum":
         content[-1] ^= 1
     strip.write_bytes({"cut": content[:-7], "longer": content + b"x", "empty": b""}.get(damage, content))
-    assert run("job", pairs)["giant.png"].status == "done"
-    assert Path("out.png").read_bytes() == Path("expected.png").read_bytes()
+    go_on()
 
 
 def test_a_block_that_is_damaged_while_it_is_read_is_no_result(tmp_path):
