@@ -134,12 +134,12 @@ class FileOptions:
     def suffix(self) -> str | None:
         """Ending of the results; None keeps each source's own."""
         from sr_tile.images.content_type import FILM_SUFFIXES
-        from sr_tile.images.formats import FORMATS, suffix_of
+        from sr_tile.images.formats import FORMATS, WRITTEN_SUFFIXES, suffix_of
 
         if not self.output_format:
             return None
         suffix = suffix_of(self.output_format.lstrip("."))
-        if suffix not in (*FILM_SUFFIXES, *(each for kind in FORMATS.values() for each in kind.suffixes)):
+        if suffix not in (*FILM_SUFFIXES, *WRITTEN_SUFFIXES):
             films = ", ".join(each[1:] for each in FILM_SUFFIXES)
             raise ArgumentError(
                 f"--format {self.output_format}: choose {', '.join(sorted(FORMATS))}; for films {films}"

@@ -30,6 +30,9 @@ FORMATS = {
     "dzi": Format("dzsave_target", (".dzi",), True, False, True, 2**31 - 1),
     "avif": Format("heifsave_target", (".avif",), True, True, False, 16_384),
 }
+WRITTEN_SUFFIXES = frozenset(suffix for kind in FORMATS.values() for suffix in kind.suffixes)
+"""Of images that are written, in lower case; those of films are in `content_type`."""
+
 FILES = {name: kind for name, kind in FORMATS.items() if name != "dzi"}
 """Formats that are one file each, and are read as well."""
 
@@ -49,7 +52,7 @@ def format_of(path: Path | str) -> str:
     for name, kind in FORMATS.items():
         if suffix in kind.suffixes:
             return name
-    known = ", ".join(sorted(suffix for kind in FORMATS.values() for suffix in kind.suffixes))
+    known = ", ".join(sorted(WRITTEN_SUFFIXES))
     raise ImageWriteError(f"{path}: no format that is written has the suffix '{suffix}': use one of {known}")
 
 
