@@ -27,6 +27,7 @@ class GraphWriter:
         self._constants: list[onnx.TensorProto] = []
         self._shapes: list[onnx.ValueInfoProto] = []
         self._known: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+        self._sizes: dict[tuple[str, int], tuple[str, str]] = {}
 
     def op(self, kind: str, *inputs: str, **attributes: object) -> str:
         """Append a node with one output and return the name of that output."""
@@ -98,6 +99,14 @@ class GraphWriter:
     def size(self, value: str) -> str:
         """Height and width of a (B, C, H, W) value: an int64 tensor of length 2."""
         return self.op("Shape", value, start=2, end=4)
+
+    def sides(self, value: str, level: int) -> tuple[str, str]:
+        """Height and width of a (B, C, H, W) value over 2^level, each an int64 tensor of length 1; written once."""
+        if (value, level) not in self._sizes:
+            size = self.op("Div", self.size(value), self.ints(1 << level))
+            height, width = (self.op("Slice", size, self.ints(i), self.ints(i + 1)) for i in (0, 1))
+            self._sizes[value, level] = height, width
+        return self._sizes[value, level]
 
     def pad_to_multiple(self, value: str, multiple: int, mode: str) -> str:
         """Pad right and bottom until height and width are divisible by `multiple`; mode as in ONNX `Pad`."""

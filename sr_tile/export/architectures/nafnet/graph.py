@@ -49,13 +49,11 @@ class _Writer:
         self.size, self.local = size, local
         self.weights = {name: np.asarray(value, np.float64) for name, value in state.items()}
         self.graph = GraphWriter("nafnet", size.channels, opset)
-        self.sides: dict[int, tuple[str, str]] = {}
 
     def write(self) -> onnx.ModelProto:
         graph, weights, size = self.graph, self.weights, self.size
-        padded = graph.pad_to_multiple(graph.input, size.multiple, "constant")
+        self.padded = padded = graph.pad_to_multiple(graph.input, size.multiple, "constant")
         self.batch = graph.op("Shape", padded, start=0, end=1)
-        self.padded_size = graph.size(padded)
         tokens = self._tokens(graph.conv(padded, weights["intro.weight"], weights["intro.bias"]), size.width)
         skips = []
         for level, blocks in enumerate(size.encoders):
@@ -80,21 +78,12 @@ class _Writer:
 
     def _spread(self, tokens: str, place: _Place) -> str:
         """(B, H * W, C) to (B, H, W, C)."""
-        shape = self._shape(self.batch, *self._sides(place.level), place.width)
+        shape = self._shape(self.batch, *self.graph.sides(self.padded, place.level), place.width)
         return self.graph.op("Reshape", tokens, shape)
 
     def _cuttable(self, tokens: str, place: _Place) -> str:
         """The same by way of (B, H, W, C), which can be cut into tiles where exact pooling cuts the graph."""
         return self.graph.op("Reshape", self._spread(tokens, place), self.graph.ints(0, -1, place.width))
-
-    def _sides(self, level: int) -> tuple[str, str]:
-        """Height and width at a level, each an int64 tensor of length 1; written into the graph once."""
-        if level not in self.sides:
-            graph = self.graph
-            size = graph.op("Div", self.padded_size, graph.ints(1 << level))
-            height, width = (graph.op("Slice", size, graph.ints(i), graph.ints(i + 1)) for i in (0, 1))
-            self.sides[level] = height, width
-        return self.sides[level]
 
     def _shape(self, *lengths: str | int) -> str:
         """The lengths, of which some are known, as one int64 tensor."""
@@ -159,7 +148,7 @@ class _Writer:
 
     def _local_attention(self, tokens: str, place: _Place) -> str:
         """TLC: means over windows of 384 pixels at full resolution, borders replicated: (B, H * W, C)."""
-        graph, (height, width) = self.graph, self._sides(place.level)
+        graph, (height, width) = self.graph, self.graph.sides(self.padded, place.level)
         rows = graph.op("Reshape", tokens, self._shape(-1, width, place.width))
         rows, across, left, right = self._windows(rows, width, place.level)
         rows = graph.op("Reshape", rows, self._shape(self.batch, height, -1))
@@ -209,7 +198,7 @@ class _Writer:
         """2 x 2 convolution of stride 2: gather four neighbours into one token, then one matrix product."""
         graph, width = self.graph, self.size.width << level
         weight = self.weights[f"downs.{level}.weight"].transpose(0, 2, 3, 1).reshape(2 * width, 4 * width)
-        height, wide = self._sides(level + 1)
+        height, wide = self.graph.sides(self.padded, level + 1)
         pairs = self._shape(self.batch, height, 2, wide, 2 * width)
         rows = graph.op("Transpose", graph.op("Reshape", tokens, pairs), perm=[0, 1, 3, 2, 4])
         rows = graph.op("Reshape", rows, graph.ints(0, -1, 4 * width))
@@ -220,7 +209,7 @@ class _Writer:
         graph, weight = self.graph, self.weights[f"ups.{i}.0.weight"][:, :, 0, 0]
         deep = weight.shape[1]
         weight = weight.reshape(deep // 2, 2, 2, deep).transpose(1, 2, 0, 3).reshape(2 * deep, deep)
-        pairs = self._shape(self.batch, *self._sides(level), 2, deep)
+        pairs = self._shape(self.batch, *self.graph.sides(self.padded, level), 2, deep)
         rows = graph.op("Reshape", graph.linear(tokens, weight), pairs)
         rows = graph.op("Transpose", rows, perm=[0, 1, 3, 2, 4])
         return graph.op("Add", graph.op("Reshape", rows, graph.op("Shape", skip)), skip)

@@ -178,23 +178,14 @@ class WindowPositions:
 
     def __init__(self, graph: GraphWriter, padded: str) -> None:
         self._graph, self._padded = graph, padded
-        self._sizes: dict[int, tuple[str, str]] = {}
         self._orders: dict[tuple[int, bool], tuple[str, str]] = {}
         self._masks: dict[int, str] = {}
-
-    def _size(self, level: int) -> tuple[str, str]:
-        if level not in self._sizes:
-            graph = self._graph
-            size = graph.op("Div", graph.size(self._padded), graph.ints(1 << level))
-            height, width = (graph.op("Slice", size, graph.ints(i), graph.ints(i + 1)) for i in (0, 1))
-            self._sizes[level] = height, width
-        return self._sizes[level]
 
     def orders(self, level: int, shifted: bool) -> tuple[str, str]:
         """Indices that take row-major tokens into window order, and back; shifted windows start 4 pixels further on."""
         if (level, shifted) not in self._orders:
             graph = self._graph
-            height, width = self._size(level)
+            height, width = graph.sides(self._padded, level)
             window = graph.ints(WINDOW)
             y, x = self._range(height), self._range(width)
             shift = WINDOW // 2 if shifted else 0
@@ -220,7 +211,8 @@ class WindowPositions:
         if level not in self._masks:
             graph, row_column = self._graph, np.divmod(np.arange(AREA), WINDOW)
             parts = []
-            for axis, (length, position) in enumerate(zip(self._size(level), row_column, strict=True)):
+            sides = graph.sides(self._padded, level)
+            for axis, (length, position) in enumerate(zip(sides, row_column, strict=True)):
                 late = position >= WINDOW // 2
                 table = np.where(late[:, None] != late[None, :], FORBIDDEN, 0.0)
                 before = graph.op("Sub", graph.op("Div", length, graph.ints(WINDOW)), graph.ints(1))
