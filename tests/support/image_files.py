@@ -21,6 +21,11 @@ def photograph(channels=3, dtype=np.uint8):
     )
 
 
+def save(path, image):
+    Image.fromarray(image).save(path)
+    return path
+
+
 def write(path, image_hwc, strip=64, metadata=None, **options):
     info = ImageInfo(*image_hwc.shape, image_hwc.dtype, metadata or Metadata())
     with ImageWriter(path, info, options=WriteOptions(**options)) as writer:
