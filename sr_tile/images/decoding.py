@@ -134,7 +134,16 @@ def _open_png(path: Path, kind: str, access: str, lenient: bool) -> Decoded:
     set_field(image, "orientation", exif_orientation(exif))
     metadata = metadata_of(image, header.has_density, exif=exif, xmp=header.xmp, iptc=header.iptc)
     metadata = replace(metadata, cicp=header.cicp, png_colour=header.colour, text=tuple(header.text))
-    decoded = Decoded(image, kind, metadata, lenient=lenient, keep=[source])
+    notes = []
+    if header.profile is not None and metadata.icc is None:  # libpng drops it without a word
+        own = "RGB" if image.bands > 2 else "gray"
+        fits = header.profile.upper() in ("", own.upper())
+        notes.append(
+            "its colour profile is damaged and left out"
+            if fits
+            else f"its {header.profile} profile is left out, as its pixels are {own}"
+        )
+    decoded = Decoded(image, kind, metadata, notes, lenient=lenient, keep=[source])
     decoded.harmless = lambda reason: "wrong checksums of its pixels" if find_faults(path).pieces else None
     return decoded
 

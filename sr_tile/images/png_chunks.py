@@ -18,7 +18,7 @@ XMP_KEYWORD = "XML:com.adobe.xmp"
 _COLOUR = {b"gAMA": 4, b"cHRM": 32, b"sRGB": 1, b"mDCV": 24, b"cLLI": 8}
 """Chunks of colour and brightness, by their bytes; of cICP more is asked."""
 _TEXT = (b"tEXt", b"zTXt", b"iTXt")
-_KEPT = (*_COLOUR, *_TEXT, b"cICP", b"eXIf", b"acTL", b"pHYs")
+_KEPT = (*_COLOUR, *_TEXT, b"cICP", b"iCCP", b"eXIf", b"acTL", b"pHYs")
 _MAX_CHUNK = 2**25
 _MAX_TEXT = 2**25  # what a compressed text may grow to
 _RAW = "Raw profile type "
@@ -33,6 +33,7 @@ class PngHeader:
         xmp: as iTXt, or of a raw profile.
         iptc: of a raw profile.
         cicp: the four numbers.
+        profile: colour space of the ICC profile, such as `RGB` or `GRAY`; empty where that cannot be read, None without one.
         colour: chunks gAMA, cHRM, sRGB, mDCV and cLLI as they are.
         text: (keyword, text), in their order.
         frames: of an animation; 0 where there is none.
@@ -43,6 +44,7 @@ class PngHeader:
     xmp: bytes | None = None
     iptc: bytes | None = None
     cicp: tuple[int, int, int, int] | None = None
+    profile: str | None = None
     colour: tuple[tuple[bytes, bytes], ...] = ()
     text: list[tuple[str, str]] = field(default_factory=list)
     frames: int = 0
@@ -99,6 +101,11 @@ def _take(found: PngHeader, kind: bytes, body: bytes) -> None:
         found.colour = (*found.colour, (kind, body))
     elif kind == b"cICP" and len(body) == 4:
         found.cicp = (body[0], body[1], body[2], body[3])
+    elif kind == b"iCCP":
+        found.profile = ""
+        found.profile = (
+            zlib.decompressobj().decompress(body[body.index(b"\0") + 2 :], 128)[16:20].decode("latin-1").strip(" \0")
+        )
     elif kind == b"eXIf":
         found.exif = body
     elif kind == b"acTL":

@@ -106,3 +106,30 @@ def test_hdr_of_an_avif_in_every_layout(tmp_path, alpha, options, icc):
     with Image.open(tmp_path / "a.avif") as image, Image.open(tmp_path / "b.avif") as plain:
         np.testing.assert_array_equal(np.asarray(image), np.asarray(plain))
         assert image.info["xmp"] == packet()
+
+
+@pytest.mark.parametrize("target", list(SUFFIXES))
+@pytest.mark.parametrize("space", ["GRAY", "RGB", "CMYK"])
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB"])
+def test_a_profile_of_other_pixels_is_left_out_and_said(tmp_path, target, space, mode, caplog):
+    path = tmp_path / f"a{SUFFIXES[target]}"
+    if target == "jpeg":
+        mode = mode[:3].removesuffix("A")
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    profile[16:20] = space.ljust(4).encode()
+    Image.fromarray(photograph()).convert(mode).save(path, icc_profile=bytes(profile))
+    pixels_hwc, info = read(path)
+    write(tmp_path / "out.png", pixels_hwc, metadata=info.metadata)
+    own = "RGB" if info.colours == 3 else "GRAY"
+    with Image.open(tmp_path / "out.png") as image:
+        assert ("icc_profile" in image.info) == (space == own)
+    assert [f"its {space} profile" in line for line in caplog.messages] == ([] if space == own else [True]), (
+        caplog.messages
+    )
+
+
+@pytest.mark.parametrize("profile", [b"xx", bytes(200)])
+def test_a_damaged_profile_is_said_to(tmp_path, profile, caplog):
+    Image.fromarray(photograph()).save(tmp_path / "a.png", icc_profile=profile)
+    assert read(tmp_path / "a.png")[1].metadata.icc is None
+    assert ["profile is damaged" in line for line in caplog.messages] == [True], caplog.messages
