@@ -8,6 +8,7 @@
     │   └── ImageWriteError  exists already, no room, a format that cannot hold the pixels
     ├── ModelError           a model file
     │   ├── ModelLoadError   not ONNX, wrong inputs or layout
+    │   │   └── UnknownModelError  no model has this name  (also an ArgumentError)
     │   ├── ModelOutputError another scale than claimed, NaN, wrong shape
     │   │   └── ModelTimeoutError  a call that does not end  (also a TimeoutError)
     │   └── PrecisionLossError  fewer bits lose more than they may
@@ -36,14 +37,18 @@ MOST_CHARACTERS = 1200  # of a message: a model may call a tensor by a name of a
 
 
 class SrTileError(Exception):
-    """Base of all errors of this package; the command line prints it as one line and exits with 1."""
+    """Base of all errors of this package; the command line prints it as one line, and exits with `exit_code`."""
+
+    exit_code = 1
 
     def __str__(self) -> str:
         return shortened(printable(super().__str__()), MOST_CHARACTERS)
 
 
 class ArgumentError(SrTileError, ValueError):
-    """A value given by the caller is wrong."""
+    """A value given by the caller is wrong: for the command line, wrong usage."""
+
+    exit_code = 2
 
 
 class GeometryError(ArgumentError):
@@ -68,6 +73,12 @@ class ModelError(SrTileError):
 
 class ModelLoadError(ModelError):
     """A model file is not ONNX, or has inputs that are not one NCHW picture."""
+
+
+class UnknownModelError(ModelLoadError, ArgumentError):
+    """No model has this name."""
+
+    exit_code = 2
 
 
 class ModelOutputError(ModelError):

@@ -134,7 +134,7 @@ class LocalBackend:
             agreement=options.model.agreement,
             settings=options.tiles.settings,
             expected_pixels=work,
-            alpha=options.compute.alpha,  # type: ignore[arg-type]
+            alpha=options.compute.alpha,
             adjustment=options.compute.adjustment,
             edges=options.compute.edges,
             decoders=workers.get("decode"),
@@ -213,7 +213,7 @@ class RayBackend:
                 device=(job.device if job else None) or options.model.device,
                 precision=_repeatable(options.model.precision),
                 settings=options.tiles.settings,
-                alpha=options.compute.alpha,  # type: ignore[arg-type]
+                alpha=options.compute.alpha,
                 options=options.files.write_options,
             )
             yield from run_ray(

@@ -22,7 +22,7 @@ from sr_tile.cli.enhance_options import (
 from sr_tile.cli.figures import summary, table
 from sr_tile.cli.options import ModelOptions, SizeOptions, TileOptions
 from sr_tile.cli.pipes import PIPE, piped
-from sr_tile.errors import printable
+from sr_tile.errors import ArgumentError, printable
 from sr_tile.system import stopping
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def enhance(
     elif output is None:
         output = _beside(inputs[0], files.name_suffix or _usual_suffix(model, size), files.suffix)
     elif files.name_suffix:
-        raise typer.BadParameter("--suffix goes with one input alone, whose result lies beside it")
+        raise ArgumentError("--suffix goes with one input alone, whose result lies beside it")
     with piped(inputs, output, files.suffix) as (sources, target):
         options = EnhanceOptions(sources, target, model, size, tiles, compute, files, backend, report)
         done = run(options, open_backend(options))
@@ -71,7 +71,7 @@ def _beside(source: str, name_suffix: str, suffix: str | None) -> str:
     if source == PIPE:
         return PIPE
     if "/" in name_suffix or os.sep in name_suffix:
-        raise typer.BadParameter(f"--suffix {name_suffix} holds a {os.sep}; folders are for -o, or --output-template")
+        raise ArgumentError(f"--suffix {name_suffix} holds a {os.sep}; folders are for -o, or --output-template")
     path = Path(source)
     if path.is_dir():
         return str(path.absolute().with_name(path.absolute().name + name_suffix))

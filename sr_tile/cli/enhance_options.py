@@ -5,12 +5,12 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 import sr_tile
-from sr_tile.cli.options import ModelOptions, SizeOptions, TileOptions, check_parallel, parse_parallel
+from sr_tile.cli.options import ModelOptions, SizeOptions, TileOptions, check_parallel, parse_parallel, parsed
 from sr_tile.errors import ArgumentError
 from sr_tile.system.atomic_file import refusal
 from sr_tile.system.plain_file import open_plain
@@ -37,11 +37,12 @@ class ComputeOptions:
     """How the network is used."""
 
     alpha: Annotated[
-        str, typer.Option(metavar="bicubic|model", help="Enlarge alpha by `bicubic` interpolation or by the `model`.")
+        Literal["bicubic", "model"],
+        typer.Option(metavar="bicubic|model", help="Enlarge alpha by `bicubic` interpolation or by the `model`."),
     ] = "bicubic"
     strength: Annotated[float, typer.Option(help="Share of the network's result, 0 to 1; the rest is bicubic.")] = 1.0
     edges: Annotated[
-        str | None,
+        Literal["wrap", "wrap-x", "wrap-y", "mirror", "replicate"] | None,
         typer.Option(
             metavar="wrap|wrap-x|wrap-y|mirror|replicate",
             help="How pictures go on beyond their borders: wrap for seamless textures; else as the network does it.",
@@ -49,7 +50,10 @@ class ComputeOptions:
     ] = None
     keep_grain: Annotated[float, typer.Option(help="Share of the luma that denoising took to give back, 0 to 1.")] = 0.0
     tta: Annotated[bool, typer.Option("--tta", help="Mean over eight turns of the picture, in 8 x the time.")] = False
-    warmup: Annotated[str, typer.Option(metavar="off|zeros|random", help="Run once before the first image.")] = "off"
+    warmup: Annotated[
+        Literal["off", "zeros", "random"],
+        typer.Option(metavar="off|zeros|random", help="Run once before the first image."),
+    ] = "off"
 
     @property
     def adjusts(self) -> bool:
@@ -108,7 +112,7 @@ class FileOptions:
         str | None, typer.Option(metavar="COLOUR", help="What alpha lies on in JPEG, such as white or #ff8800.")
     ] = None
     strip: Annotated[
-        str | None,
+        Literal["all", "gps"] | None,
         typer.Option(metavar="all|gps", help="Leave out all metadata but colour and DPI, or the place alone."),
     ] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")] = False
@@ -125,7 +129,7 @@ class FileOptions:
     start: Annotated[str | None, typer.Option(metavar="TIME", help="Of films: seconds, or 1:02:03.5.")] = None
     end: Annotated[str | None, typer.Option(metavar="TIME", help="Of films: where to end.")] = None
     codec: Annotated[
-        str | None,
+        Literal["h264", "h265", "av1", "prores", "ffv1"] | None,
         typer.Option(metavar="NAME", help="Of films: h264, h265, av1, prores or ffv1; else the container's usual one."),
     ] = None
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into folders below, too.")] = False
@@ -171,7 +175,7 @@ class FileOptions:
             lossless=self.lossless,
             codec=self.codec,
             pyramid=self.pyramid,
-            background=parse_colour(self.background) if self.background else None,
+            background=None if self.background is None else parsed("--background", parse_colour, self.background),
             strip=self.strip,
         )
 
@@ -204,9 +208,10 @@ class BackendOptions:
     retry_failed: Annotated[
         bool, typer.Option("--retry-failed", help="With --job: try images again that failed before.")
     ] = False
-    engine: Annotated[str, typer.Option(metavar="local|ray", help="Here, or by Ray with many actors and machines.")] = (
-        "local"
-    )
+    engine: Annotated[
+        Literal["local", "ray"],
+        typer.Option(metavar="local|ray", help="Here, or by Ray with many actors and machines."),
+    ] = "local"
     address: Annotated[
         str | None, typer.Option(metavar="HOST:PORT", help="Of a Ray cluster; without one Ray is started here.")
     ] = None
@@ -313,7 +318,6 @@ class EnhanceOptions:
         on_ray = bool(backend.address or backend.actors > 1 or backend.gpus_per_actor)
         only_local = bool(report.stats or backend.parallel or self.compute.warmup != "off")
         return {
-            "--engine is local or ray": backend.engine not in ("local", "ray"),
             "--address, --actors and --gpus-per-actor go with --engine ray": backend.engine == "local" and on_ray,
             "--stats, --parallel and --warmup go with --engine local": backend.engine == "ray" and only_local,
             "--retry-failed goes with --job DIR, whose journal says what failed": (

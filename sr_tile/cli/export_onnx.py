@@ -1,11 +1,9 @@
 """`sr-tile export-onnx`: a checkpoint to a dynamic, verified ONNX graph."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
-
-from sr_tile.errors import ArgumentError
 
 if TYPE_CHECKING:
     from sr_tile.export.precision import PrecisionReport
@@ -21,13 +19,17 @@ def export_onnx(
     ],
     output: Annotated[Path, typer.Argument(metavar="OUT.onnx", help="The model to write.")],
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16, fp16-storage (half the file, same speed), int8.")
+        Literal["fp32", "fp16", "fp16-storage", "int8"],
+        typer.Option(metavar="fp32|fp16|...", help="fp32, fp16, fp16-storage (half the file, same speed), int8."),
     ] = "fp32",
     calibrate: Annotated[
         Path | None, typer.Option(help="Folder of images like those to come, for fp16 and int8.")
     ] = None,
     max_loss: Annotated[float, typer.Option(min=0.0, help="PSNR in dB that int8 may lose.")] = 0.2,
-    pooling: Annotated[str, typer.Option(help="NAFNet's pooling: global, or local (TLC) for large tiles.")] = "global",
+    pooling: Annotated[
+        Literal["global", "local"],
+        typer.Option(metavar="global|local", help="NAFNet's pooling: global, or local (TLC) for large tiles."),
+    ] = "global",
     opset: Annotated[int, typer.Option(help="Version of the ONNX operators, 18 to 20.")] = 18,
     name: Annotated[str | None, typer.Option(help="How the model is called; else the checkpoint's name.")] = None,
     licence: Annotated[str | None, typer.Option(help="Licence of the weights, kept in the file.")] = None,
@@ -39,12 +41,10 @@ def export_onnx(
     (`.param` with `.bin`) need neither PyTorch nor ncnn.
     """
     from sr_tile.export.export import ExportOptions, export_as
+    from sr_tile.models.onnx_files import check_target
 
-    if output.exists() and not overwrite:
-        raise ArgumentError(f"{output}: exists already; choose another name, or give --overwrite")
-    if pooling not in ("global", "local"):
-        raise ArgumentError(f"pooling {pooling!r} is not known; choose global or local")
-    options = ExportOptions(precision, calibrate, max_loss, pooling, opset, name, licence)  # type: ignore[arg-type]
+    check_target(output, overwrite)
+    options = ExportOptions(precision, calibrate, max_loss, pooling, opset, name, licence)
     exported, converted = export_as(checkpoint, output, options)
     _show(output, exported, converted)
 

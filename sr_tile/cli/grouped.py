@@ -15,6 +15,7 @@ from typing import Annotated, Any, get_type_hints
 import typer
 from typer.core import TyperCommand
 
+from sr_tile.cli.options import parsed
 from sr_tile.system import stopping
 
 
@@ -81,7 +82,8 @@ class StrictCommand(TyperCommand):
         if stopping.installed() and ctx.params.get("engine") != "ray":
             from sr_tile.system import memory
 
-            limits = [memory.parse_size(limit)] if (limit := ctx.params.get("mem_limit")) else []
+            limit = ctx.params.get("mem_limit")
+            limits = [] if limit is None else [parsed("--mem-limit", memory.parse_size, limit)]
             limits += [memory.free_ram()] if self.name != "serve" else []
             if limits:
                 memory.refuse_beyond(min(limits))

@@ -83,7 +83,7 @@ _HANDLER = _Handler()  # one, however often `main` is called
 
 
 def main() -> None:
-    """Run the command line: exit code 0 done, 1 an error in one line, 2 wrong usage, 128 + N stopped by signal N."""
+    """Run the command line: exit code 0 done, 1 a run that failed, 2 wrong usage, 128 + N stopped by signal N."""
     logger = logging.getLogger("sr_tile")
     logger.addHandler(_HANDLER)
     logger.propagate = False
@@ -96,7 +96,7 @@ def main() -> None:
             sys.stdout.flush()  # while it can still be said that it fails
             raise
     except SrTileError as error:
-        _fail(str(error))
+        _fail(str(error), error.exit_code)
     except MemoryError:
         _fail("this machine has no memory left; use a smaller --tile-size, or --mem-limit")
     except stopping.Stopped:
@@ -111,6 +111,6 @@ def main() -> None:
         _fail(unexpected(error))
 
 
-def _fail(message: str) -> None:
+def _fail(message: str, code: int = 1) -> None:
     print(f"sr-tile: error: {message}", file=sys.stderr)
-    sys.exit(1)
+    sys.exit(code)

@@ -3,7 +3,7 @@
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -68,7 +68,8 @@ def pull_model(
         bool, typer.Option("--accept-licence", help="I read the licence, which is not free or not known here.")
     ] = False,
     pooling: Annotated[
-        str | None, typer.Option(help="For NAFNet: global, or local (TLC) for tiles beyond 384 pixels.")
+        Literal["global", "local"] | None,
+        typer.Option(metavar="global|local", help="For NAFNet; local (TLC) is for tiles beyond 384 pixels."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Export again what is here already.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,

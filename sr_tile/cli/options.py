@@ -1,18 +1,33 @@
 """Options that several commands share, and their values."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
-from sr_tile.errors import printable
+from sr_tile.errors import ArgumentError, printable
 
 if TYPE_CHECKING:
     from sr_tile.images import TargetSize
     from sr_tile.images.frames.excerpt import Excerpt
     from sr_tile.planner import Settings
+
+
+T = TypeVar("T")
+
+
+def parsed(option: str, parse: Callable[[str], T], text: str) -> T:
+    """What a function of the library makes of an option's text; what it refuses is said with the option's name.
+
+    Raises:
+        ArgumentError: it refuses.
+    """
+    try:
+        return parse(text)
+    except ArgumentError as error:
+        raise ArgumentError(f"{option}: {error}") from None
 
 
 def number_or_auto(text: str) -> str:
@@ -45,7 +60,7 @@ Device = Annotated[
     ),
 ]
 PrecisionName = Annotated[
-    str,
+    Literal["auto", "fp32", "bf16", "fp16", "int8"],
     typer.Option(
         "--precision",
         metavar="auto|fp32|...",
@@ -103,7 +118,7 @@ class SizeOptions:
         from sr_tile.images.target_size import TargetSize, parse_box
 
         sides: Any = {name: value for name, value in vars(self).items() if name != "fit"}
-        return TargetSize(scale=scale, fit=parse_box(self.fit) if self.fit else None, **sides)
+        return TargetSize(scale=scale, fit=None if self.fit is None else parsed("--fit", parse_box, self.fit), **sides)
 
 
 @dataclass(frozen=True)
@@ -168,7 +183,7 @@ def settings_of(tile_size: str, overlap: str, halo: str, batch_size: str, mem_li
     return Settings(
         **values,
         halo=None if halo == "auto" else int(halo),
-        mem_limit=memory.parse_size(mem_limit) if mem_limit else None,
+        mem_limit=None if mem_limit is None else parsed("--mem-limit", memory.parse_size, mem_limit),
     )
 
 
@@ -222,7 +237,7 @@ def words(text: str) -> tuple[str, ...]:
     """What stands between commas."""
     found = tuple(item.strip() for item in text.split(",") if item.strip())
     if not found:
-        raise typer.BadParameter("an empty list; give at least one, with commas between several")
+        raise ArgumentError("an empty list; give at least one, with commas between several")
     return found
 
 

@@ -23,10 +23,11 @@ from sr_tile.cli.options import (
     Scale,
     SizeOptions,
     TileSize,
+    parsed,
     settings_of,
     show,
 )
-from sr_tile.errors import ArgumentError
+from sr_tile.errors import ArgumentError, ImageReadError
 
 if TYPE_CHECKING:
     from sr_tile.engines.base import Engine
@@ -65,15 +66,14 @@ def plan(  # the options of `enhance` that decide how it cuts
     are measured, once; what they cost is remembered, and `enhance` goes by it from then on. Predicted times are those of the
     network on this machine when it does nothing else.
     """
-    sizes = [_size(text) for text in size or ()]
-    if not paths and not sizes:
-        raise typer.BadParameter("give images (IN...), or --size 4000x3000")
-
-    from sr_tile.errors import ImageReadError
     from sr_tile.export.find_model import open_model
     from sr_tile.images import TargetSize
+    from sr_tile.images.target_size import parse_box
     from sr_tile.jobs.selection import find_images
 
+    sizes = [parsed("--size", parse_box, text) for text in size or ()]
+    if not paths and not sizes:
+        raise ArgumentError("nothing to plan for; give images (IN...), or --size 4000x3000")
     sources = find_images(paths, recursive) if paths else []
     sizes += Headers().sizes(sources)
     if not sizes:
@@ -151,15 +151,6 @@ def _weighed(
         "alternatives": [asdict(option) for option in others],
         "measured": [point._asdict() for point in chosen.costs.points] if chosen.costs else [],
     }
-
-
-def _size(text: str) -> tuple[int, int]:
-    from sr_tile.images.target_size import parse_box
-
-    try:
-        return parse_box(text)
-    except ArgumentError as error:
-        raise typer.BadParameter(str(error)) from None
 
 
 def _steps(height: int, width: int, scale: int, wanted: "TargetSize") -> str:

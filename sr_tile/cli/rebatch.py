@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from sr_tile.cli.options import show
+from sr_tile.errors import ArgumentError
 
 
 def rebatch(
@@ -17,7 +18,9 @@ def rebatch(
     size: Annotated[
         str, typer.Option(metavar="dynamic|HxW|keep", help="Height and width: any, fixed, or as they are.")
     ] = "keep",
-    layout: Annotated[str, typer.Option(help="What the graph takes and gives: nchw or nhwc.")] = "nchw",
+    layout: Annotated[
+        Literal["nchw", "nhwc"], typer.Option(metavar="nchw|nhwc", help="What the graph takes and gives.")
+    ] = "nchw",
     bgr: Annotated[bool, typer.Option("--bgr", help="The graph takes and gives blue first.")] = False,
     value_range: Annotated[
         str | None, typer.Option(metavar="LOW,HIGH", help="The graph's values of black and white, such as 0,255.")
@@ -36,10 +39,8 @@ def rebatch(
 
     Other layouts, blue first and other ranges of values are described by options, so that `enhance` just works.
     """
-    if layout not in ("nchw", "nhwc"):
-        raise typer.BadParameter(f"{layout!r} is neither nchw nor nhwc", param_hint="--layout")
     if channels not in (None, 1, 3):
-        raise typer.BadParameter(f"{channels} is neither 1 nor 3", param_hint="--channels")
+        raise ArgumentError(f"--channels {channels} is neither 1 nor 3")
     facts: dict[str, Any] = {"scale": scale, "multiple": multiple, "halo": halo, "tile": tile, "name": name}
     facts["channels"] = channels
     facts["value_range"] = _range(value_range)
@@ -66,7 +67,7 @@ def _batch(text: str) -> "int | Literal['dynamic'] | None":
     if text == "dynamic":
         return "dynamic"
     if not text.isdecimal() or int(text) < 1:
-        raise typer.BadParameter(f"{text!r} is neither `dynamic`, `keep` nor a number from 1 up", param_hint="--batch")
+        raise ArgumentError(f"--batch {text!r} is neither `dynamic`, `keep` nor a number from 1 up")
     return int(text)
 
 
@@ -77,7 +78,7 @@ def _size(text: str) -> "tuple[int, int] | Literal['dynamic'] | None":
         return "dynamic"
     height, _, width = text.lower().partition("x")
     if not (height.isdecimal() and width.isdecimal() and int(height) and int(width)):
-        raise typer.BadParameter(f"{text!r} is neither `dynamic`, `keep` nor HxW such as 256x320", param_hint="--size")
+        raise ArgumentError(f"--size {text!r} is neither `dynamic`, `keep` nor HxW such as 256x320")
     return int(height), int(width)
 
 
@@ -90,4 +91,4 @@ def _range(text: str | None) -> tuple[float, float] | None:
             return low, high
     except ValueError:
         pass
-    raise typer.BadParameter(f"{text!r} is not LOW,HIGH such as 0,255", param_hint="--value-range")
+    raise ArgumentError(f"--value-range {text!r} is not LOW,HIGH such as 0,255")

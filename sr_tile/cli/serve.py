@@ -4,7 +4,7 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -16,9 +16,10 @@ from sr_tile.cli.options import (
     Overlap,
     PrecisionName,
     TileSize,
+    parsed,
     settings_of,
 )
-from sr_tile.errors import ArgumentError
+from sr_tile.errors import ArgumentError, SrTileError
 
 if TYPE_CHECKING:
     from sr_tile.planner import Settings
@@ -117,7 +118,7 @@ class LimitOptions:
         from sr_tile.system import memory
 
         return Limits(
-            bytes=memory.parse_size(self.max_upload),
+            bytes=parsed("--max-upload", memory.parse_size, self.max_upload),
             pixels=int(self.max_megapixels * 1e6),
             side=self.max_side,
             running=self.at_once or images_at_once(),
@@ -131,12 +132,10 @@ class LimitOptions:
 class LogOptions:
     """What is told of requests."""
 
-    log: Annotated[str, typer.Option(metavar="text|json", help="Form of the line that each request gets.")] = "text"
+    log: Annotated[
+        Literal["text", "json"], typer.Option(metavar="text|json", help="Form of the line that each request gets.")
+    ] = "text"
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Write no line for each request.")] = False
-
-    def __post_init__(self) -> None:
-        if self.log not in ("text", "json"):
-            raise ArgumentError(f"--log {self.log}: choose text or json")
 
 
 def serve(listen: ListenOptions, models: ServedModels, limits: LimitOptions, logs: LogOptions) -> None:
@@ -151,7 +150,7 @@ def serve(listen: ListenOptions, models: ServedModels, limits: LimitOptions, log
         import python_multipart  # noqa: F401
         import uvicorn  # noqa: F401
     except ImportError as error:
-        raise ArgumentError(f"`serve` needs {error.name}; install it with pip install 'sr-tile[serve]'") from None
+        raise SrTileError(f"`serve` needs {error.name}; install it with pip install 'sr-tile[serve]'") from None
 
     from sr_tile.models import zoo
     from sr_tile.serving.http.model_pool import ModelPool
@@ -172,6 +171,6 @@ def serve(listen: ListenOptions, models: ServedModels, limits: LimitOptions, log
         token=listen.token,
         names=listen.name or (),
         shutdown_timeout=limits.shutdown_timeout,
-        on_request=None if logs.quiet else functools.partial(print_request, form=logs.log),  # type: ignore[arg-type]
+        on_request=None if logs.quiet else functools.partial(print_request, form=logs.log),
         **listen.uvicorn,
     )

@@ -18,7 +18,7 @@ from typing import Any
 from sr_tile.distributed import tasks
 from sr_tile.distributed.progress import Progress
 from sr_tile.distributed.tasks import EnhanceConfig, Row
-from sr_tile.errors import ArgumentError
+from sr_tile.errors import ArgumentError, SrTileError
 from sr_tile.jobs.report import FileResult
 from sr_tile.jobs.resumable import ResumableJob
 from sr_tile.jobs.selection import Existing, FilePair, is_url
@@ -234,5 +234,5 @@ def _ray() -> Any:
     try:
         import ray.data
     except ImportError:
-        raise ArgumentError("--engine ray needs Ray: pip install 'sr-tile[ray]'") from None
+        raise SrTileError("--engine ray needs Ray: pip install 'sr-tile[ray]'") from None
     return ray

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, one_line
+from sr_tile.errors import ArgumentError, ImageError, ImageReadError, ImageWriteError, one_line
 from sr_tile.images import READABLE_SUFFIXES
 from sr_tile.jobs.selection import (
     FilePair,
@@ -28,7 +28,7 @@ def _open_system(url: str) -> tuple[Any, str]:
 
         system, path = url_to_fs(url)
     except (ImportError, ValueError, OSError) as error:
-        raise ArgumentError(
+        raise ImageError(
             f"{url}: cannot be reached: {one_line(error)}; `pip install 'sr-tile[ray]'` brings fsspec, and most kinds of "
             "storage need a package of their own (s3fs, gcsfs)"
         ) from None
@@ -94,7 +94,8 @@ def select_urls(inputs: Sequence[str], output: str, *, recursive: bool = False, 
 
     Raises:
         ImageReadError: nothing was found.
-        ArgumentError: two inputs would become one file, or storage cannot be reached.
+        ArgumentError: two inputs would become one file.
+        ImageError: storage cannot be reached.
     """
     for name in (*inputs, output):
         if not is_url(name):

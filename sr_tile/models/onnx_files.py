@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from sr_tile.errors import ModelLoadError, one_line
+from sr_tile.errors import ArgumentError, ModelError, ModelLoadError, one_line
+from sr_tile.system.atomic_file import EXISTS, refusal
 from sr_tile.system.plain_file import open_plain
 
 if TYPE_CHECKING:
@@ -52,6 +53,17 @@ def check_references(path: Path) -> dict[str, Path]:
     files = _check_all(path, model)
     _check_functions(path, model)
     return files
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Refuse a name under which no model may be written.
+
+    Raises:
+        ModelError: there is a file of this name, and it is not to be replaced.
+        ArgumentError: no file can have this name.
+    """
+    if reason := refusal(target, overwrite):
+        raise (ModelError if reason == EXISTS else ArgumentError)(f"{target}: {reason}")
 
 
 NO_MODEL = "is no ONNX model, or a truncated one; get it again"

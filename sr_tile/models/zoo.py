@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sr_tile.errors import ArgumentError, ModelLoadError
+from sr_tile.errors import ArgumentError, ModelLoadError, UnknownModelError
 from sr_tile.models.official import OFFICIAL, Official
 from sr_tile.system.cache import cache_folder
 
@@ -205,7 +205,7 @@ def named(model: str) -> Path:
         )
     if path.suffix or len(path.parts) > 1:
         raise ModelLoadError(f"model {model}: there is no such file; bundled models are {_listed(bundled())}")
-    raise ModelLoadError(
+    raise UnknownModelError(
         f"model {model!r} is not known; bundled models are {_listed(bundled())}, others are listed by "
         "`sr-tile models list`, or give a path"
     )

@@ -10,13 +10,13 @@ from typing import Any, Literal
 import onnx
 
 from sr_tile.engines.onnx_runtime import OnnxEngine
-from sr_tile.errors import ArgumentError, ModelError, ModelLoadError, SrTileError, one_line
-from sr_tile.models.onnx_files import load_model
+from sr_tile.errors import ModelError, ModelLoadError, SrTileError, one_line
+from sr_tile.models.onnx_files import check_target, load_model
 from sr_tile.models.spec import METADATA_KEY, ModelSpec, write_spec
 from sr_tile.rebatch.dynamic_shapes import make_dynamic
 from sr_tile.rebatch.graph import Dim, Graph
 from sr_tile.rebatch.verify import Size, compare, other_sizes, tolerance
-from sr_tile.system.atomic_file import TargetError, atomic_write, refusal
+from sr_tile.system.atomic_file import TargetError, atomic_write
 from sr_tile.system.stopping import temporary_folder
 
 _NODE = re.compile(r"running (?P<op>\w+) node\. Name:'(?P<name>[^']*)'|Node \((?P<name2>[^)]*)\) Op \((?P<op2>\w+)\)")
@@ -64,12 +64,12 @@ def rebatch(source: Path, target: Path, options: RebatchOptions | None = None, *
     """Write `source` as `options` says to `target`, after it gave the same pictures as the original.
 
     Raises:
-        ArgumentError: the target exists, or the options does not fit the model.
-        ModelError: the file is no model that sr-tile can use, or a node prevents the options; nothing is written then.
+        ArgumentError: the target cannot be a file, or the options do not fit the model.
+        ModelError: the target exists, the file is no model that sr-tile can use, or a node prevents the options; nothing is
+            written then.
     """
     options = options or RebatchOptions()
-    if reason := refusal(target, overwrite):
-        raise ArgumentError(f"{target}: {reason}")
+    check_target(target, overwrite)
     model = load_model(source)
     try:
         with temporary_folder(".sr-tile-", target.parent) as folder:

@@ -110,7 +110,7 @@ def test_existing_results_need_a_word(run, model, tmp_path):
     assert (tmp_path / "out.png").read_bytes() == b"precious"
     assert run("enhance", "in.png", "out.png", "--model", model, "--overwrite")[0] == 0
     assert Image.open(tmp_path / "out.png").size == (16, 16)
-    assert run("enhance", "in.png", "out.png", "--model", model, "--overwrite", "--skip-existing")[0] == 1
+    assert run("enhance", "in.png", "out.png", "--model", model, "--overwrite", "--skip-existing")[0] == 2
 
 
 @pytest.mark.parametrize(

@@ -46,13 +46,13 @@ def test_other_settings_are_said_to_start_afresh(run, photos):
     [
         (("--retry-failed",), "goes with --job"),
         (("--actors", 2), "go with --engine ray"),
-        (("--engine", "spark"), "local or ray"),
+        (("--engine", "spark"), "is not one of 'local', 'ray'"),
         (("--engine", "ray", "--stats"), "go with --engine local"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(run, photos, options, words):
     code, _, err = run("enhance", "in", "out", "--model", "model.onnx", *options)
-    assert code == 1
+    assert code == 2
     assert words in err
 
 

@@ -123,7 +123,7 @@ def test_what_comes_in_and_cannot_be_kept_is_said_to(run, here, monkeypatch):
 
 def test_pipes_that_cannot_be(run, here):
     code, _, err = run("enhance", "-", "in.jpg", "out")
-    assert (code, "one picture" in err) == (1, True)
+    assert (code, "one picture" in err) == (2, True)
 
 
 def test_all_in_one_line():

@@ -104,7 +104,7 @@ def test_a_full_standard_output_is_named(here, monkeypatch, unbuffered):
 def test_a_closed_standard_output_takes_no_picture(here):
     process = start(here, "enhance", "in.png", "-", *ENHANCE, before="os.close(1)")
     _, err = process.communicate(timeout=60)
-    assert (process.returncode, err.count(b"\n")) == (1, 1)
+    assert (process.returncode, err.count(b"\n")) == (2, 1)
     assert err.startswith(b"sr-tile: error: output -: standard output is closed"), err
 
 

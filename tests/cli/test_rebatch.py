@@ -26,7 +26,7 @@ def test_a_fixed_model_of_another_layout_just_works_afterwards(run, tmp_path):
         (("--batch", "0"), 2, "neither `dynamic`, `keep`"),
         (("--size", "12"), 2, "HxW"),
         (("--size", "12x0"), 2, "HxW"),
-        (("--layout", "chw"), 2, "nchw nor nhwc"),
+        (("--layout", "chw"), 2, "is not one of 'nchw', 'nhwc'"),
         (("--value-range", "1,0"), 2, "LOW,HIGH"),
         (("--value-range", "white"), 2, "LOW,HIGH"),
         (("--scale", "3", "--multiple", "1"), 1, "came back as"),

@@ -1,10 +1,25 @@
 """Wrong usage: said in a line, with exit code 2, before anything is done."""
 
 import os
+from typing import get_args, get_type_hints
 
 import pytest
 from support.image_files import save
 from support.toys import noise_image
+
+from sr_tile.cli.enhance_options import ComputeOptions, FileOptions
+from sr_tile.cli.export_onnx import export_onnx
+from sr_tile.cli.models import pull_model
+from sr_tile.cli.options import ModelOptions
+from sr_tile.cli.serve import LogOptions
+from sr_tile.engines.precision import PRECISIONS
+from sr_tile.export import precision
+from sr_tile.export.architectures.network import Pooling
+from sr_tile.images.edges import EdgesName
+from sr_tile.images.formats import STRIPPED
+from sr_tile.images.frames.film_writer import CODECS
+from sr_tile.serving.http.request_log import LogFormat
+from sr_tile.tiling.channels import Alpha
 
 
 def test_two_files_that_would_become_one_are_refused(run, model, tmp_path):
@@ -12,7 +27,7 @@ def test_two_files_that_would_become_one_are_refused(run, model, tmp_path):
         (tmp_path / folder).mkdir()
         save(tmp_path / folder / "x.png", noise_image(8, 8))
     code, _, err = run("enhance", "a/x.png", "b/x.png", "out", "--model", model)
-    assert code == 1
+    assert code == 2
     assert "would both become" in err
     assert not (tmp_path / "out").exists()
 
@@ -22,20 +37,20 @@ def test_two_files_that_would_become_one_are_refused(run, model, tmp_path):
     [
         (("enhance",), 2, "IN... [OUT]"),
         (("enhance", "in.png", "out.png", "--tile-size", "big"), 2, "neither a whole number nor"),
-        (("enhance", "in.png", "out.png", "--batch-size", "0"), 1, "batch"),
-        (("enhance", "in.png", "out.png", "--overlap", "512", "--tile-size", "256"), 1, "an overlap of at most"),
+        (("enhance", "in.png", "out.png", "--batch-size", "0"), 2, "batch"),
+        (("enhance", "in.png", "out.png", "--overlap", "512", "--tile-size", "256"), 2, "an overlap of at most"),
         (("enhance", "in.png", "out.png", "--device", "cuda"), 1, "device cuda"),
-        (("enhance", "in.png", "out.png", "--device", "abacus"), 1, "choose one of"),
-        (("enhance", "in.png", "out.png", "--mem-limit", "much"), 1, "2GiB"),
+        (("enhance", "in.png", "out.png", "--device", "abacus"), 2, "choose one of"),
+        (("enhance", "in.png", "out.png", "--mem-limit", "much"), 2, "2GiB"),
         (("enhance", "in.png", "out.png", "--parallel", "infer=2"), 2, "decode=N"),
-        (("enhance", "in.png", "out.png", "--model", "unknown"), 1, "bundled models"),
+        (("enhance", "in.png", "out.png", "--model", "unknown"), 2, "bundled models"),
         (("enhance", "gone.png", "out.png"), 1, "no such file"),
         (("enhance", "in.png", "out.xyz"), 1, "suffix"),
-        (("enhance", "in.png", "nowhere/deep/out.png", "--scale", "17"), 1, "enlarge by 17: 16 is the most"),
-        (("enhance", "in.png", "out.png", "--strip", "exif"), 1, "strip 'exif' is not known; choose all or gps"),
-        (("enhance", "in.png", "out.png", "--scale", "0"), 1, "no size"),
-        (("enhance", "in.png", "out.png", "--fit", "9", "--scale", "2"), 1, "is not WIDTHxHEIGHT"),
-        (("enhance", "in.png", "out.png", "--width", "9", "--scale", "2"), 1, "two sizes"),
+        (("enhance", "in.png", "nowhere/deep/out.png", "--scale", "17"), 2, "enlarge by 17: 16 is the most"),
+        (("enhance", "in.png", "out.png", "--strip", "exif"), 2, "is not one of 'all', 'gps'"),
+        (("enhance", "in.png", "out.png", "--scale", "0"), 2, "no size"),
+        (("enhance", "in.png", "out.png", "--fit", "9", "--scale", "2"), 2, "--fit: '9' is not WIDTHxHEIGHT"),
+        (("enhance", "in.png", "out.png", "--width", "9", "--scale", "2"), 2, "two sizes"),
         (
             ("enhance", "in.png", "out.png", "--width", "321"),
             1,
@@ -46,25 +61,25 @@ def test_two_files_that_would_become_one_are_refused(run, model, tmp_path):
         (("enhance", "in.png", "--suffix", "/a"), 2, "holds a /"),
         (
             ("enhance", "in.png", "out/", "--format", "foo"),
-            1,
+            2,
             "--format foo: choose avif, dzi, gif, jpeg, png, tiff, webp",
         ),
         (("enhance", "in.png", "out.png", "--model", "in.png"), 1, "is no ONNX model, or a truncated one"),
         (("enhance", "in.png", "out.png", "--model", "empty"), 1, "is a folder; give the file of a model"),
-        (("enhance", "in.png", "out.png", "--scale", "-1"), 1, "no size"),
-        (("enhance", "in.png", "out.png", "--megapixels", "-1"), 1, "no size"),
-        (("enhance", "", "o.png"), 1, "empty"),
-        (("enhance", "in.png", "in.tif", "single.png"), 1, "need a folder"),
-        (("enhance", "empty", "out1.png"), 1, "need a folder"),
-        (("enhance", "s3://b/in.png", "out.png"), 1, "--engine ray"),
+        (("enhance", "in.png", "out.png", "--scale", "-1"), 2, "no size"),
+        (("enhance", "in.png", "out.png", "--megapixels", "-1"), 2, "no size"),
+        (("enhance", "", "o.png"), 2, "empty"),
+        (("enhance", "in.png", "in.tif", "single.png"), 2, "need a folder"),
+        (("enhance", "empty", "out1.png"), 2, "need a folder"),
+        (("enhance", "s3://b/in.png", "out.png"), 2, "--engine ray"),
         (("enhance", "b" * 300, "out.png"), 1, "cannot be opened"),
         (("enhance", "in.png", "b" * 300 + ".png"), 1, "too long"),
-        (("enhance", "in.png", "out.png", "--report", "empty"), 1, "is a folder"),
-        (("enhance", "in.png", "out.png", "--report", "in.png"), 1, "is no report"),
-        (("enhance", "in.png", "out.png", "--report", "in.png/"), 1, "is no report"),
-        (("enhance", "in.png", "out.png", "--report", "r.json", "--stats", "r.json"), 1, "two names"),
-        (("plan", "s3://b/in.png"), 1, "--engine ray"),
-        (("plan", ""), 1, "empty"),
+        (("enhance", "in.png", "out.png", "--report", "empty"), 2, "is a folder"),
+        (("enhance", "in.png", "out.png", "--report", "in.png"), 2, "is no report"),
+        (("enhance", "in.png", "out.png", "--report", "in.png/"), 2, "is no report"),
+        (("enhance", "in.png", "out.png", "--report", "r.json", "--stats", "r.json"), 2, "two names"),
+        (("plan", "s3://b/in.png"), 2, "--engine ray"),
+        (("plan", ""), 2, "empty"),
         (("fly",), 2, "No such command"),
     ],
 )
@@ -87,9 +102,9 @@ def test_wrong_arguments_say_what_to_do(run, tmp_path, arguments, code, words):
 def test_a_scale_beyond_the_models_is_refused(run, model, tmp_path, options, words):
     save(tmp_path / "in.png", noise_image(8, 8))
     code, _, err = run("enhance", "in.png", "out.png", *options)
-    assert (code, words in err, len(err.splitlines())) == (1, True, 1), err
+    assert (code, words in err, len(err.splitlines())) == (2, True, 1), err
     code, _, err = run("plan", "in.png", *options)
-    assert (code, words in err, len(err.splitlines())) == (1, True, 1), err
+    assert (code, words in err, len(err.splitlines())) == (2, True, 1), err
     assert run("enhance", "in.png", "out.png", "--model", "x2", "--scale", 2)[0] == 0
 
 
@@ -106,12 +121,12 @@ def test_a_report_that_cannot_be_written_is_refused_before_the_work(run, model, 
     save(tmp_path / "in.png", noise_image(8, 8))
     for option in ("--report", "--stats"):
         code, _, err = run("enhance", "in.png", "out.png", "--model", model, option, "none/r.json")
-        assert code == 1
+        assert code == 2
         assert "does not exist" in err
     os.mkfifo(tmp_path / "pipe")
     for file in ("/dev/null", "pipe"):
         code, _, err = run("enhance", "in.png", "out.png", "--model", model, "--report", file)
-        assert (code, "is a device, pipe or socket" in err) == (1, True), err
+        assert (code, "is a device, pipe or socket" in err) == (2, True), err
     assert not (tmp_path / "out.png").exists()
 
 
@@ -123,5 +138,25 @@ def test_a_report_never_takes_the_place_of_a_result(run, model, tmp_path):
     for report in ("out/b.png", "link/out/b.png"):
         (tmp_path / "out").mkdir(exist_ok=True)
         code, _, err = run("enhance", "in", "out", "--model", model, "--device", "cpu", "--report", report)
-        assert (code, "a result and a report" in err) == (1, True), err
+        assert (code, "a result and a report" in err) == (2, True), err
     assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("options", "name", "known"),
+    [
+        (ComputeOptions, "alpha", get_args(Alpha)),
+        (ComputeOptions, "edges", get_args(EdgesName)),
+        (ModelOptions, "precision", PRECISIONS),
+        (FileOptions, "strip", STRIPPED),
+        (FileOptions, "codec", tuple(CODECS)),
+        (LogOptions, "log", get_args(LogFormat)),
+        (export_onnx, "pooling", get_args(Pooling)),
+        (export_onnx, "precision", ("fp32", *precision.PRECISIONS)),
+        (pull_model, "pooling", get_args(Pooling)),
+    ],
+)
+def test_choices_are_those_that_the_library_knows(options, name, known):
+    choices = get_args(get_type_hints(options)[name])
+    choices = tuple(filter(None, (get_args(each) or (each,) for each in choices)))
+    assert [each for group in choices for each in group if each is not type(None)] == list(known)

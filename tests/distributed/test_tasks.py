@@ -14,7 +14,7 @@ from sr_tile.distributed import tasks
 from sr_tile.distributed.storage import exists, select_urls
 from sr_tile.distributed.tasks import EnhanceConfig, Network, decode, encode, join, missing_strips, parts
 from sr_tile.enhancer import Enhancer
-from sr_tile.errors import ArgumentError, ImageReadError
+from sr_tile.errors import ImageError, ImageReadError
 from sr_tile.jobs.selection import FilePair
 from sr_tile.planner import Settings
 from sr_tile.tiling.grid import Axis, TileGrid
@@ -168,7 +168,7 @@ def test_urls_that_lead_nowhere(memory_files, config, tmp_path):
     memory_files.makedirs("/empty", exist_ok=True)
     with pytest.raises(ImageReadError, match="holds no image"):
         select_urls(["memory:///empty"], "memory:///out")
-    with pytest.raises(ArgumentError, match="cannot be reached"):
+    with pytest.raises(ImageError, match="cannot be reached"):
         select_urls(["nosuch://a/b.png"], "out")
 
 

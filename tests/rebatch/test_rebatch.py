@@ -271,7 +271,7 @@ def test_a_size_that_is_part_of_the_function_is_pointed_out(tmp_path):
 def test_what_exists_is_left_alone_and_a_model_may_replace_itself(tmp_path):
     source = identity_model(tmp_path / "in.onnx", 2, shape=(1, 3, 24, 32))
     before = source.read_bytes()
-    with pytest.raises(ArgumentError, match="--overwrite"):
+    with pytest.raises(ModelError, match="--overwrite"):
         rebatch(source, source)
     assert source.read_bytes() == before
     rebatch(source, source, overwrite=True)

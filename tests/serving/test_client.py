@@ -154,7 +154,8 @@ def test_what_cannot_be_is_one_clear_line(run, live, tmp_path, options, words):
     url = live().url if "URL" in options else None
     code, err = run("enhance", "in.png", "out.png", *(url if option == "URL" else option for option in options))
     lines = [line for line in err.splitlines() if "serving on" not in line]
-    assert (code, len(lines)) == (1, 1), err
+    by_the_server = any(said in words for said in ("running there", "served here"))
+    assert (code, len(lines)) == (1 if by_the_server else 2, 1), err
     assert words in lines[0]
     assert not (tmp_path / "out.png").exists()
 
@@ -259,6 +260,6 @@ def test_a_server_that_cannot_start_says_why(run, live, options, words, monkeypa
     )  # holds for the whole process
     taken = live().port if "TAKEN" in options else 0
     code, err = run("serve", *(taken if option == "TAKEN" else option for option in options))
-    assert code == 1
+    assert code == (1 if "TAKEN" in options else 2)
     assert words in err.splitlines()[-1]
     assert err.splitlines()[-1].startswith("sr-tile: error: ")

@@ -13,7 +13,7 @@ from typing import Any
 
 import uvicorn
 
-from sr_tile.errors import ArgumentError, unexpected
+from sr_tile.errors import ArgumentError, ServingError, unexpected
 from sr_tile.images.vips import allow_only_known_formats
 from sr_tile.serving.http.app import create_app
 from sr_tile.serving.http.idle_timeout import with_idle_timeout
@@ -86,7 +86,7 @@ def listen(host: str, port: int) -> socket.socket:
     """A socket that is bound.
 
     Raises:
-        ArgumentError: it cannot be had.
+        ServingError: it cannot be had.
     """
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
@@ -97,7 +97,7 @@ def listen(host: str, port: int) -> socket.socket:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
     except OSError as error:
-        raise ArgumentError(
+        raise ServingError(
             f"{host}:{port}: cannot listen there: {error.strerror or error}; choose another --host or --port"
         ) from None
     return listener
@@ -166,7 +166,8 @@ def serve(
         config: of uvicorn: certificates, proxies.
 
     Raises:
-        ArgumentError: there is no token, or the address cannot be had.
+        ArgumentError: there is no token.
+        ServingError: the address cannot be had.
         SrTileError: a model cannot be used.
     """
     if token is None and address[0] not in LOOPBACK:
