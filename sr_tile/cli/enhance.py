@@ -93,7 +93,7 @@ def run(options: EnhanceOptions, backend: Backend) -> "Report":
     selection = backend.select()
     for line in selection.describe_left_out(options.report.verbose):
         log.warning("%s", line)
-    for line in options.files.without_effect(pair.target for pair in selection.pairs if not pair.problem):
+    for line in options.without_effect(pair.target for pair in selection.pairs if not pair.problem):
         log.warning("%s", line)
     options.check_targets(pair.target for pair in selection.pairs if not pair.problem)
     report = Report(left_out=selection.left_out)

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 import sr_tile
-from sr_tile.cli.options import ModelOptions, SizeOptions, TileOptions, check_parallel, parse_parallel, parsed
+from sr_tile.cli.options import (
+    ModelOptions,
+    SizeOptions,
+    TileOptions,
+    check_parallel,
+    parse_parallel,
+    parsed,
+    without_effect,
+)
 from sr_tile.errors import ArgumentError
 from sr_tile.system.atomic_file import refusal
 from sr_tile.system.plain_file import open_plain
@@ -367,6 +375,11 @@ class EnhanceOptions:
         for name, value in local.items():
             if value not in (None, "", "auto", "off"):
                 raise ArgumentError(f"--{name} is for work on this machine; with --server leave it out")
+
+    def without_effect(self, targets: Iterable[str]) -> Iterator[str]:
+        """Options that were given and do nothing beside the others, or in some of the results, in a line each."""
+        yield from without_effect(self.model, self.size)
+        yield from self.files.without_effect(targets)
 
     def check_targets(self, targets: Iterable[str]) -> None:
         """No report takes the place of a result.

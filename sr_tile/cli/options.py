@@ -1,6 +1,6 @@
 """Options that several commands share, and their values."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
@@ -148,6 +148,14 @@ class TileOptions:
         """Those of the cut that are not `auto`, as a server calls them."""
         values = {"tile_size": self.tile_size, "overlap": self.overlap, "halo": self.halo}
         return {name: value for name, value in values.items() if value != "auto"}
+
+
+def without_effect(model: ModelOptions, size: SizeOptions | None = None) -> Iterator[str]:
+    """Options that were given and do nothing beside the others, in a line each."""
+    if size and size.linear and not size.target(model.scale).is_explicit:
+        yield "--linear does nothing where nothing is reduced: it is for --scale, --width and other sizes"
+    if model.agreement != LEAST_AGREEMENT and model.precision != "auto":
+        yield f"--agreement does nothing with --precision {model.precision}: it is for auto"
 
 
 def as_number(text: str) -> "int | str":

@@ -1,6 +1,7 @@
 """`sr-tile plan`: how `enhance` would cut images, what else it could do, and why it does not."""
 
 import json
+import logging
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -10,22 +11,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from sr_tile.cli.options import (
-    LEAST_AGREEMENT,
     BatchSize,
-    Device,
     Halo,
     Headers,
     MemLimit,
-    MinAgreement,
-    Model,
+    ModelOptions,
     Overlap,
-    PrecisionName,
-    Scale,
     SizeOptions,
     TileSize,
     parsed,
     settings_of,
     show,
+    without_effect,
 )
 from sr_tile.errors import ArgumentError, ImageReadError
 
@@ -34,21 +31,19 @@ if TYPE_CHECKING:
     from sr_tile.images import TargetSize
     from sr_tile.planner import Settings
 
+log = logging.getLogger("sr_tile")
+
 STEPS_SHOWN = 5
 EVERYTHING = 2**62  # pixels: work that pays for measuring
 
 
 def plan(  # the options of `enhance` that decide how it cuts
     target: SizeOptions,
+    network: ModelOptions,
     paths: Annotated[list[str] | None, typer.Argument(metavar="[IN...]", help="Images, folders or globs.")] = None,
     size: Annotated[
         list[str] | None, typer.Option(metavar="WxH", help="An image of this size, such as 4000x3000; repeatable.")
     ] = None,
-    model: Model = None,
-    scale: Scale = None,
-    device: Device = "auto",
-    precision: PrecisionName = "auto",
-    agreement: MinAgreement = LEAST_AGREEMENT,
     tile_size: TileSize = "auto",
     overlap: Overlap = "auto",
     halo: Halo = "auto",
@@ -79,13 +74,15 @@ def plan(  # the options of `enhance` that decide how it cuts
     if not sizes:
         raise ImageReadError(f"{', '.join(paths or ())}: none of the files can be read as an image")
     settings = settings_of(tile_size, overlap, halo, batch_size, mem_limit)
-    wanted = target.target(scale)
+    wanted = target.target(network.scale)
+    for line in without_effect(network, target):
+        log.warning("%s", line)
     plans: list[dict[str, Any]] = []
-    names, reason = _models(model, wanted, sizes, sources)
+    names, reason = _models(network.model, wanted, sizes, sources)
     for name in names:
         pixels = sum(height * width for height, width in sizes)
-        opening: Any = {"device": device, "precision": precision, "agreement": agreement, "expected_pixels": pixels}
-        engines, last = open_model(name, **opening), len(plans) == len(names) - 1
+        opening: Any = {"device": network.device, "precision": network.precision, "agreement": network.agreement}
+        engines, last = open_model(name, **opening, expected_pixels=pixels), len(plans) == len(names) - 1
         plans.append(_planned(engines, settings, sizes, wanted if last else TargetSize(), remeasure))
         factor = engines[0].spec.scale or 1
         sizes, wanted = [(height * factor, width * factor) for height, width in sizes], wanted.behind(factor)

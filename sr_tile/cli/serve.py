@@ -1,6 +1,7 @@
 """`sr-tile serve`: a server with a web page."""
 
 import functools
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,17 +14,22 @@ from sr_tile.cli.options import (
     BatchSize,
     MemLimit,
     MinAgreement,
+    ModelOptions,
     Overlap,
     PrecisionName,
     TileSize,
     parsed,
     settings_of,
+    without_effect,
 )
 from sr_tile.errors import ArgumentError, SrTileError
 
 if TYPE_CHECKING:
     from sr_tile.planner import Settings
     from sr_tile.serving.http.limits import Limits
+
+
+log = logging.getLogger("sr_tile")
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,8 @@ def serve(listen: ListenOptions, models: ServedModels, limits: LimitOptions, log
     from sr_tile.serving.http.request_log import print_request
     from sr_tile.serving.http.uvicorn_server import serve
 
+    for line in without_effect(ModelOptions(precision=models.precision, agreement=models.agreement)):
+        log.warning("%s", line)
     names = models.model or list(zoo.bundled())
     serve(
         ModelPool(

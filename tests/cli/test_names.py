@@ -65,12 +65,22 @@ def test_where_results_go(run, here, arguments, results):
         (("in.bmp", "o.jpg", "--background", "white"), None),
         (("in.bmp", "o.png", "--codec", "h264"), "--codec does nothing in .png: it is for films"),
         (("in.bmp", "o.png"), None),
+        (("in.bmp", "o.png", "--linear"), "--linear does nothing where nothing is reduced"),
+        (("in.bmp", "o.png", "--linear", "--width", 40), None),
+        (("in.bmp", "o.png", "--linear", "--scale", 1.5), None),
+        (
+            ("in.bmp", "o.png", "--precision", "fp32", "--agreement", 60),
+            "--agreement does nothing with --precision fp32",
+        ),
     ],
 )
 def test_an_option_that_does_nothing_is_said_to(run, here, arguments, words):
     code, _, err = run("enhance", *arguments, "--model", "net.onnx", "--device", "cpu", "-q")
     assert (code, len(err.splitlines())) == (0, 1 if words else 0), err
     assert (words or "") in err
+    if words and words.startswith(("--linear", "--agreement")):
+        code, _, err = run("plan", "in.bmp", *arguments[2:], "--model", "net.onnx", "--device", "cpu")
+        assert (code, len(err.splitlines()), words in err) == (0, 1, True), err
 
 
 def test_a_suffix_beside_a_name_is_refused(run, here):
