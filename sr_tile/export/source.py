@@ -7,7 +7,7 @@ import zipfile
 import zlib
 from pathlib import Path, PurePosixPath
 
-from sr_tile.errors import ArgumentError, ModelLoadError, printable
+from sr_tile.errors import ArgumentError, ModelLoadError, UnknownModelError, printable
 from sr_tile.models import zoo
 
 SUFFIXES = (*zoo.CHECKPOINT_SUFFIXES, ".onnx", ".zip")
@@ -39,9 +39,8 @@ def as_source(model: str, name: str | None, member: str | None, licence: str | N
         return zoo.OFFICIAL[model]
     if model in (*zoo.bundled(), *zoo.OLD_NAMES):
         raise ArgumentError(f"model {model!r} is bundled; there is nothing to pull")
-    raise ArgumentError(
-        f"model {model!r} is not known; `sr-tile models list` names those there are; or give an address"
-    )
+    hint = zoo.meant(model, zoo.OFFICIAL) or "`sr-tile models list` names those there are"
+    raise UnknownModelError(f"model {model!r} is not known; {hint}; or give an address")
 
 
 def _from_address(url: str, name: str | None, member: str | None, licence: str | None) -> zoo.Official:

@@ -67,9 +67,8 @@ def remove(name: str) -> int:
     path = zoo.pulled().get(name)
     if path is None:
         why = "is bundled and belongs to the package" if name in (*zoo.bundled(), *zoo.OLD_NAMES) else "was not pulled"
-        raise ArgumentError(
-            f"model {name!r} {why}; there is nothing to remove (`sr-tile models list` names those pulled)"
-        )
+        hint = zoo.meant(name, zoo.pulled()) or "`sr-tile models list` names those pulled"
+        raise ArgumentError(f"model {name!r} {why}; there is nothing to remove: {hint}")
     with locked(zoo.pulled_folder() / f".{name}.lock"):
         checkpoint = _checkpoint(path)
         others = {_checkpoint(other) for other in zoo.pulled().values() if other != path}

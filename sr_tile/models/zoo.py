@@ -1,8 +1,9 @@
 """Models by name: those bundled with the package, official ones that were pulled, and files."""
 
+import difflib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ __all__ = [
     "check_scale",
     "checkpoint_folder",
     "find",
+    "meant",
     "named",
     "pulled",
     "pulled_folder",
@@ -203,12 +205,19 @@ def named(model: str) -> Path:
         raise ModelLoadError(
             f"model {model}: is a folder; give the file of a model, or a name of `sr-tile models list`"
         )
+    near = meant(path.stem if path.suffix == ".onnx" else model, (*known, *OFFICIAL, *OLD_NAMES))
+    hint = near or f"bundled models are {_listed(bundled())}"
     if path.suffix or len(path.parts) > 1:
-        raise ModelLoadError(f"model {model}: there is no such file; bundled models are {_listed(bundled())}")
+        raise ModelLoadError(f"model {model}: there is no such file; {hint}")
     raise UnknownModelError(
-        f"model {model!r} is not known; bundled models are {_listed(bundled())}, others are listed by "
-        "`sr-tile models list`, or give a path"
+        f"model {model!r} is not known; {hint}; others are listed by `sr-tile models list`, or give a path"
     )
+
+
+def meant(name: str, names: Iterable[str]) -> str:
+    """`did you mean photo-x2?`, of the names that are nearest to one that is none of them; empty where none is near."""
+    near = difflib.get_close_matches(name.lower(), names)
+    return f"did you mean {' or '.join(near)}?" if near else ""
 
 
 def _listed(names: object) -> str:

@@ -1,7 +1,8 @@
 import pytest
 
-from sr_tile.errors import ArgumentError, ModelLoadError
-from sr_tile.models import zoo
+from sr_tile.errors import ArgumentError, ModelLoadError, UnknownModelError
+from sr_tile.export.pull import pull
+from sr_tile.models import listing, zoo
 
 
 def test_bundled_models_are_found_by_name_scale_and_default():
@@ -97,3 +98,32 @@ def test_what_one_model_does_not_reach_two_do_in_turn():
     ]
     with pytest.raises(ArgumentError, match=r"enlarge by 17: 16 is the most, by two in turn"):
         zoo.reaching_in_turn(17)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("photo-x3", "did you mean photo-x4 or photo-x2?"),
+        ("Denoise", "did you mean denoise?"),
+        ("mynet2", "did you mean mynet?"),
+        ("clean-x2.onnx", "there is no such file; did you mean clean-x2"),
+        ("scunet-color-real-psrn", "did you mean scunet-color-real-psnr"),
+        ("nothing-like-it", "bundled models are"),
+    ],
+)
+def test_a_name_that_is_nearly_one_is_answered_with_that_one(tmp_path, monkeypatch, name, words):
+    monkeypatch.chdir(tmp_path)
+    zoo.pulled_folder().mkdir(parents=True)
+    (zoo.pulled_folder() / "mynet.onnx").write_bytes(b"")
+    with pytest.raises(ModelLoadError) as caught:
+        zoo.find(name)
+    assert words in str(caught.value)
+
+
+def test_so_is_one_that_is_to_be_removed_or_pulled():
+    zoo.pulled_folder().mkdir(parents=True)
+    (zoo.pulled_folder() / "mynet.onnx").write_bytes(b"")
+    with pytest.raises(ArgumentError, match="did you mean mynet"):
+        listing.remove("mynett")
+    with pytest.raises(UnknownModelError, match="did you mean scunet-color-real-psnr"):
+        pull("scunet-color-real-psrn")
