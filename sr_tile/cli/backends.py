@@ -291,7 +291,8 @@ def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None
         settings["excerpt"] = asdict(options.files.excerpt)
     if (precision := _repeatable(model.precision)) != "fp32":
         settings["precision"] = precision
-    return stack.enter_context(ResumableJob(options.backend.job, describe(model.model, model.scale, **settings)))
+    described = describe(model.model, model.scale, **settings)
+    return stack.enter_context(ResumableJob(options.backend.job, described, restart=options.files.overwrite))
 
 
 def _work(

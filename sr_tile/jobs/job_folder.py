@@ -67,22 +67,28 @@ class JobFolder:
 
     Args:
         folder: of the job; made where it is missing.
-        settings: see `describe`; where the journal's are others, the job starts afresh and says so.
+        settings: see `describe`.
+        restart: start afresh where the journal's settings are others; else that is refused.
 
     Raises:
-        JobError: another process has the folder, it cannot be written, or its journal is damaged.
+        JobError: another process has the folder, it cannot be written, its journal is damaged, or of other settings.
     """
 
-    def __init__(self, folder: Path | str, settings: dict[str, Any]) -> None:
+    def __init__(self, folder: Path | str, settings: dict[str, Any], *, restart: bool = False) -> None:
         self.folder = Path(folder)
         self.journal = Journal(self.folder)
         self._settings = json.loads(json.dumps(settings))
         started = self.journal.state.started
         self.is_new = started.get("settings") != self._settings
         if started and self.is_new:
-            before, now = started["settings"], self._settings
-            changed = {key for key in (*before, *now) if before.get(key) != now.get(key)}
-            log.warning("job %s: other %s than before: starting afresh", self.folder, ", ".join(sorted(changed)))
+            changed = _changes(started["settings"], self._settings)
+            if not restart:
+                self.close()
+                raise JobError(
+                    f"job {self.folder}: was begun with other options: {changed}; give the same, another folder, or "
+                    "--overwrite to start afresh"
+                )
+            log.warning("job %s: starting afresh: %s", self.folder, changed)
         if self.is_new:
             shutil.rmtree(self.strips, ignore_errors=True)
 
@@ -136,7 +142,7 @@ class JobFolder:
         An input counts as unchanged where size and time are the same, or else its hash; a result that is gone, or has
         another size, is made again, and so is one whose source is a new one.
         """
-        image = self.journal.state.images.get(absolute(pair.target))
+        image = None if self.is_new else self.journal.state.images.get(absolute(pair.target))
         if image is None or image.status == "begun" or image.source != absolute(pair.source):
             return None
         try:
@@ -237,6 +243,29 @@ def _plan_of(values: dict[str, Any]) -> Plan:
     ):
         raise ValueError("a value that no plan has")
     return plan
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What of a job's settings is another than it was, in words."""
+    old, new = _flat(before), _flat(now)
+    names = [name for name in {**old, **new} if (old.get(name) or None) != (new.get(name) or None)]
+    return ", ".join(
+        "another model" if name == "model" else f"{name} was {_said(old.get(name))} and is {_said(new.get(name))}"
+        for name in names
+    )
+
+
+def _flat(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings within settings by their own names, which are those of options."""
+    return {
+        name: value
+        for key, group in settings.items()
+        for name, value in (group.items() if isinstance(group, dict) else [(key, group)])
+    }
+
+
+def _said(value: Any) -> Any:
+    return "not given" if value is None else value
 
 
 def strips_name(target: Path | str, facts: FileFingerprint, grid: TileGrid, picture: int | None = None) -> str:

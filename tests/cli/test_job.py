@@ -33,12 +33,16 @@ def test_a_job_is_begun_gone_on_with_and_shown(run, photos):
     assert "3 of 3 images" in run("job", "status", "job")[1]
 
 
-def test_other_settings_are_said_to_start_afresh(run, photos):
+def test_other_settings_are_refused_in_a_line_or_start_afresh(run, photos):
     command = ("enhance", "in", "out", "--model", "model.onnx", "--job", "job")
     run(*command)
-    code, _, err = run(*command, "--tile-size", 16, "--overlap", 4)
-    assert "other overlap, tile than before: starting afresh" in err
-    assert code == 1
+    code, _, err = run(*command, "--tile-size", 16, "--overlap", 4, "--width", 40, "--tta")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "tile was auto and is 16, overlap was auto and is 4" in err
+    assert "--overwrite" in err
+    code, _, err = run(*command, "--tile-size", 16, "--overlap", 4, "--overwrite")
+    assert "starting afresh: tile was auto and is 16, overlap was auto and is 4" in err
+    assert code == 1  # bad.png is bad still
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_a_torn_line_is_expected_anywhere(photos, caplog):
 def test_what_follows_a_torn_start_is_not_taken_for_other_settings(photos):
     pairs = select_files(["in"], "out").pairs
     run("job", pairs)
-    run("job", pairs, settings={**SETTINGS, "tile": 24}, worker=enhancer(tile=24))
+    run("job", pairs, enhancer(tile=24), {**SETTINGS, "tile": 24}, restart=True)
     path = Path("job") / NAME
     start = [index for index, line in enumerate(lines("job")) if line["event"] == "start"][1]
     whole = path.read_bytes().splitlines(keepends=True)

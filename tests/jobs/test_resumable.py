@@ -52,11 +52,18 @@ def test_only_what_changed_is_done_again(photos):
     assert {name for name in first if first[name] != second[name]} == {"1.png"}
 
 
-def test_other_settings_start_afresh_and_say_so(photos, caplog):
+def test_other_settings_are_refused_or_start_afresh_and_say_so(photos, caplog):
     pairs = select_files(["in"], "out").pairs
     run("job", pairs)
-    results = run("job", pairs, enhancer(tile=24), {**SETTINGS, "tile": 24})
-    assert "other tile than before: starting afresh" in caplog.text
+    others = {**SETTINGS, "tile": 24, "model": "other", "size": {"width": 40, "linear": False}}
+    before = lines("job")
+    with pytest.raises(JobError, match="another model, tile was 16 and is 24, width was not given and is 40; give"):
+        run("job", pairs, enhancer(tile=24), others)
+    assert lines("job") == before
+    with ResumableJob("job", others, restart=True) as job:
+        assert not any(job.known(pair) for pair in pairs), "they are of other settings"
+        results = {result.source: result for result in job.run(enhancer(tile=24), pairs)}
+    assert "starting afresh: another model, tile was 16" in caplog.text
     assert {result.status for result in results.values()} == {"done"}
     assert len(lines("job", "begin")) == 8
     assert read_state(Path("job")).started["settings"]["tile"] == 24

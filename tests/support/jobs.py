@@ -40,8 +40,8 @@ def enhancer(engine=None, tile=16, **keywords):
     return Enhancer(engine or ShadingEngine(), settings=settings, max_in_flight=1, **keywords)
 
 
-def run(folder, pairs, worker=None, settings=SETTINGS, **keywords):
-    with ResumableJob(folder, settings) as job:
+def run(folder, pairs, worker=None, settings=SETTINGS, restart=False, **keywords):
+    with ResumableJob(folder, settings, restart=restart) as job:
         return {Path(result.source).name: result for result in job.run(worker or enhancer(), pairs, **keywords)}
 
 
