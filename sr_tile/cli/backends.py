@@ -3,7 +3,7 @@
 import math
 import os
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -36,6 +36,10 @@ class Backend(Protocol):
 
     def select(self) -> "Selection":
         """Which files become which, among those that this backend can reach."""
+        ...
+
+    def check(self, pairs: "Sequence[FilePair]") -> "Iterator[FilePair | FileResult]":
+        """Those that `run` would do, and what became, or would, of the others, as far as it can be known before."""
         ...
 
     def run(self, pairs: "Sequence[FilePair]") -> "Generator[FileResult]":
@@ -94,6 +98,23 @@ class LocalBackend:
         self._chosen = self._chosen or _with_model(self._options, pairs, self._headers)
         return self._chosen
 
+    def check(self, pairs: "Sequence[FilePair]") -> "Iterator[FilePair | FileResult]":
+        """See `Backend.check`."""
+        from sr_tile.jobs.dry_run import check_files
+
+        options, reason = self._with_model(pairs)
+        self._options = options
+        with ExitStack() as stack:
+            job = _open_job(options, stack)
+            enhancer = stack.enter_context(self._open(job, 0, Progress(None, [], True)))
+            self._say_model(reason)
+            common: Any = {"options": options.write_options, "excerpt": options.files.excerpt}
+            yield from check_files(_screened(pairs, options, job), enhancer.scale, options.target, **common)
+
+    def _say_model(self, reason: str | None) -> None:
+        if reason and not self._options.report.quiet:
+            print(f"sr-tile: {self._options.model.model}: {reason}; --model names another", file=sys.stderr)
+
     def run(self, pairs: "Sequence[FilePair]") -> "Generator[FileResult]":
         """See `Backend.run`."""
         from sr_tile.jobs.files import run_files
@@ -108,8 +129,7 @@ class LocalBackend:
             sizes = list(by_path.values())
             progress = stack.enter_context(Progress(work, [pair.source for pair in pairs], options.report.quiet))
             self._enhancer = stack.enter_context(self._open(job, work or sum(h * w for h, w in sizes), progress))
-            if reason and not options.report.quiet:
-                print(f"sr-tile: {options.model.model}: {reason}; --model names another", file=sys.stderr)
+            self._say_model(reason)
             if job and job.plan:
                 self._enhancer.use_plan(job.plan)
             self._enhancer.warm_up(options.compute.warmup, sizes[0] if sizes else None)
@@ -160,6 +180,10 @@ class ServerBackend:
         """See `Backend.select`."""
         return _select_here(self._options)
 
+    def check(self, pairs: "Sequence[FilePair]") -> "Iterator[FilePair | FileResult]":
+        """See `Backend.check`; the server is not asked."""
+        return _screened(pairs, self._options, None)
+
     def run(self, pairs: "Sequence[FilePair]") -> "Generator[FileResult]":
         """See `Backend.run`."""
         from sr_tile.jobs.files import run_files
@@ -198,6 +222,15 @@ class RayBackend:
         options = self._options
         files = options.files
         return select_urls(options.inputs, options.output, recursive=files.recursive, suffix=files.suffix)
+
+    def check(self, pairs: "Sequence[FilePair]") -> "Iterator[FilePair | FileResult]":
+        """See `Backend.check`; Ray is not started."""
+        from sr_tile.distributed.storage import exists
+        from sr_tile.export.find_model import find_model
+
+        find_model(self._options.model.model, self._options.model.scale)
+        with ExitStack() as stack:
+            yield from _screened(pairs, self._options, _open_job(self._options, stack), exists)
 
     def run(self, pairs: "Sequence[FilePair]") -> "Generator[FileResult]":
         """See `Backend.run`."""
@@ -292,23 +325,32 @@ def _open_job(options: EnhanceOptions, stack: ExitStack) -> "ResumableJob | None
     if (precision := _repeatable(model.precision)) != "fp32":
         settings["precision"] = precision
     described = describe(model.model, model.scale, **settings)
-    return stack.enter_context(ResumableJob(options.backend.job, described, restart=options.files.overwrite))
+    how: Any = {"restart": options.files.overwrite, "read_only": options.files.dry_run}
+    return stack.enter_context(ResumableJob(options.backend.job, described, **how))
+
+
+def _screened(
+    pairs: "Sequence[FilePair]",
+    options: EnhanceOptions,
+    job: "ResumableJob | None",
+    exists: Callable[[str], bool] = os.path.exists,
+) -> "Iterator[FilePair | FileResult]":
+    """Each pair that is to be done, or what became of it where it is not."""
+    from sr_tile.jobs.selection import screen
+
+    existing = options.files.existing
+    if job:
+        return job.screened(pairs, existing=existing, retry_failed=options.backend.retry_failed)
+    return screen(pairs, existing, exists=exists)
 
 
 def _work(
     pairs: "Sequence[FilePair]", options: EnhanceOptions, job: "ResumableJob | None", headers: Headers
 ) -> tuple[dict[str, tuple[int, int]], int | None]:
     """(height, width) of each file to do, as its first picture, and the pixels of all unless these are too many."""
-    from sr_tile.jobs.selection import FilePair, screen
+    from sr_tile.jobs.selection import FilePair
 
-    def is_ours(target: str) -> bool:
-        return job is not None and job.owns(target)
-
-    waiting = [
-        item
-        for item in screen(pairs, options.files.existing, is_ours=is_ours)
-        if isinstance(item, FilePair) and not (job and job.known(item, options.backend.retry_failed))
-    ]
+    waiting = [item for item in _screened(pairs, options, job) if isinstance(item, FilePair)]
     found = {item.source: headers.sizes([item.source_path]) for item in waiting[:MOST_HEADERS]}
     work = sum(height * width for sizes in found.values() for height, width in sizes)
     return {name: sizes[0] for name, sizes in found.items() if sizes}, None if len(waiting) > MOST_HEADERS else work

@@ -26,7 +26,10 @@ from sr_tile.errors import ArgumentError, printable
 from sr_tile.system import stopping
 
 if TYPE_CHECKING:
-    from sr_tile.jobs.report import Report
+    from collections.abc import Iterable
+
+    from sr_tile.jobs.report import FileResult, Report
+    from sr_tile.jobs.selection import FilePair
 
 log = logging.getLogger("sr_tile")
 
@@ -98,8 +101,7 @@ def run(options: EnhanceOptions, backend: Backend) -> "Report":
     options.check_targets(pair.target for pair in selection.pairs if not pair.problem)
     report = Report(left_out=selection.left_out)
     if options.files.dry_run:
-        for pair in selection.pairs:
-            print(printable(pair.problem or f"{pair.source} -> {pair.target}"))
+        _rehearse(report, backend.check(selection.pairs), len(selection.pairs), options.backend.job)
         return report
     try:
         with stopping.unwinding(), contextlib.closing(backend.run(selection.pairs)) as results:
@@ -109,6 +111,24 @@ def run(options: EnhanceOptions, backend: Backend) -> "Report":
         if report.files or backend.figures():
             _tell(report, backend, options)
     return report
+
+
+def _rehearse(report: "Report", found: "Iterable[FilePair | FileResult]", total: int, job: Path | None) -> None:
+    """Print what would become of each file, and how much of a job is done."""
+    from sr_tile.jobs.report import FileResult
+
+    for item in found:
+        line = f"{item.source} -> {item.target}"
+        if isinstance(item, FileResult):
+            report.files.append(item)
+            done = {"done": f"{line}: done already", "skipped": f"{line}: skipped, for it exists"}
+            line = done.get(item.status, str(item.error))
+        print(printable(line))
+    if job:
+        done_already = sum(result.status == "done" for result in report.files)
+        print(printable(f"job {job}: {done_already} of {total} images are done"))
+    if report.failed and total > 1:
+        print(f"sr-tile: error: {len(report.failed)} of {total} images would fail", file=sys.stderr)
 
 
 def _tell(report: "Report", backend: Backend, options: EnhanceOptions) -> None:

@@ -103,9 +103,9 @@ class FileOptions:
         str | None,
         typer.Option("--output", "-o", metavar="OUT", help="The results' file or folder; all else are inputs."),
     ] = None
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print which file would become which, and do nothing.")] = (
-        False
-    )
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Check all that can be, print which file would become which, do nothing.")
+    ] = False
     name_suffix: Annotated[
         str | None, typer.Option("--suffix", metavar="-x2", help="What names of results beside their inputs end in.")
     ] = None

@@ -11,7 +11,7 @@ import numpy as np
 from sr_tile.errors import ArgumentError, ImageWriteError
 from sr_tile.images.deep_zoom_file import DeepZoomFile
 from sr_tile.images.encoder import Encoder, whole_bytes
-from sr_tile.images.formats import FORMATS, Animation, ImageInfo, WriteOptions, format_of, listed, stored_dtype
+from sr_tile.images.formats import FORMATS, ImageInfo, WriteOptions, format_of, listed, stored_dtype
 from sr_tile.images.metadata_choices import as_chosen
 from sr_tile.images.png_encoder import PngEncoder, open_encoder
 from sr_tile.images.tiff_exif import append_exif
@@ -39,6 +39,23 @@ def _file_for(name: str, path: Path, overwrite: bool) -> UnfinishedFile:
     if name == "dzi":
         return DeepZoomFile(path, overwrite=overwrite)
     return AtomicFile(path, overwrite=overwrite, durable=True)
+
+
+def check_fits(path: Path, info: ImageInfo, options: WriteOptions) -> None:
+    """Refuse pixels that the format of a file does not hold.
+
+    Raises:
+        ImageWriteError: there is alpha, or a side is too long, or the name has no suffix of a format.
+    """
+    name = options.format or format_of(path)
+    kind, result, animation = FORMATS[name], info.result, options.animation
+    side = max(animation.height if animation else result.height, result.width)
+    if info.has_alpha and not kind.alpha and not options.background:
+        choice = f"choose {listed(name for name, kind in FORMATS.items() if kind.alpha)}, or give --background white"
+        raise ImageWriteError(f"{path}: {name.upper()} holds no alpha: {choice}")
+    if side > kind.max_side:
+        bound = f"{name.upper()} holds at most {kind.max_side} pixels a side, not {side}"
+        raise ImageWriteError(f"{path}: {bound}: choose {'PNG or ' if name != 'png' else ''}TIFF")
 
 
 class ImageWriter:
@@ -70,7 +87,7 @@ class ImageWriter:
         info = as_chosen(info, options)
         self.path, self.info, self._background = Path(path), info, options.background
         name = options.format or format_of(path)
-        self._check_fits(name, options.animation)
+        check_fits(self.path, info, options)
         stored = stored_dtype(name, info.dtype)
         self.dtype = info.dtype if info.dtype == np.float32 else stored
         if name == "gif":
@@ -96,18 +113,6 @@ class ImageWriter:
         # Also runs at exit: a writer that was forgotten leaves no file and no thread behind.
         self._cleanup = weakref.finalize(self, _discard, self._encoder, self._file)
         self._lock = threading.RLock()
-
-    def _check_fits(self, name: str, animation: Animation | None) -> None:
-        kind, result = FORMATS[name], self.info.result
-        side = max(animation.height if animation else result.height, result.width)
-        if self.info.has_alpha and not kind.alpha and not self._background:
-            choice = (
-                f"choose {listed(name for name, kind in FORMATS.items() if kind.alpha)}, or give --background white"
-            )
-            raise ImageWriteError(f"{self.path}: {name.upper()} holds no alpha: {choice}")
-        if side > kind.max_side:
-            bound = f"{name.upper()} holds at most {kind.max_side} pixels a side, not {side}"
-            raise ImageWriteError(f"{self.path}: {bound}: choose {'PNG or ' if name != 'png' else ''}TIFF")
 
     def write_rows(self, rows_hwc: np.ndarray) -> None:
         """The next rows, top to bottom; waits while the encoder is behind.

@@ -69,14 +69,17 @@ class JobFolder:
         folder: of the job; made where it is missing.
         settings: see `describe`.
         restart: start afresh where the journal's settings are others; else that is refused.
+        read_only: only look at it: nothing is made or changed.
 
     Raises:
         JobError: another process has the folder, it cannot be written, its journal is damaged, or of other settings.
     """
 
-    def __init__(self, folder: Path | str, settings: dict[str, Any], *, restart: bool = False) -> None:
+    def __init__(
+        self, folder: Path | str, settings: dict[str, Any], *, restart: bool = False, read_only: bool = False
+    ) -> None:
         self.folder = Path(folder)
-        self.journal = Journal(self.folder)
+        self.journal = Journal(self.folder, read_only=read_only)
         self._settings = json.loads(json.dumps(settings))
         started = self.journal.state.started
         self.is_new = started.get("settings") != self._settings
@@ -89,7 +92,7 @@ class JobFolder:
                     "--overwrite to start afresh"
                 )
             log.warning("job %s: starting afresh: %s", self.folder, changed)
-        if self.is_new:
+        if self.is_new and not read_only:
             shutil.rmtree(self.strips, ignore_errors=True)
 
     @property

@@ -190,14 +190,18 @@ class Journal:
 
     Args:
         folder: made where it is missing.
+        read_only: only look at it, without a lock: nothing is made, and nothing can be appended.
 
     Raises:
         JobError: another process has it, it cannot be written, or it is damaged.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, read_only: bool = False) -> None:
         self.folder, self._mutex = folder, threading.Lock()
         self._lock_file = self._file = -1
+        if read_only:
+            self.state = read_state(folder) if os.path.lexists(folder / NAME) else State()
+            return
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock_file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)

@@ -20,13 +20,20 @@ from sr_tile.pipeline.frame_files import each_file
 class ResumableJob(JobFolder):
     """The files of a job; see `JobFolder`."""
 
+    def screened(
+        self, pairs: Sequence[FilePair], *, existing: Existing, retry_failed: bool
+    ) -> Iterator[FilePair | FileResult]:
+        """Each pair that is to be done, or what became of it where it is not, as the journal and `screen` say."""
+        for pair in pairs:
+            known = self.known(pair, retry_failed)
+            yield from [known] if known else screen([pair], existing, is_ours=self.owns)
+
     def waiting(
         self, pairs: Sequence[FilePair], *, existing: Existing, retry_failed: bool
     ) -> Iterator[FilePair | FileResult]:
-        """Each pair that is to be done, or what became of it where it is not; see `screen`."""
+        """The same, with folders of results made, and new failures noted."""
         for pair in pairs:
-            known = self.known(pair, retry_failed)
-            if known:
+            if known := self.known(pair, retry_failed):
                 yield known
                 continue
             for item in screen([pair], existing, is_ours=self.owns):

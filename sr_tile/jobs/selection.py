@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePath
 from typing import Literal
 
-from sr_tile.errors import ArgumentError, ImageReadError
-from sr_tile.images import READABLE_SUFFIXES, suffix_for_result
+from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError
+from sr_tile.images import READABLE_SUFFIXES, format_of, suffix_for_result
+from sr_tile.images.content_type import FILM_SUFFIXES
 from sr_tile.images.formats import same_format
 from sr_tile.jobs.report import FileResult
-from sr_tile.system.atomic_file import EXISTS
+from sr_tile.system.atomic_file import EXISTS, refusal
 
 Existing = Literal["refuse", "overwrite", "skip"]
 """What becomes of a target that is there already."""
@@ -95,12 +96,45 @@ def screen(
     for pair in pairs:
         if pair.problem:
             yield FileResult(pair.source, pair.target, "failed", pair.problem)
-        elif existing == "overwrite" or not exists(pair.target) or is_ours(pair.target):
-            yield pair
-        elif existing == "skip":
-            yield FileResult(pair.source, pair.target, "skipped")
+        elif existing != "overwrite" and exists(pair.target) and not is_ours(pair.target):
+            skipped = existing == "skip"
+            error = None if skipped else f"{pair.target}: {EXISTS}"
+            yield FileResult(pair.source, pair.target, "skipped" if skipped else "failed", error)
+        elif problem := unwritable(pair.target):
+            yield FileResult(pair.source, pair.target, "failed", problem)
         else:
-            yield FileResult(pair.source, pair.target, "failed", f"{pair.target}: {EXISTS}")
+            yield pair
+
+
+def unwritable(target: str) -> str | None:
+    """Why nothing can be written under a name, as far as that is known before it is tried; None where it can."""
+    path = Path(target)
+    if problem := _no_format(target):
+        return problem
+    if is_url(target):
+        return None
+    try:
+        folder = next(parent for parent in path.absolute().parents if os.path.lexists(parent))
+        if not _is_folder(str(folder)):
+            return f"{path.parent}: the folder cannot be made: {folder} is no folder; choose another output"
+        if not os.access(folder, os.W_OK | os.X_OK):
+            return f"{target}: cannot be written: the folder {folder} may not be written to; choose another output"
+        path.stat()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        return f"{target}: cannot be written: {error.strerror}"
+    return f"{target}: {reason}" if (reason := refusal(path, overwrite=True)) else None
+
+
+def _no_format(target: str) -> str | None:
+    """Why a name is none of a picture or film that is written; None where it is."""
+    try:
+        if Path(target).suffix.lower() not in FILM_SUFFIXES:
+            format_of(target)
+    except ImageWriteError as error:
+        return str(error)
+    return None
 
 
 def make_folder(pair: FilePair) -> FileResult | None:
@@ -140,6 +174,8 @@ def select_files(
     if len(inputs) == 1 and _is_file_name(output) and not _is_folder(inputs[0]) and not _is_glob(inputs[0]):
         if suffix and not same_format(suffix, target.suffix.lower()):
             raise ArgumentError(f"output {output} and --format {suffix[1:]} contradict each other; give one of them")
+        if problem := _no_format(output):
+            raise ArgumentError(f"{problem}; for a folder end its name in /")
         return Selection([FilePair(str(Path(inputs[0])), str(target), _missing(inputs[0]))])
     _check_folder(target, output, inputs)
     found = Selection()

@@ -88,19 +88,6 @@ def test_a_suffix_beside_a_name_is_refused(run, here):
     assert (code, "one input alone" in err) == (2, True)
 
 
-def test_a_dry_run_says_what_would_be_and_makes_nothing(run, here):
-    before = sorted(here.rglob("*"))
-    code, out, err = run("enhance", "photos", "gone.png", "in.jpg", "out", "--dry-run", "--format", "png")
-    assert (code, err) == (0, "")
-    assert out.splitlines() == [
-        "photos/a.png -> out/a.png",
-        "photos/b.jpg -> out/b.png",
-        "gone.png: there is no such file or folder",
-        "in.jpg -> out/in.png",
-    ]
-    assert sorted(here.rglob("*")) == before
-
-
 def test_a_picture_through_pipes(run, here, monkeypatch):
     stdin, stdout = io.BytesIO((here / "in.jpg").read_bytes()), io.BytesIO()
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=stdin))

@@ -45,7 +45,7 @@ def test_two_files_that_would_become_one_are_refused(run, model, tmp_path):
         (("enhance", "in.png", "out.png", "--parallel", "infer=2"), 2, "decode=N"),
         (("enhance", "in.png", "out.png", "--model", "unknown"), 2, "bundled models"),
         (("enhance", "gone.png", "out.png"), 1, "no such file"),
-        (("enhance", "in.png", "out.xyz"), 1, "suffix"),
+        (("enhance", "in.png", "out.xyz"), 2, "suffix"),
         (("enhance", "in.png", "nowhere/deep/out.png", "--scale", "17"), 2, "enlarge by 17: 16 is the most"),
         (("enhance", "in.png", "out.png", "--strip", "exif"), 2, "is not one of 'all', 'gps'"),
         (("enhance", "in.png", "out.png", "--scale", "0"), 2, "no size"),

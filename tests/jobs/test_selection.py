@@ -26,7 +26,7 @@ def pairs(*arguments, **keywords):
     ("output", "suffix", "target"),
     [
         ("out.png", None, "out.png"),
-        ("out.v2", None, "out.v2"),
+        ("out.mkv", None, "out.mkv"),
         ("out", None, "out/a.png"),
         ("out", ".webp", "out/a.webp"),
         ("out.v2/", None, "out.v2/a.png"),
@@ -124,6 +124,7 @@ def test_a_folder_into_itself_does_nothing_and_says_why(folder):
         (["in"], "out1.png", "name of one file, but the images of in need a folder"),
         (["*.png"], "out1.JPG", "name of one file"),
         (["a.png", "in"], "a.png", "name of one file"),
+        (["a.png"], "out.v2", "suffix '.v2': use one of .*; for a folder end its name in /"),
         (["in"], "plain", "is a file, but the images of in need a folder"),
         (["s3://bucket/a.png"], "out", "s3:// needs --engine ray.*download it first"),
         (["https://example.org/a.png"], "o.png", "https:// needs --engine ray"),
