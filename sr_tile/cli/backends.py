@@ -104,6 +104,8 @@ class LocalBackend:
 
         options, reason = self._with_model(pairs)
         self._options = options
+        if options.model.precision == "int8":  # to make such a model is work: the one that it is made of is checked
+            self._options = replace(options, model=replace(options.model, precision="fp32"))
         with ExitStack() as stack:
             job = _open_job(options, stack)
             enhancer = stack.enter_context(self._open(job, 0, Progress(None, [], True)))
@@ -118,7 +120,13 @@ class LocalBackend:
     def run(self, pairs: "Sequence[FilePair]") -> "Generator[FileResult]":
         """See `Backend.run`."""
         from sr_tile.jobs.files import run_files
+        from sr_tile.jobs.report import FileResult
 
+        if not (self._options.backend.job or self._options.report.stats):
+            screened = [item for item in _screened(pairs, self._options, None) if isinstance(item, FileResult)]
+            if len(screened) == len(pairs):  # no model is opened for nothing
+                yield from screened
+                return
         options, reason = self._with_model(pairs)
         self._options = options
         files = options.files

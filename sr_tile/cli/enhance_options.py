@@ -16,7 +16,6 @@ from sr_tile.cli.options import (
     TileOptions,
     check_parallel,
     parse_parallel,
-    parsed,
     without_effect,
 )
 from sr_tile.errors import ArgumentError
@@ -183,7 +182,7 @@ class FileOptions:
             lossless=self.lossless,
             codec=self.codec,
             pyramid=self.pyramid,
-            background=None if self.background is None else parsed("--background", parse_colour, self.background),
+            background=None if self.background is None else parse_colour(self.background),
             strip=self.strip,
         )
 

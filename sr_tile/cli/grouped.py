@@ -8,6 +8,7 @@ import dataclasses
 import functools
 import inspect
 import itertools
+import os
 import re
 from collections.abc import Callable
 from typing import Annotated, Any, get_type_hints
@@ -16,6 +17,7 @@ import typer
 from typer.core import TyperCommand
 
 from sr_tile.cli.options import parsed
+from sr_tile.errors import ArgumentError
 from sr_tile.system import stopping
 
 
@@ -69,6 +71,9 @@ _KINDS = {"str": "TEXT", "list[str]": "TEXT", "int": "N", "int range": "N", "flo
 """How the help calls types that typer names as Python does."""
 
 
+_UsageError: Any = typer.BadParameter.__base__  # click's own, or that of the click which newer versions of typer carry
+
+
 class StrictCommand(TyperCommand):
     """Refuses an option that is given twice where only one value counts: the last would win without a word.
 
@@ -114,7 +119,13 @@ class StrictCommand(TyperCommand):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """As click does it, after a look at how often each option was given."""
-        _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        try:
+            _, _, order = self.make_parser(ctx).parse_args(args=list(args))
+        except _UsageError:
+            for name in args:
+                if name.startswith("-") and os.path.lexists(name):
+                    raise ArgumentError(f"{name} is taken for an option; for the file write ./{name}") from None
+            raise
         for option in self.get_params(ctx):
             single = option.param_type_name == "option" and not option.multiple and not option.is_flag  # type: ignore[attr-defined]
             if single and sum(given is option for given in order) > 1:

@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 from sr_tile.engines.factory import open_engine
-from sr_tile.errors import SrTileError
+from sr_tile.errors import ArgumentError, SrTileError
 from sr_tile.models.onnx_files import load_model, tensors
 from sr_tile.planner import Settings, make_plan
 from sr_tile.system.hashes import sha256_of
@@ -30,6 +30,7 @@ def inspect(path: Path, device: str = "auto") -> dict[str, Any]:
 
     Raises:
         ModelLoadError: it is no ONNX file, it is damaged, or reads weights from elsewhere.
+        ArgumentError: there is no such device.
     """
     model = load_model(path)
     constants = {tensor.name for tensor in model.graph.initializer}
@@ -56,6 +57,8 @@ def _plan(path: Path, device: str) -> dict[str, Any]:
     """The spec with what was measured, and the plan of `enhance`, or why there is none."""
     try:
         engine = open_engine(path, device)
+    except ArgumentError:  # the device that was asked for is none
+        raise
     except SrTileError as error:
         return {"spec": None, "enhance": {"refused": str(error)}}
     try:

@@ -39,8 +39,10 @@ def as_source(model: str, name: str | None, member: str | None, licence: str | N
         return zoo.OFFICIAL[model]
     if model in (*zoo.bundled(), *zoo.OLD_NAMES):
         raise ArgumentError(f"model {model!r} is bundled; there is nothing to pull")
-    hint = zoo.meant(model, zoo.OFFICIAL) or "`sr-tile models list` names those there are"
-    raise UnknownModelError(f"model {model!r} is not known; {hint}; or give an address")
+    hint = zoo.meant(model, zoo.OFFICIAL)
+    raise UnknownModelError(
+        f"model {model!r} is not known; {hint and f'{hint} '}`sr-tile models list` names those there are; or give an address"
+    )
 
 
 def _from_address(url: str, name: str | None, member: str | None, licence: str | None) -> zoo.Official:

@@ -53,7 +53,7 @@ def format_of(path: Path | str) -> str:
         if suffix in kind.suffixes:
             return name
     known = ", ".join(sorted(WRITTEN_SUFFIXES))
-    raise ImageWriteError(f"{path}: no format that is written has the suffix '{suffix}': use one of {known}")
+    raise ImageWriteError(f"{path}: no format for pictures has the suffix '{suffix}': use one of {known}")
 
 
 def suffix_of(format_name: str) -> str:

@@ -60,8 +60,10 @@ def check_target(target: Path, overwrite: bool) -> None:
 
     Raises:
         ModelError: there is a file of this name, and it is not to be replaced.
-        ArgumentError: no file can have this name.
+        ArgumentError: no model can have this name.
     """
+    if target.suffix.lower() != ".onnx":
+        raise ArgumentError(f"output {target}: must end in .onnx")
     if reason := refusal(target, overwrite):
         raise (ModelError if reason == EXISTS else ArgumentError)(f"{target}: {reason}")
 

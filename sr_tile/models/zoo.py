@@ -201,17 +201,17 @@ def named(model: str) -> Path:
     if model in OFFICIAL:
         raise ModelLoadError(f"model {model!r} is not on this machine yet; get it with `sr-tile models pull {model}`")
     path = Path(model)
-    if os.path.isdir(path):
+    if model.strip() and os.path.isdir(path):
         raise ModelLoadError(
             f"model {model}: is a folder; give the file of a model, or a name of `sr-tile models list`"
         )
+    if not model.strip():
+        raise UnknownModelError("a model's name is empty; give a name of `sr-tile models list`, or a path")
     near = meant(path.stem if path.suffix == ".onnx" else model, (*known, *OFFICIAL, *OLD_NAMES))
-    hint = near or f"bundled models are {_listed(bundled())}"
+    hint = near or f"bundled models are {_listed(bundled())};"
     if path.suffix or len(path.parts) > 1:
-        raise ModelLoadError(f"model {model}: there is no such file; {hint}")
-    raise UnknownModelError(
-        f"model {model!r} is not known; {hint}; others are listed by `sr-tile models list`, or give a path"
-    )
+        raise ModelLoadError(f"model {model}: there is no such file; {hint.removesuffix(';')}")
+    raise UnknownModelError(f"model {model!r} is not known; {hint} `sr-tile models list` names all; or give a path")
 
 
 def meant(name: str, names: Iterable[str]) -> str:

@@ -1,11 +1,14 @@
 """`--dry-run` checks what a run would, says what would become of each file, and makes nothing."""
 
+import shutil
+
 import pytest
 from PIL import Image
 from support.image_files import noise, save
 from support.toys import noise_image
 
 from sr_tile.jobs.selection import unwritable
+from sr_tile.models import zoo
 
 CPU = ("--device", "cpu", "-q")
 
@@ -61,7 +64,7 @@ def test_what_is_there_already_is_seen(rehearse, here):
         (("in.jpg", "o.png", "--width", "321"), "the network reaches 120 x 160 at most"),
         (("in.jpg", "in.jpg/o.png"), "the folder cannot be made"),
         (("in.jpg", "o.png", "--pages", "2"), "in.jpg: "),
-        (("odd.xyz", "photos"), "odd.xyz: no format that is written"),
+        (("odd.xyz", "photos"), "odd.xyz: no format for pictures"),
     ],
 )
 def test_what_a_run_refuses_by_headers_and_names_a_dry_run_does_in_the_same_words(
@@ -132,3 +135,18 @@ def test_a_folder_that_may_not_be_written_to_is_said(tmp_path, monkeypatch):
     assert "may not be written to" in unwritable(str(tmp_path / "new" / "a.png"))
     (tmp_path / "deep").mkdir()
     assert unwritable(str(tmp_path / "deep" / "a.png")) is None
+
+
+def test_fewer_bits_are_not_made(rehearse, monkeypatch):
+    monkeypatch.setattr("sr_tile.export.precision.convert", lambda *_, **__: pytest.fail("a model was converted"))
+    for precision in ("int8", "fp32"):
+        assert rehearse("in.jpg", "o.png", "--precision", precision) == (0, ["in.jpg -> o.png"], "")
+
+
+def test_a_job_in_fewer_bits_is_the_same_job(rehearse, run, here):
+    command = ("photos", "out", "--job", "job", "--precision", "int8")
+    shutil.copy(zoo.find("clean-x2"), here / "model.onnx")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sr_tile.export.precision.convert", lambda source, target, _: shutil.copy(source, target))
+        assert run("enhance", *command, "--model", "model.onnx", *CPU)[0] == 0
+    assert rehearse(*command)[1][-1] == "job job: 2 of 2 images are done"

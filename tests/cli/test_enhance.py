@@ -160,3 +160,12 @@ def test_a_killed_run_leaves_no_output_or_a_whole_one(model, tmp_path):
         if (tmp_path / "out.png").exists():
             assert (tmp_path / "out.png").read_bytes() == whole
     assert False in outcomes
+
+
+@pytest.mark.parametrize("option", ["--skip-existing", "--quiet"])
+def test_where_nothing_is_to_be_done_no_model_is_opened(run, model, tmp_path, monkeypatch, option):
+    for name in ("in.png", "out.png"):
+        save(tmp_path / name, noise_image(8, 8))
+    monkeypatch.setattr("sr_tile.enhancer.Enhancer.__init__", lambda *_, **__: pytest.fail("a model was opened"))
+    code, _, err = run("enhance", "in.png", "out.png", option)
+    assert (code, "exists already" in err) == ((1, True) if option == "--quiet" else (0, False))

@@ -81,14 +81,26 @@ def test_two_files_that_would_become_one_are_refused(run, model, tmp_path):
         (("plan", "s3://b/in.png"), 2, "--engine ray"),
         (("plan", ""), 2, "empty"),
         (("fly",), 2, "No such command"),
+        (("enhance", "-in.png", "out.png"), 2, "-in.png is taken for an option; for the file write ./-in.png"),
+        (("enhance", "in.png", "-o", "-in.png", "-x"), 2, "for the file write ./-in.png"),
+        (("enhance", "in.png", "out.png", "-in.jpg"), 2, "No such option"),
+        (("enhance", "in.png", "out.png", "--model", ""), 2, "name is empty"),
+        (("enhance", "in.png", "out.png", "--model", "denoise,"), 2, "name is empty"),
+        (("enhance", "in.png", "out.png", "--pages", "2"), 1, "holds one page or frame; --pages 2 asks for more"),
+        (("enhance", "in.png", "out.mp4"), 1, "no format for pictures has the suffix '.mp4'"),
+        (("enhance", "in.png", "out.jpg", "--background", "whit"), 2, "error: background whit: give a name"),
+        (("inspect", "denoise", "--device", "abacus"), 2, "choose one of"),
+        (("rebatch", "in.png", "out.txt"), 2, "must end in .onnx"),
+        (("export-onnx", "in.png", "out.txt"), 2, "must end in .onnx"),
     ],
 )
 def test_wrong_arguments_say_what_to_do(run, tmp_path, arguments, code, words):
-    save(tmp_path / "in.png", noise_image(20, 20))
+    for name in ("in.png", "-in.png"):
+        save(tmp_path / name, noise_image(20, 20))
     (tmp_path / "empty").mkdir()
     got, _, err = run(*arguments)
     assert (got, words in err) == (code, True), err
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "in.png"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["-in.png", "empty", "in.png"]
 
 
 @pytest.mark.parametrize(

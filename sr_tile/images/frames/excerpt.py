@@ -64,7 +64,8 @@ class Excerpt:
             return list(range(count))
         parts = self._parts()
         if max(last for _, last in parts) > count:
-            raise ImageReadError(f"{path}: has {count} pages or frames; --pages {self.pages} asks for more")
+            held = "one page or frame" if count == 1 else f"{count} pages or frames"
+            raise ImageReadError(f"{path}: holds {held}; --pages {self.pages} asks for more")
         return sorted({page - 1 for first, last in parts for page in range(first, last + 1)})
 
 

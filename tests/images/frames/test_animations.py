@@ -160,7 +160,7 @@ def test_one_picture_is_no_animation(tmp_path):
     for kind in KINDS:
         moving_frames(1)[0].save(tmp_path / f"a.{kind}")
         assert open_frames(tmp_path / f"a.{kind}") is None
-        with pytest.raises(ImageReadError, match="has 1 "):
+        with pytest.raises(ImageReadError, match="holds one page"):
             open_frames(tmp_path / f"a.{kind}", Excerpt("2"))
 
 
