@@ -19,7 +19,7 @@ from sr_tile.images import ImageReader, ImageWriter, TargetSize, WriteOptions
 from sr_tile.images.arrays import ArraySink, ArraySource, as_array, is_pil, is_tensor, like
 from sr_tile.images.edges import Edges, parse_edges
 from sr_tile.images.frames.excerpt import Excerpt
-from sr_tile.images.frames.open_frames import open_frame_writer, open_frames
+from sr_tile.images.frames.open_frames import open_frame_writer, open_frames_for
 from sr_tile.images.rows import CroppingSource
 from sr_tile.models import zoo
 from sr_tile.pipeline.chain import run_chain
@@ -312,7 +312,7 @@ class Enhancer:
     ) -> ImageJob | FrameFile:
         """A file for `each_file`, as `enhance_file` does it: a job, or several where it holds several pictures."""
         try:
-            reader = open_frames(Path(source), excerpt)
+            reader = open_frames_for(Path(source), Path(target), options, excerpt)
         except SrTileError as error:
             return failing_job(str(source), error)
         if reader is None:

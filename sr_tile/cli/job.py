@@ -31,7 +31,7 @@ def status(
         "folder": str(folder),
         "running": is_locked(folder),
         "runs": state.runs,
-        "total": state.total,
+        "total": max(state.total, len(images)),  # the last process may have been given others
         "done": sum(image.status == "done" for image in images),
         "failed": [{"source": i.source, "target": i.target, "error": i.error} for i in images if i.status == "failed"],
         "in_progress": [

@@ -16,7 +16,7 @@ from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.frames.film_reader import FilmReader
 from sr_tile.images.frames.film_writer import Segments
 from sr_tile.images.frames.frame import Frame, FrameReader, FrameWriter
-from sr_tile.images.frames.open_frames import open_frame_writer, open_frames
+from sr_tile.images.frames.open_frames import open_frame_writer, open_frames_for
 from sr_tile.images.rows import CroppingSink, Sink, SkippingSource, Source
 from sr_tile.jobs.job_folder import FileFingerprint, JobFolder, folder_name, strips_name
 from sr_tile.jobs.segment_store import SegmentStore
@@ -54,7 +54,7 @@ class DurableFile:
     def job(self, excerpt: Excerpt | None) -> ImageJob | FrameFile:
         """For `each_file`."""
         try:
-            reader = open_frames(self._pair.source_path, excerpt)
+            reader = open_frames_for(self._pair.source_path, self._pair.target_path, self._options, excerpt)
             if reader is None:
                 return self._image()
             facts = FileFingerprint.of(self._pair.source_path)

@@ -65,6 +65,10 @@ def test_what_is_there_already_is_seen(rehearse, here):
         (("in.jpg", "in.jpg/o.png"), "the folder cannot be made"),
         (("in.jpg", "o.png", "--pages", "2"), "in.jpg: "),
         (("odd.xyz", "photos"), "odd.xyz: no format for pictures"),
+        (("moving.gif", "o.jpg"), "JPEG holds one picture"),
+        (("moving.gif", "o.mp4", "--codec", "prores"), ".mp4 does not hold prores"),
+        (("pages.tif", "o.gif"), "pages are no animation"),
+        (("pages.tif", "o.mkv"), "pages are no film"),
     ],
 )
 def test_what_a_run_refuses_by_headers_and_names_a_dry_run_does_in_the_same_words(
@@ -73,6 +77,9 @@ def test_what_a_run_refuses_by_headers_and_names_a_dry_run_does_in_the_same_word
     (here / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n")
     Image.fromarray(noise(8, 8, 4)).save(here / "alpha.png")
     save(here / "x.png", noise_image(8, 8)).rename(here / "odd.xyz")
+    frames = [Image.fromarray(noise_image(8, 8, seed=seed)) for seed in range(2)]
+    for name in ("moving.gif", "pages.tif"):
+        frames[0].save(here / name, save_all=True, append_images=frames[1:])
     code, out, err = rehearse(*arguments)
     assert (code, len(out), words in out[0]) == (1, 1, True)
     run_code, run_out, run_err = run("enhance", *arguments, "--model", "model.onnx", *CPU)

@@ -60,6 +60,12 @@ def test_options_that_make_no_sense_are_refused(run, photos, options, words):
     assert words in err
 
 
+def test_other_images_are_added_to_those_of_a_job(run, photos):
+    for name in ("a.png", "b.png"):
+        assert run("enhance", f"in/{name}", f"out/{name}", "--model", "model.onnx", "--job", "job")[0] == 0
+    assert "done     2 of 2 images" in run("job", "status", "job")[1]
+
+
 def test_a_folder_without_a_job_is_said_to_hold_none(run, photos):
     code, _, err = run("job", "status", "in")
     assert code == 1

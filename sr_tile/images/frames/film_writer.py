@@ -66,6 +66,24 @@ def is_film(path: Path) -> bool:
     return path.suffix.lower() in _CONTAINERS
 
 
+def codec_of(path: Path, options: WriteOptions) -> Codec:
+    """The codec of a target, which was asked for or is the container's usual one.
+
+    Raises:
+        ArgumentError: it is not known, or the container does not hold it.
+    """
+    held = _CONTAINERS[path.suffix.lower()]
+    name = options.codec or held[0]
+    if name not in CODECS:
+        raise ArgumentError(f"codec {name} is not known; choose {', '.join(CODECS)}")
+    if name not in held:
+        others = ", ".join(suffix for suffix, codecs in _CONTAINERS.items() if name in codecs)
+        raise ArgumentError(
+            f"{path}: {path.suffix.lower()} does not hold {name}: choose {', '.join(held)}, or a name in {others}"
+        )
+    return CODECS[name]
+
+
 class FilmWriter:
     """Writes films; see `FrameWriter`.
 
@@ -87,16 +105,7 @@ class FilmWriter:
         segments: "Segments | None" = None,
     ) -> None:
         self.path, self._source, self._options = path, source, options
-        held = _CONTAINERS[path.suffix.lower()]
-        name = options.codec or held[0]
-        if name not in CODECS:
-            raise ArgumentError(f"codec {name} is not known; choose {', '.join(CODECS)}")
-        if name not in held:
-            others = ", ".join(suffix for suffix, codecs in _CONTAINERS.items() if name in codecs)
-            raise ArgumentError(
-                f"{path}: {path.suffix.lower()} does not hold {name}: choose {', '.join(held)}, or a name in {others}"
-            )
-        self._codec = CODECS[name]
+        self._codec = codec_of(path, options)
         self._colour = source.colour if source else FilmColour(1, 1, 1, False, 8)
         self._segments = segments or Segments(path)
         self._encoder: _Encoder | None = None

@@ -19,7 +19,7 @@ from sr_tile.images.frames.animation import AnimationReader, AnimationWriter
 from sr_tile.images.frames.apng import ApngWriter, AvifAnimationWriter
 from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.frames.film_reader import FilmReader
-from sr_tile.images.frames.film_writer import FilmWriter, Segments, is_film
+from sr_tile.images.frames.film_writer import FilmWriter, Segments, codec_of, is_film
 from sr_tile.images.frames.frame import Frame, FrameReader, FrameWriter
 from sr_tile.images.frames.tiff_pages import TiffPages, TiffPagesWriter
 from sr_tile.images.png_chunks import read_png
@@ -100,6 +100,46 @@ def open_frames(path: Path, excerpt: Excerpt | None = None) -> FrameReader | Non
     return reader
 
 
+def open_frames_for(
+    path: Path, target: Path, options: WriteOptions | None, excerpt: Excerpt | None = None
+) -> FrameReader | None:
+    """See `open_frames`, where the pictures are to go into another file.
+
+    Raises:
+        ImageReadError: it cannot be read, or has no such pages.
+        ImageWriteError: that file cannot hold them.
+        ArgumentError: nor what is asked for.
+    """
+    reader = open_frames(path, excerpt)
+    if reader is not None:
+        try:
+            _check_target(target, reader, options or WriteOptions())
+        except SrTileError:
+            reader.close()
+            raise
+    return reader
+
+
+def _check_target(path: Path, reader: FrameReader, options: WriteOptions) -> None:
+    timing, is_of_film = reader.timing, isinstance(reader, FilmReader)
+    if is_of_film and not is_film(path):
+        raise ImageWriteError(f"{path}: a film becomes a film: give a name in .mp4, .mkv, .mov or .webm")
+    if is_film(path):
+        if timing is None and not is_of_film:
+            raise ImageWriteError(f"{path}: pages are no film: write TIFF, or choose one with --pages 1")
+        codec_of(path, options)
+        return
+    kind = options.format or format_of(path)
+    if reader.count == 1 or kind == "tiff":
+        return
+    if kind == "jpeg":
+        raise ImageWriteError(
+            f"{path}: JPEG holds one picture, the source {reader.count}: choose one with --pages 1, or write TIFF"
+        )
+    if timing is None:
+        raise ImageWriteError(f"{path}: pages are no animation: write TIFF, or choose one with --pages 1")
+
+
 def open_frame_writer(
     path: Path,
     reader: FrameReader,
@@ -112,23 +152,16 @@ def open_frame_writer(
     """A writer for what a reader gives.
 
     Args:
-        path: of the target.
+        path: of the target, which can hold what is read: see `open_frames_for`.
         reader: of the source.
         options: how to encode.
         overwrite: replace a target that exists.
         source: of the first picture that is read.
         info: of the first that is written.
         segments: of a film that can go on.
-
-    Raises:
-        ImageWriteError: the format holds one picture, or times that the source does not have.
     """
     options, timing = options or WriteOptions(), reader.timing
-    if isinstance(reader, FilmReader) and not is_film(path):
-        raise ImageWriteError(f"{path}: a film becomes a film: give a name in .mp4, .mkv, .mov or .webm")
     if is_film(path):
-        if timing is None and not isinstance(reader, FilmReader):
-            raise ImageWriteError(f"{path}: pages are no film: write TIFF, or choose one with --pages 1")
         film = reader if isinstance(reader, FilmReader) else None
         return FilmWriter(path, film, options, overwrite=overwrite, segments=segments)
     if reader.count == 1:
@@ -139,12 +172,7 @@ def open_frame_writer(
             log.warning("%s: TIFF has no times and loops; frames become pages", path)
         big = reader.total_bytes * info.result.pixels / source.pixels > _BIG
         return TiffPagesWriter(path, options, overwrite=overwrite, big=big)
-    if kind == "jpeg":
-        raise ImageWriteError(
-            f"{path}: JPEG holds one picture, the source {reader.count}: choose one with --pages 1, or write TIFF"
-        )
-    if timing is None:
-        raise ImageWriteError(f"{path}: pages are no animation: write TIFF, or choose one with --pages 1")
+    assert timing is not None  # else pages would become an animation
     if kind == "png":
         return ApngWriter(path, timing.loop, options, overwrite=overwrite)
     if kind == "avif":
