@@ -98,7 +98,7 @@ def run(options: EnhanceOptions, backend: Backend) -> "Report":
         log.warning("%s", line)
     for line in options.without_effect(pair.target for pair in selection.pairs if not pair.problem):
         log.warning("%s", line)
-    options.check_targets(pair.target for pair in selection.pairs if not pair.problem)
+    options.report.check_targets(pair.target for pair in selection.pairs if not pair.problem)
     report = Report(left_out=selection.left_out)
     if options.files.dry_run:
         _rehearse(report, backend.check(selection.pairs), len(selection.pairs), options.backend.job)

@@ -30,11 +30,15 @@ def parsed(option: str, parse: Callable[[str], T], text: str) -> T:
         raise ArgumentError(f"{option}: {error}") from None
 
 
-def number_or_auto(text: str) -> str:
-    """Check for a whole number or `auto`; `as_number` turns it into one."""
-    if text != "auto" and not text.isdecimal():
-        raise typer.BadParameter(f"{text!r} is neither a whole number nor `auto`")
-    return text
+def number_or_auto(least: int) -> Callable[[str], str]:
+    """A check for a whole number that is not below `least`, or `auto`; `as_number` turns it into one."""
+
+    def check(text: str) -> str:
+        if text != "auto" and not (text.isdecimal() and int(text) >= least):
+            raise typer.BadParameter(f"{text!r} is neither a whole number from {least} up nor `auto`")
+        return text
+
+    return check
 
 
 Model = Annotated[
@@ -72,19 +76,21 @@ MinAgreement = Annotated[
 ]
 LEAST_AGREEMENT = 55.0  # `engines.precision.LEAST_PSNR`, which would be slow to import
 TileSize = Annotated[
-    str, typer.Option(metavar="N|auto", callback=number_or_auto, help="Side of a tile in pixels, or auto.")
+    str, typer.Option(metavar="N|auto", callback=number_or_auto(1), help="Side of a tile in pixels, or auto.")
 ]
 Overlap = Annotated[
     str,
-    typer.Option(metavar="N|auto", callback=number_or_auto, help="Pixels that two neighbouring tiles share, or auto."),
+    typer.Option(
+        metavar="N|auto", callback=number_or_auto(0), help="Pixels that two neighbouring tiles share, or auto."
+    ),
 ]
 Halo = Annotated[
     str,
     typer.Option(
-        metavar="N|auto", callback=number_or_auto, help="Pixels of the overlap that each tile discards, or auto."
+        metavar="N|auto", callback=number_or_auto(0), help="Pixels of the overlap that each tile discards, or auto."
     ),
 ]
-BatchSize = Annotated[str, typer.Option(metavar="N|auto", callback=number_or_auto, help="Tiles a call, or auto.")]
+BatchSize = Annotated[str, typer.Option(metavar="N|auto", callback=number_or_auto(1), help="Tiles a call, or auto.")]
 MemLimit = Annotated[
     str | None, typer.Option(metavar="SIZE", help="Memory of the whole process at most, such as 2GiB.")
 ]

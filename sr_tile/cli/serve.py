@@ -123,8 +123,11 @@ class LimitOptions:
         from sr_tile.serving.http.limits import Limits, images_at_once
         from sr_tile.system import memory
 
+        upload = parsed("--max-upload", memory.parse_size, self.max_upload)
+        if not upload:
+            raise ArgumentError(f"--max-upload {self.max_upload} takes no file; give a size such as 256MiB")
         return Limits(
-            bytes=parsed("--max-upload", memory.parse_size, self.max_upload),
+            bytes=upload,
             pixels=int(self.max_megapixels * 1e6),
             side=self.max_side,
             running=self.at_once or images_at_once(),

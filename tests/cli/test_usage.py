@@ -36,8 +36,8 @@ def test_two_files_that_would_become_one_are_refused(run, model, tmp_path):
     ("arguments", "code", "words"),
     [
         (("enhance",), 2, "IN... [OUT]"),
-        (("enhance", "in.png", "out.png", "--tile-size", "big"), 2, "neither a whole number nor"),
-        (("enhance", "in.png", "out.png", "--batch-size", "0"), 2, "batch"),
+        (("enhance", "in.png", "out.png", "--tile-size", "big"), 2, "neither a whole number from 1 up nor"),
+        (("enhance", "in.png", "out.png", "--batch-size", "0"), 2, "'--batch-size': '0' is neither"),
         (("enhance", "in.png", "out.png", "--overlap", "512", "--tile-size", "256"), 2, "an overlap of at most"),
         (("enhance", "in.png", "out.png", "--device", "cuda"), 1, "device cuda"),
         (("enhance", "in.png", "out.png", "--device", "abacus"), 2, "choose one of"),

@@ -248,6 +248,7 @@ def test_an_answer_that_is_none_ends_in_one_line(run, tmp_path, monkeypatch, ans
         (("--tls-cert", "cert.pem"), "belong together"),
         (("--tls-cert", "cert.pem", "--tls-key", "key.pem"), "no such file"),
         (("--max-upload", "much"), "2GiB"),
+        (("--max-upload", "0"), "--max-upload 0 takes no file"),
         (("--queue", 8, "--port", "TAKEN"), "cannot listen"),
         (("--port", 0, "--model", "nobody"), "not known"),
         (("--port", 0, "--tls-cert", "no.pem", "--tls-key", "no.pem"), "the certificate and its key cannot be used: "),
