@@ -119,6 +119,10 @@ def suffix_for_result(suffix: str) -> str:
     return ".png" if any(suffix.lower() in suffixes for suffixes in READ_ONLY.values()) else suffix
 
 
+CHOOSE_PAGE = "choose one with --pages 1, or "
+"""Advice that servers and their clients leave out: they take files of one picture."""
+
+
 def several(path: Path, count: int | str = "several") -> str:
     """What is said of a file of several pictures where one is wanted."""
-    return f"{path}: holds {count} pages or frames, where one picture is wanted: choose one with --pages 1, or split it"
+    return f"{path}: holds {count} pages or frames, where one picture is wanted: {CHOOSE_PAGE}split it"

@@ -18,6 +18,7 @@ from urllib.parse import urlencode, urlsplit
 
 from sr_tile.errors import ArgumentError, ImageReadError, ImageWriteError, ServingError, SrTileError
 from sr_tile.images import ImageInfo, ImageReader, ImageWriter, TargetSize, WriteOptions, format_by_content, format_of
+from sr_tile.images.content_type import CHOOSE_PAGE
 from sr_tile.images.frames.excerpt import Excerpt
 from sr_tile.images.target_size import parse_box
 from sr_tile.images.vips import reason_of
@@ -43,6 +44,13 @@ class _FileJob(ImageJob):
     target: Path
     overwrite: bool
     options: WriteOptions
+
+
+def _open(source: Path | str) -> ImageReader:
+    try:
+        return ImageReader(source)
+    except ImageReadError as error:
+        raise ImageReadError(str(error).replace(CHOOSE_PAGE, "")) from None
 
 
 class RemoteEnhancer:
@@ -111,7 +119,7 @@ class RemoteEnhancer:
 
         return _FileJob(
             str(source),
-            lambda: ImageReader(source),
+            lambda: _open(source),
             open_sink,
             source=Path(source),
             target=Path(target),

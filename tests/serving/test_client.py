@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import ClassVar
 
 import pytest
+from PIL import Image
 from support.encoded_images import encoded, mixed
 from support.servers import BlockedEngine
 
@@ -108,6 +109,13 @@ def test_what_exists_is_left_alone(run, live, tmp_path):
     assert run("enhance", "in.png", "out.png", "--server", server.url, "--overwrite")[0] == 0
     assert (tmp_path / "out.png").read_bytes()[:4] == b"\x89PNG"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "out.png"]
+
+
+def test_a_file_of_several_pictures_is_refused_without_advice_that_is_none(run, live, tmp_path):
+    frames = [Image.new("L", (8, 8), value) for value in (0, 255)]
+    frames[0].save(tmp_path / "in.gif", save_all=True, append_images=frames[1:])
+    code, err = run("enhance", "in.gif", "out.gif", "--server", live().url)
+    assert (code, "holds 2 pages or frames" in err, "--pages" in err) == (1, True, False), err
 
 
 @pytest.mark.slow

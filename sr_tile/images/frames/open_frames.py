@@ -8,6 +8,7 @@ from pathlib import Path
 from sr_tile.errors import ImageReadError, ImageWriteError, SrTileError, one_line
 from sr_tile.images.avif_boxes import read_avif
 from sr_tile.images.content_type import (
+    CHOOSE_PAGE,
     FILM_SUFFIXES,
     READ_ONLY_FILM_SUFFIXES,
     describe_content,
@@ -133,9 +134,7 @@ def _check_target(path: Path, reader: FrameReader, options: WriteOptions) -> Non
     if reader.count == 1 or kind == "tiff":
         return
     if kind == "jpeg":
-        raise ImageWriteError(
-            f"{path}: JPEG holds one picture, the source {reader.count}: choose one with --pages 1, or write TIFF"
-        )
+        raise ImageWriteError(f"{path}: JPEG holds one picture, the source {reader.count}: {CHOOSE_PAGE}write TIFF")
     if timing is None:
         raise ImageWriteError(f"{path}: pages are no animation: write TIFF, or choose one with --pages 1")
 

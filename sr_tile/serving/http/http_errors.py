@@ -13,11 +13,11 @@ from sr_tile.errors import (
     ServingError,
     SrTileError,
 )
+from sr_tile.images.content_type import CHOOSE_PAGE
 
 _FOLDERS = re.compile(r"(?<![\w.])(?:[A-Za-z]:)?[\\/](?:[^\\/\s:'\"]+[\\/])+")
 _REASON = re.compile(r"((?:damaged(?: one)?|not supported)(?: near row \d+ of \d+)?): .*")  # a library's own words
 _OPTION = re.compile(r"(?<![\w-])--([a-z][a-z-]+)")
-_PAGES = re.compile(r"choose one with --pages \d+, or ")
 _NO_SPACE = re.compile("no space|disk full|quota|file too large", re.I)
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _UNUSABLE = (errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE)
@@ -114,5 +114,5 @@ def _for_a_client(message: str, names: dict[str, str]) -> str:
     """Without folders, and with options as requests call them."""
     for path, name in names.items():
         message = message.replace(path, name)
-    message = _OPTION.sub(lambda found: found[1].replace("-", "_"), _PAGES.sub("", message))
+    message = _OPTION.sub(lambda found: found[1].replace("-", "_"), message.replace(CHOOSE_PAGE, ""))
     return " ".join(_FOLDERS.sub("", message).split())
