@@ -251,19 +251,21 @@ def _plan_of(values: dict[str, Any]) -> Plan:
 def _changes(before: dict[str, Any], now: dict[str, Any]) -> str:
     """What of a job's settings is another than it was, in words."""
     old, new = _flat(before), _flat(now)
-    names = [name for name in {**old, **new} if (old.get(name) or None) != (new.get(name) or None)]
-    return ", ".join(
-        "another model" if name == "model" else f"{name} was {_said(old.get(name))} and is {_said(new.get(name))}"
-        for name in names
-    )
+    changed = {name: (old.get(name), new.get(name)) for name in {**old, **new} if old.get(name) != new.get(name)}
+    said = [
+        "another model" if name == "model" else f"{name} was {_said(was)} and is {_said(is_now)}"
+        for name, (was, is_now) in changed.items()
+    ]
+    return ", ".join(said) or "those of another version"
 
 
 def _flat(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings within settings by their own names, which are those of options."""
+    """What was set, also within settings, by names that are those of options."""
     return {
         name: value
         for key, group in settings.items()
         for name, value in (group.items() if isinstance(group, dict) else [(key, group)])
+        if value is not None and value is not False
     }
 
 

@@ -69,6 +69,21 @@ def test_other_settings_are_refused_or_start_afresh_and_say_so(photos, caplog):
     assert read_state(Path("job")).started["settings"]["tile"] == 24
 
 
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"adjustment": {"strength": 0.0, "tta": False}}, "other options: strength was not given and is 0.0; give"),
+        ({"size": {"linear": True}}, "other options: linear was not given and is True; give"),
+        ({"pyramid": False}, "other options: those of another version; give"),
+    ],
+)
+def test_what_changed_is_said_in_the_words_of_options(photos, more, words):
+    pairs = select_files(["in"], "out").pairs
+    run("job", pairs)
+    with pytest.raises(JobError, match=words):
+        run("job", pairs, settings={**SETTINGS, **more})
+
+
 def test_tiles_are_those_of_the_first_run_whatever_the_memory(photos):
     pairs = select_files(["in"], "out").pairs
     run("whole", select_files(["in"], "expected").pairs)
