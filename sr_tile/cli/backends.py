@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from sr_tile.jobs.resumable import ResumableJob
     from sr_tile.jobs.selection import FilePair, Selection
     from sr_tile.pipeline.image_job import Stats
+    from sr_tile.serving.client import RemoteEnhancer
 
 
 class Figures(NamedTuple):
@@ -190,11 +191,10 @@ class ServerBackend:
 
     def check(self, pairs: "Sequence[FilePair]") -> "Iterator[FilePair | FileResult]":
         """See `Backend.check`; the server is not asked."""
+        self._open(Progress(None, [], True))
         return _screened(pairs, self._options, None)
 
-    def run(self, pairs: "Sequence[FilePair]") -> "Generator[FileResult]":
-        """See `Backend.run`."""
-        from sr_tile.jobs.files import run_files
+    def _open(self, progress: Progress) -> "RemoteEnhancer":
         from sr_tile.serving.client import RemoteEnhancer
 
         options = self._options
@@ -202,15 +202,21 @@ class ServerBackend:
         wanted = {"model": options.model.model, "scale": options.model.scale, "alpha": options.compute.alpha}
         wanted |= {name: value for name, value in vars(options.size).items() if value}
         wanted |= options.compute.for_server(options.model.precision)
-        work = _work(pairs, options, None, Headers())[1]
-        with Progress(work, [pair.source for pair in pairs], options.report.quiet) as progress:
-            enhancer = RemoteEnhancer(
-                options.backend.server,
-                os.environ.get("SR_TILE_TOKEN"),
-                options={**wanted, **options.tiles.explicit},
-                on_progress=progress.add,
-            )
-            yield from run_files(enhancer, pairs, existing=options.files.existing, options=options.files.write_options)
+        return RemoteEnhancer(
+            options.backend.server,
+            os.environ.get("SR_TILE_TOKEN"),
+            options={**wanted, **options.tiles.explicit},
+            on_progress=progress.add,
+        )
+
+    def run(self, pairs: "Sequence[FilePair]") -> "Generator[FileResult]":
+        """See `Backend.run`."""
+        from sr_tile.jobs.files import run_files
+
+        files, work = self._options.files, _work(pairs, self._options, None, Headers())[1]
+        with Progress(work, [pair.source for pair in pairs], self._options.report.quiet) as progress:
+            enhancer = self._open(progress)
+            yield from run_files(enhancer, pairs, existing=files.existing, options=files.write_options)
 
     def figures(self) -> Figures | None:
         """See `Backend.figures`."""

@@ -113,6 +113,11 @@ def test_neither_a_server_nor_ray_is_asked(run, here, engine):
     assert run(*common, "--overwrite") == (0, "in.jpg -> o.png\n", "")
 
 
+def test_nor_is_what_is_no_address_of_a_server_taken(run, here):
+    code, out, err = run("enhance", "in.jpg", "o.png", "--server", "my server", "--dry-run")
+    assert (code, out, "no address" in err) == (2, "", True)
+
+
 def test_a_job_is_only_looked_at(rehearse, run, here):
     assert rehearse("photos", "out", "--job", "job") == (
         0,
