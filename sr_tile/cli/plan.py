@@ -178,6 +178,8 @@ def _text(found: dict[str, Any]) -> str:
     ]
     best = found["choice"]["seconds"]
     for option in found["alternatives"]:
+        if all(option[key] == found["choice"][key] for key in ("tile", "batch", "calls")):
+            continue  # it is the choice
         lines.append(_row(f"{option['seconds'] / best:.2f} x" if best else "", option))
     precision = f"precision {found['precision']}: {found['precision_why']}"
     steps = list(dict.fromkeys(found.get("steps", ())))

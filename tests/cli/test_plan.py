@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pytest
@@ -23,6 +24,13 @@ def test_the_choice_stands_above_its_alternatives_with_costs_and_reasons(run, mo
     assert len(lines) > 6
     for words in ("overlap 8, halo 4: what the model's measured halo of 4 asks for", "any side will do", "batch "):
         assert words in out
+
+
+def test_the_choice_is_not_shown_as_its_own_alternative(run, model):
+    for size in ("200x150", "1000x700"):
+        lines = run("plan", "--size", size, "--model", model, "--device", "cpu")[1].splitlines()
+        rows = [tuple(line[12:].split()[:5]) for line in lines if re.match(r"choice|\d+\.\d\d x", line)]
+        assert len(set(rows)) == len(rows), lines
 
 
 def test_figures_for_programs_are_those_of_the_grid(run, model):
