@@ -71,7 +71,7 @@ _KINDS = {"str": "TEXT", "list[str]": "TEXT", "int": "N", "int range": "N", "flo
 """How the help calls types that typer names as Python does."""
 
 
-_UsageError: Any = typer.BadParameter.__base__  # click's own, or that of the click which newer versions of typer carry
+UsageError: Any = typer.BadParameter.__base__  # click's own, or that of the click which newer versions of typer carry
 
 
 class StrictCommand(TyperCommand):
@@ -121,7 +121,8 @@ class StrictCommand(TyperCommand):
         """As click does it, after a look at how often each option was given."""
         try:
             _, _, order = self.make_parser(ctx).parse_args(args=list(args))
-        except _UsageError:
+        except UsageError as error:
+            error.ctx = error.ctx or ctx
             for name in args:
                 if name.startswith("-") and os.path.lexists(name):
                     raise ArgumentError(f"{name} is taken for an option; for the file write ./{name}") from None

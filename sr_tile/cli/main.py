@@ -3,13 +3,13 @@
 import logging
 import sys
 import warnings
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from sr_tile import __version__
 from sr_tile.cli import bench, enhance, export_onnx, inspect, job, models, plan, rebatch, serve
-from sr_tile.cli.grouped import StrictCommand, grouped
+from sr_tile.cli.grouped import StrictCommand, UsageError, grouped
 from sr_tile.errors import MOST_CHARACTERS, SrTileError, printable, shortened, unexpected
 from sr_tile.system import stopping
 
@@ -90,11 +90,11 @@ def main() -> None:
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries' warnings; ours go through the logger
     try:
-        try:
-            app(_normalise(sys.argv[1:]), prog_name="sr-tile")
-        except SystemExit:
-            sys.stdout.flush()  # while it can still be said that it fails
-            raise
+        code = app(_normalise(sys.argv[1:]), prog_name="sr-tile", standalone_mode=False)
+        sys.stdout.flush()  # while it can still be said that it fails
+        sys.exit(code)
+    except UsageError as error:
+        _refuse(error)
     except SrTileError as error:
         _fail(str(error), error.exit_code)
     except MemoryError:
@@ -109,6 +109,16 @@ def main() -> None:
         if "--debug" in sys.argv:
             raise
         _fail(unexpected(error))
+
+
+def _refuse(error: Any) -> None:
+    """Wrong usage, which click would tell in four lines."""
+    message = error.format_message()
+    if "\n" in message:  # the help, for want of any argument
+        error.show()
+        sys.exit(error.exit_code)
+    where = error.ctx.command_path if error.ctx else "sr-tile"
+    _fail(f"{message.rstrip('.?').replace('Value error, ', '')}; see `{where} --help`", error.exit_code)
 
 
 def _fail(message: str, code: int = 1) -> None:

@@ -84,6 +84,9 @@ def test_two_files_that_would_become_one_are_refused(run, model, tmp_path):
         (("enhance", "-in.png", "out.png"), 2, "-in.png is taken for an option; for the file write ./-in.png"),
         (("enhance", "in.png", "-o", "-in.png", "-x"), 2, "for the file write ./-in.png"),
         (("enhance", "in.png", "out.png", "-in.jpg"), 2, "No such option"),
+        (("enhance", "in.png", "out.png", "--tile-size"), 2, "see `sr-tile enhance --help`"),
+        (("enhance", "in.png", "out.png", "--precision", "fp9"), 2, "'--precision': 'fp9' is not one of 'auto', "),
+        (("job", "status"), 2, "see `sr-tile job status --help`"),
         (("enhance", "in.png", "out.png", "--model", ""), 2, "name is empty"),
         (("enhance", "in.png", "out.png", "--model", "denoise,"), 2, "name is empty"),
         (("enhance", "in.png", "out.png", "--pages", "2"), 1, "holds one page or frame; --pages 2 asks for more"),
@@ -99,7 +102,10 @@ def test_wrong_arguments_say_what_to_do(run, tmp_path, arguments, code, words):
         save(tmp_path / name, noise_image(20, 20))
     (tmp_path / "empty").mkdir()
     got, _, err = run(*arguments)
-    assert (got, words in err) == (code, True), err
+    *before, error = err.splitlines()
+    assert (got, words in error) == (code, True), err
+    assert error.startswith("sr-tile: error: ")
+    assert not before or (code == 1 and "--model names another" in before[0])
     assert sorted(path.name for path in tmp_path.iterdir()) == ["-in.png", "empty", "in.png"]
 
 
