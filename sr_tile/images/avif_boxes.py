@@ -1,4 +1,4 @@
-"""What an AVIF says of its picture in the boxes around it: no pixels, no libvips.
+"""What an AVIF, or a HEIC, says of its picture in the boxes around it: no pixels, no libvips.
 
 Layout: ISO/IEC 14496-12 (boxes), 23008-12 (items and their properties), the AV1 codec's binding (`av1C`).
 """
@@ -64,6 +64,12 @@ def with_bytes(changes: Iterable[tuple[int, bytes]], size: int) -> list[Piece]:
         pieces += [Piece(end, position - end), Piece(data=content)]
         end = position + len(content)
     return [*pieces, Piece(end, size - end)]
+
+
+def changed(content: bytes, changes: Iterable[tuple[int, bytes]]) -> bytes:
+    """The same, of a file in memory."""
+    pieces = with_bytes(changes, len(content))
+    return b"".join(content[each.start : each.start + each.size] if each.data is None else each.data for each in pieces)
 
 
 def read_avif(path: Path) -> AvifHeader:

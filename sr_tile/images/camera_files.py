@@ -2,14 +2,17 @@
 
 import functools
 import importlib.util
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sr_tile.errors import ImageReadError, one_line
+from sr_tile.images.avif_boxes import changed, read_avif
 from sr_tile.images.pillow_decoder import check_size
 from sr_tile.images.tiff_exif import read_exif
+from sr_tile.system.plain_file import read_plain
 
 DEVELOPMENT = "developed by LibRaw: the camera's white balance, sRGB, 16 bits"
 """What is said of raw files: other converters develop otherwise."""
@@ -37,6 +40,10 @@ def decode_heic(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         image = pillow_heif.open_heif(path, convert_hdr_to_8bit=False)
         check_size(path, "heic", *image.size[::-1])
         pixels_hwc = np.atleast_3d(np.asarray(image))
+        # Each tile of a grid by itself: libheif leaves one that is damaged green, and says nothing.
+        content = read_plain(path)
+        for changes in read_avif(path).tiles:
+            np.asarray(pillow_heif.open_heif(io.BytesIO(changed(content, changes)), convert_hdr_to_8bit=False))
     except ImageReadError:
         raise
     except Exception as error:  # libheif's reasons come as whatever it likes

@@ -1,6 +1,9 @@
+import io
+
 import numpy as np
 import pytest
-from support.avif_grids import coded, grid
+from PIL import Image
+from support.avif_grids import coded, content, grid
 
 from sr_tile.errors import ImageReadError
 from sr_tile.images import ImageReader
@@ -38,3 +41,24 @@ def test_a_tile_that_is_damaged_is_not_left_black_in_silence(tmp_path, where, ba
     path.write_bytes(grid(tiles, CONFIGURATIONS[0], SIZE, 2, alpha=(alpha, ALPHA_CONFIGURATION)))
     with pytest.raises(ImageReadError, match="damaged"):
         rows_of(path)
+
+
+@pytest.mark.parametrize("bad", [None, b"", bytes(range(200)), "cut"], ids=["none", "empty", "other", "cut"])
+def test_nor_is_one_of_a_heic_which_phones_write_as_grids(tmp_path, bad):
+    pillow_heif = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed: pip install 'sr-tile[heif]'")
+    tiles = []
+    for colour in COLOURS[:2]:
+        pillow_heif.from_pillow(Image.new("RGB", (64, 64), colour)).save(file := io.BytesIO(), quality=90, chroma=444)
+        tiles.append(content(file.getvalue(), b"mdat"))
+        configuration = content(file.getvalue(), b"meta", b"iprp", b"ipco", b"hvcC")
+    if bad is not None:
+        tiles[1] = tiles[1][: len(tiles[1]) // 2] if bad == "cut" else bad
+    file = grid(tiles, configuration, (64, 64), 2).replace(b"av1C", b"hvcC").replace(b"av01", b"hvc1")
+    (tmp_path / "a.heic").write_bytes(file.replace(b"avif", b"heic", 1).replace(b"avif", b"heic", 1))
+    if bad is not None:
+        with pytest.raises(ImageReadError, match="damaged"):
+            rows_of(tmp_path / "a.heic")
+        return
+    image_hwc = rows_of(tmp_path / "a.heic")
+    for colour, half_hwc in zip(COLOURS[:2], np.split(image_hwc, 2, axis=1), strict=True):
+        np.testing.assert_allclose(half_hwc.mean(axis=(0, 1)), colour, atol=6)
