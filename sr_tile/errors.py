@@ -183,7 +183,8 @@ _GRANTED = (
     "pthread_create",
     "failed to map segment",
     "annot allocate memory",
-    "error return without exception",
+    "error return without exception",  # as Python says it, where it finds no memory for an exception either
+    "NULL without setting an exception",
 )
 _RAISE = "raise `ulimit -u`, `-v` and `-d`, or end other programs"
 

@@ -92,7 +92,7 @@ def main() -> None:
     try:
         code = app(_normalise(sys.argv[1:]), prog_name="sr-tile", standalone_mode=False)
         sys.stdout.flush()  # while it can still be said that it fails
-        sys.exit(code)
+        sys.exit(code or 0)
     except UsageError as error:
         _refuse(error)
     except SrTileError as error:

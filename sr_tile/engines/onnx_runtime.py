@@ -258,7 +258,8 @@ class OnnxEngine(BaseEngine):
             elif self._cuda:
                 result = self._cuda.run(session, runtime().RunOptions(), batch, outputs, needed)
             else:
-                result = self._calls.run(session, runtime().RunOptions(), batch, outputs)
+                on_processor = self._device.kind == "cpu"
+                result = self._calls.run(session, runtime().RunOptions(), batch, outputs, in_thread=on_processor)
             self._doubts = 0
             return [np.atleast_1d(output) for output in result]
         except SrTileError:

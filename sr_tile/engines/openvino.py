@@ -1,6 +1,5 @@
 """OpenVINO behind the engine protocol."""
 
-import contextlib
 import itertools
 import logging
 import threading
@@ -21,7 +20,7 @@ from sr_tile.engines.device_errors import is_out_of_memory
 from sr_tile.engines.onnx_runtime import OnnxEngine, too_large
 from sr_tile.engines.openvino_parts import Part, parts_of, put_channels_last
 from sr_tile.engines.openvino_runtime import HINTS, runtime
-from sr_tile.engines.time_limit import opened, time_limit, too_slow
+from sr_tile.engines.time_limit import MORE_SECONDS, opened, time_limit, too_slow
 from sr_tile.errors import (
     DeviceError,
     ModelLoadError,
@@ -31,7 +30,7 @@ from sr_tile.errors import (
     StoppedError,
     one_line,
 )
-from sr_tile.system import memory
+from sr_tile.system import memory, stopping
 from sr_tile.system.cpu import allowed_threads, thread_count
 from sr_tile.system.hashes import sha256_of
 from sr_tile.types import Array, Float32
@@ -97,6 +96,7 @@ class OpenVinoEngine(BaseEngine):
         self.parallel_rows = parallel_rows()
         self.width_step = WIDTH_STEP if precision != "fp32" else 1
         self._cancelled = threading.Event()
+        self._left_behind: tuple[Any, ...] = ()  # a request that goes on still, with what it works on
         # By height, width and how many run side by side.
         self._compiled: OrderedDict[tuple[int, int, int], _Compiled] = OrderedDict()
         self._model: Any = None
@@ -246,15 +246,17 @@ class OpenVinoEngine(BaseEngine):
     def _wait_for(self, calls: "_Calls", piece_nchw: np.ndarray) -> None:
         """Run the parts, waited for in steps: one call of the library could not be ended."""
         limit = time_limit(piece_nchw)
+        if self._left_behind and not self._left_behind[0].wait_for(0):
+            raise too_slow(self._path.name, limit)
         deadline, cancelled = time.monotonic() + limit, self._cancelled
         for request in calls.requests:
             # The picture is the first input of each; what one part gives is the second of the next for good.
             request.start_async({0: piece_nchw}, share_inputs=True)
             while not request.wait_for(_STEP_MS):
                 if cancelled.is_set() or time.monotonic() > deadline:
-                    request.cancel()
-                    with contextlib.suppress(RuntimeError):  # that it was cancelled
-                        request.wait()
+                    if not _has_ended(request):
+                        self._left_behind = (request, calls, piece_nchw)
+                        stopping.leave_at_end()
                     if cancelled.is_set():
                         raise StoppedError(f"model {self._path.name}: a call was cancelled")
                     raise too_slow(self._path.name, limit)
@@ -267,6 +269,15 @@ class OpenVinoEngine(BaseEngine):
             f"model {self._path.name}: failed on (N, C, H, W) = {tuple(shape)}: {one_line(error)}; "
             "try --device cpu, or another --tile-size"
         )
+
+
+def _has_ended(request: Any) -> bool:
+    """Have a call ended; False where the operator under way goes on."""
+    request.cancel()
+    try:
+        return bool(request.wait_for(int(1000 * MORE_SECONDS)))
+    except RuntimeError:  # that it was cancelled
+        return True
 
 
 def _read(path: Path) -> Any:

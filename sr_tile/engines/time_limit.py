@@ -1,14 +1,14 @@
-"""Calls of a session that end: when they take too long, and when someone else wants them to.
+"""Work of a runtime that ends: when it takes too long, and when someone else wants it to.
 
 A model may hold a loop that never ends, and a call is one function of a library, which no signal interrupts. ONNX Runtime
-looks at `RunOptions.terminate` before every operator, those of a loop's body too.
+looks at `RunOptions.terminate` before every operator, those of a loop's body too, and OpenVINO likewise; but one operator
+alone may take days. Opening a session is such a function as well: a graph of constants alone is computed there, and neither
+runtime ends that (ONNX Runtime looks at its cancellation flag between its passes, and folding constants is one pass).
 
-Opening a session is such a function as well: a graph of constants alone is computed there, for days if it wants. Neither
-runtime ends that (ONNX Runtime looks at its cancellation flag between its passes, and folding constants is one pass). So it
-is done in a thread, and waited for; one that does not end is left behind. A process in place of the thread could be killed,
-but takes 0.1 s more and opens each model twice, for it cannot hand over what it made; and OpenVINO compiles for every shape
-of tiles. A thread takes 0.1 ms. A process that left one behind ends by `stopping.leave`: libraries abort where their threads
-outlive them.
+So both are done in a thread, and waited for; one that does not end is left behind. A process in place of the thread could
+be killed, but takes 0.1 s more and opens each model twice, for it cannot hand over what it made; and OpenVINO compiles for
+every shape of tiles. A thread takes 0.1 ms. A process that left one behind ends by `stopping.leave`: libraries abort where
+their threads outlive them.
 """
 
 import contextlib
@@ -23,11 +23,12 @@ import numpy as np
 from sr_tile.errors import ModelLoadError, ModelTimeoutError, StoppedError, unexpected
 from sr_tile.system import stopping
 
-Opened = TypeVar("Opened")
+Made = TypeVar("Made")
 
 OPENING_SECONDS = 600.0  # the largest networks take a hundredth of this on two cores
 LEAST_SECONDS = 120.0
 SECONDS_PER_PIXEL = 0.01  # the slowest networks take a hundredth of this on two cores
+MORE_SECONDS = 30.0  # for the operator under way to end, once a call is to
 
 
 def time_limit(batch_nchw: np.ndarray) -> float:
@@ -44,25 +45,30 @@ def too_slow(model: str, limit: float) -> ModelTimeoutError:
     )
 
 
-_left_behind: dict[str, threading.Thread] = {}  # by model, what opens it still
+_left_behind: dict[object, threading.Thread] = {}  # by what it was for, what goes on still
 
 
-def opened(make: Callable[[], Opened], model: str) -> Opened:
-    """A session or compiled network, made in a thread of its own that is left behind where it does not end.
+class LeftBehindError(Exception):
+    """What was to be made goes on in a thread that nobody waits for."""
+
+
+def in_time(make: Callable[[], Made], limit: float, model: str, key: object) -> Made:
+    """What is made in a thread of its own, which is left behind where it does not end.
 
     Args:
-        make: opens it; what it raises is raised here.
-        model: what messages call it. Where it was left behind before, and goes on still, it is refused at once.
+        make: what it raises is raised here.
+        limit: seconds.
+        model: what messages call it.
+        key: of what is made. Where that was left behind before, and goes on still, nothing is begun.
 
     Raises:
-        ModelTimeoutError: it took longer than `OPENING_SECONDS`.
+        LeftBehindError: it took longer.
         ModelLoadError: no thread can be started.
     """
-    limit = OPENING_SECONDS
-    before = _left_behind.get(model)
+    before = _left_behind.get(key)
     if before is None or not before.is_alive():
-        future: Future[Opened] = Future()
-        thread = threading.Thread(target=_fulfil, args=(future, make), name="sr-tile opening", daemon=True)
+        future: Future[Made] = Future()
+        thread = threading.Thread(target=_fulfil, args=(future, make), name="sr-tile in time", daemon=True)
         try:
             thread.start()
         except RuntimeError as error:
@@ -70,19 +76,37 @@ def opened(make: Callable[[], Opened], model: str) -> Opened:
         thread.join(limit)
         if not thread.is_alive():
             return future.result()
-        _left_behind[model] = thread
+        _left_behind[key] = thread
         stopping.leave_at_end()
-    raise ModelTimeoutError(
-        f"model {model}: opening it did not end within {limit:.0f} s; its graph may compute constants without end, or this "
-        "machine is too slow for it: get another model"
-    )
+    raise LeftBehindError
 
 
-def _fulfil(future: "Future[Opened]", make: "Callable[[], Opened]") -> None:
+def _fulfil(future: "Future[Made]", make: "Callable[[], Made]") -> None:
     try:
         future.set_result(make())
     except BaseException as error:
         future.set_exception(error)
+
+
+def opened(make: Callable[[], Made], model: str) -> Made:
+    """A session or compiled network, see `in_time`.
+
+    Args:
+        make: opens it.
+        model: what messages call it.
+
+    Raises:
+        ModelTimeoutError: it took longer than `OPENING_SECONDS`.
+        ModelLoadError: no thread can be started.
+    """
+    limit = OPENING_SECONDS
+    try:
+        return in_time(make, limit, model, model)
+    except LeftBehindError:
+        raise ModelTimeoutError(
+            f"model {model}: opening it did not end within {limit:.0f} s; its graph may compute constants without end, or "
+            "this machine is too slow for it: get another model"
+        ) from None
 
 
 class TimedCalls:
@@ -99,7 +123,9 @@ class TimedCalls:
         self._changed = threading.Condition()
         self._watcher: threading.Thread | None = None
 
-    def run(self, session: Any, options: Any, batch_nchw: np.ndarray, outputs: int = 1) -> list[np.ndarray]:
+    def run(
+        self, session: Any, options: Any, batch_nchw: np.ndarray, outputs: int = 1, *, in_thread: bool = False
+    ) -> list[np.ndarray]:
         """The first outputs of a session with one input.
 
         Args:
@@ -107,14 +133,20 @@ class TimedCalls:
             options: `RunOptions` of this call alone.
             batch_nchw: the input.
             outputs: how many are wanted.
+            in_thread: the call is left behind where one operator does not end. Not on a GPU, whose runtime keeps memory
+                for each thread.
 
         Raises:
             ModelTimeoutError: it took too long.
             StoppedError: `cancel` was called.
         """
         name, wanted = session.get_inputs()[0].name, [output.name for output in session.get_outputs()[:outputs]]
-        with self.limited(options, batch_nchw):
+
+        def call() -> list[np.ndarray]:
             return [np.asarray(output) for output in session.run(wanted, {name: batch_nchw}, options)]
+
+        with self.limited(options, batch_nchw):
+            return in_time(call, time_limit(batch_nchw) + MORE_SECONDS, self._model, self) if in_thread else call()
 
     @contextlib.contextmanager
     def limited(self, options: Any, batch_nchw: np.ndarray) -> Iterator[None]:
@@ -132,7 +164,7 @@ class TimedCalls:
         try:
             yield
         except Exception as error:  # ONNX Runtime's exceptions share no base of their own
-            if not options.terminate:
+            if not options.terminate and not isinstance(error, LeftBehindError):
                 raise
             if options in self._cancelled:
                 raise StoppedError(f"model {self._model}: a call was cancelled") from error

@@ -3,6 +3,7 @@ import subprocess
 import sys
 import threading
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from support.toys import save_model
 
 from sr_tile.engines import time_limit
 from sr_tile.engines.onnx_runtime import OnnxEngine
+from sr_tile.engines.onnx_sessions import runtime
 from sr_tile.errors import ModelTimeoutError, StoppedError
 
 
@@ -81,7 +83,7 @@ def test_ctrl_c_ends_a_command_inside_of_a_call_that_never_ends(tmp_path):
     time.sleep(3.0)
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "sr-tile: stopped by SIGINT\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["endless.onnx", "in.png"]
 
@@ -156,6 +158,82 @@ def test_what_was_left_behind_is_refused_until_it_ended():
     over.set()
     time_limit._left_behind["a/m"].join(60)
     assert time_limit.opened(lambda: 2, "a/m") == 2
+
+
+class Stuck:
+    """A session whose one operator ends when it is let go, whatever it is asked."""
+
+    def __init__(self):
+        self.begun, self.over = 0, threading.Event()
+
+    def get_inputs(self):
+        return [SimpleNamespace(name="x")]
+
+    get_outputs = get_inputs
+
+    def run(self, wanted, feeds, options):
+        self.begun += 1
+        self.over.wait(60)
+        return [feeds["x"]]
+
+
+def test_a_call_within_one_operator_without_end_is_left_behind_and_named(monkeypatch):
+    monkeypatch.setattr(time_limit, "LEAST_SECONDS", 0.1)
+    monkeypatch.setattr(time_limit, "MORE_SECONDS", 0.1)
+    left = []
+    monkeypatch.setattr(time_limit.stopping, "leave_at_end", lambda: left.append(True))
+    session, calls, batch = Stuck(), time_limit.TimedCalls("m.onnx"), np.ones((1, 3, 2, 2), np.float32)
+    for _ in range(2):
+        with pytest.raises(ModelTimeoutError, match=r"m\.onnx: one call did not end"):
+            calls.run(session, runtime().RunOptions(), batch, in_thread=True)
+    assert (session.begun, left) == (1, [True])
+    session.over.set()
+    time_limit._left_behind[calls].join(60)
+    monkeypatch.setattr(time_limit, "LEAST_SECONDS", 60.0)
+    assert np.array_equal(calls.run(session, runtime().RunOptions(), batch, in_thread=True)[0], batch)
+
+
+LONG = """
+import sys
+from sr_tile.engines import openvino, time_limit
+from sr_tile.__main__ import main
+time_limit.LEAST_SECONDS, time_limit.SECONDS_PER_PIXEL = 1.0, 0.0
+time_limit.MORE_SECONDS = openvino.MORE_SECONDS = 0.5
+main()
+"""
+
+
+def long_model(path):
+    """The picture, and nothing of what one operator makes of ten million steps."""
+    steps, hidden = 10**7, 1
+    weights = {
+        "zeros": np.zeros(1, np.float32),
+        "W": np.full((1, 4, 1), 0.1, np.float32),
+        "R": np.full((1, 4, hidden), 0.1, np.float32),
+        "shape": np.array([steps, 1, 1]),
+        "none": np.zeros(1, np.float32),
+        "axes": np.array([0, 1]),
+    }
+    nodes = [
+        helper.make_node("ReduceMean", ["input"], ["mean"], keepdims=0),
+        helper.make_node("Expand", ["mean", "shape"], ["sequence"]),
+        helper.make_node("LSTM", ["sequence", "W", "R"], ["", "last", ""], hidden_size=hidden),
+        helper.make_node("Mul", ["last", "none"], ["nothing"]),
+        helper.make_node("Add", ["input", "nothing"], ["output"]),
+    ]
+    return save_model(path, nodes, weights=weights, metadata='{"scale": 1, "multiple": 1, "halo": 0}')
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", "openvino"])
+def test_one_operator_that_does_not_end_is_named_and_the_process_ends(tmp_path, device):
+    write(tmp_path / "in.png", noise(20, 20, 3))
+    long_model(tmp_path / "m.onnx")
+    command = [sys.executable, "-c", LONG, "enhance", "in.png", "out.png", "--model", "m.onnx", "--device", device]
+    done = subprocess.run(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert "m.onnx: one call did not end within 1 s" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.png", "m.onnx"]
 
 
 def test_what_opening_raises_is_raised_here():
