@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from support.encoded_images import encoded
+from support.servers import until
 from support.toys import ToyEngine
 
 DESKTOP = {"viewport": {"width": 1280, "height": 900}}
@@ -24,6 +25,11 @@ def colour(page, x, y):
     """What the stage shows at a place given in shares of its size."""
     shot = np.asarray(Image.open(io.BytesIO(page.locator("#stage").screenshot())).convert("RGB"))
     return shot[int(y * shot.shape[0]), int(x * shot.shape[1])].astype(int)
+
+
+def shows(page, x, y, level, tolerance=8):
+    """Whether the stage comes to show a gray of this level there: what it showed before may stand for a moment."""
+    return until(lambda: abs(colour(page, x, y).mean() - level) < tolerance)
 
 
 class Negative(ToyEngine):

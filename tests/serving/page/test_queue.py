@@ -10,7 +10,7 @@ from PIL import Image
 from support.encoded_images import encoded
 from support.servers import BlockedEngine, until
 from support.toys import ToyEngine
-from support.web_page import Negative, add, choose_strength, colour, gray, picture, saved
+from support.web_page import Negative, add, choose_strength, gray, picture, saved, shows
 
 from sr_tile.errors import ModelOutputError
 
@@ -138,11 +138,11 @@ def test_a_picture_is_done_again_with_other_settings(visit, live):
     download = page.get_by_label("Download: a.png")
     half = level_of(saved(page, download)[1])
     assert abs(half - 128) <= 1
-    assert abs(colour(page, 0.75, 0.3).mean() - 128) < 8
+    assert shows(page, 0.75, 0.3, 128)
     page.click(".chip:has-text('same size'):not(:has-text('strength'))")
     page.wait_for_selector("#stage[data-settled=true]")
     assert abs(level_of(saved(page, download)[1]) - 235) <= 1
-    assert abs(colour(page, 0.75, 0.3).mean() - 235) < 8
+    assert shows(page, 0.75, 0.3, 235)
     page.select_option("#result", label="same size, negative, strength 50 %")
     page.wait_for_selector(".chip[aria-pressed=true]:has-text('strength')")
     assert page.locator("#result").is_visible()
