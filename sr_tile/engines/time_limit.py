@@ -12,6 +12,7 @@ their threads outlive them.
 """
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +21,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from sr_tile.errors import ModelLoadError, ModelTimeoutError, StoppedError, unexpected
+from sr_tile.errors import ModelTimeoutError, StoppedError
 from sr_tile.system import stopping
+
+log = logging.getLogger("sr_tile")
 
 Made = TypeVar("Made")
 
@@ -52,18 +55,16 @@ class LeftBehindError(Exception):
     """What was to be made goes on in a thread that nobody waits for."""
 
 
-def in_time(make: Callable[[], Made], limit: float, model: str, key: object) -> Made:
-    """What is made in a thread of its own, which is left behind where it does not end.
+def in_time(make: Callable[[], Made], limit: float, key: object) -> Made:
+    """What is made in a thread of its own, which is left behind where it does not end; without limit if none can be had.
 
     Args:
         make: what it raises is raised here.
         limit: seconds.
-        model: what messages call it.
         key: of what is made. Where that was left behind before, and goes on still, nothing is begun.
 
     Raises:
         LeftBehindError: it took longer.
-        ModelLoadError: no thread can be started.
     """
     before = _left_behind.get(key)
     if before is None or not before.is_alive():
@@ -72,7 +73,8 @@ def in_time(make: Callable[[], Made], limit: float, model: str, key: object) -> 
         try:
             thread.start()
         except RuntimeError as error:
-            raise ModelLoadError(f"model {model}: {unexpected(error)}") from None
+            log.debug("made without a limit of time: %s", error)
+            return make()
         thread.join(limit)
         if not thread.is_alive():
             return future.result()
@@ -97,11 +99,10 @@ def opened(make: Callable[[], Made], model: str) -> Made:
 
     Raises:
         ModelTimeoutError: it took longer than `OPENING_SECONDS`.
-        ModelLoadError: no thread can be started.
     """
     limit = OPENING_SECONDS
     try:
-        return in_time(make, limit, model, model)
+        return in_time(make, limit, model)
     except LeftBehindError:
         raise ModelTimeoutError(
             f"model {model}: opening it did not end within {limit:.0f} s; its graph may compute constants without end, or "
@@ -146,7 +147,7 @@ class TimedCalls:
             return [np.asarray(output) for output in session.run(wanted, {name: batch_nchw}, options)]
 
         with self.limited(options, batch_nchw):
-            return in_time(call, time_limit(batch_nchw) + MORE_SECONDS, self._model, self) if in_thread else call()
+            return in_time(call, time_limit(batch_nchw) + MORE_SECONDS, self) if in_thread else call()
 
     @contextlib.contextmanager
     def limited(self, options: Any, batch_nchw: np.ndarray) -> Iterator[None]:

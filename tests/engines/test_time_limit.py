@@ -193,6 +193,15 @@ def test_a_call_within_one_operator_without_end_is_left_behind_and_named(monkeyp
     assert np.array_equal(calls.run(session, runtime().RunOptions(), batch, in_thread=True)[0], batch)
 
 
+def test_a_call_for_which_there_is_no_thread_runs_without(monkeypatch):
+    session, calls, batch = Stuck(), time_limit.TimedCalls("m.onnx"), np.ones((1, 3, 2, 2), np.float32)
+    session.over.set()
+    calls.run(session, runtime().RunOptions(), batch)  # the thread that watches has begun
+    monkeypatch.setattr(threading.Thread, "start", lambda self: (_ for _ in ()).throw(RuntimeError("can't start")))
+    assert np.array_equal(calls.run(session, runtime().RunOptions(), batch, in_thread=True)[0], batch)
+    assert time_limit.opened(lambda: 1, "m") == 1
+
+
 LONG = """
 import sys
 from sr_tile.engines import openvino, time_limit
