@@ -18,6 +18,7 @@ from sr_tile.jobs.selection import (
     place_of_result,
     select_files,
 )
+from sr_tile.system.folders import make_folders
 from sr_tile.system.stopping import temporary_folder
 
 
@@ -63,7 +64,7 @@ def writing(name: str) -> Iterator[Path]:
         ImageWriteError: it cannot be put there.
     """
     if not is_url(name):
-        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        make_folders(Path(name).parent)
         yield Path(name)
         return
     with temporary_folder() as folder:

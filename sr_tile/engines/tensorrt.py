@@ -10,6 +10,7 @@ from pathlib import Path
 from sr_tile.models.onnx_files import tensors
 from sr_tile.models.spec import ModelSpec
 from sr_tile.system.cache import cache_folder
+from sr_tile.system.folders import make_folders
 from sr_tile.tiling.grid import round_up
 
 log = logging.getLogger("sr_tile")
@@ -42,7 +43,7 @@ def tensorrt_options(model: Path | bytes, versions: str) -> dict[str, str]:
     digest.update(f"{versions}-{_version()}".encode())
     folder = cache_folder("tensorrt", digest.hexdigest()[:32])
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
     except OSError:
         return options
     return options | {

@@ -20,6 +20,7 @@ from sr_tile.export.ncnn.param import files_of, is_ncnn
 from sr_tile.models import zoo
 from sr_tile.models.listing import facts
 from sr_tile.system.cache import cache_folder, recall, remember
+from sr_tile.system.folders import make_folders
 from sr_tile.system.hashes import sha256_of
 from sr_tile.system.stopping import temporary_folder
 
@@ -162,7 +163,7 @@ def _made_once(kind: str, key: str, name: str, what: str, make: Callable[[Path],
     if target.is_file() and recall(_mark(target), str) == sha256_of(target):
         return target
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(target.parent)
         with tempfile.TemporaryFile(dir=target.parent):
             log.warning("%s once; the result is kept in the cache", what)
     except OSError as error:
@@ -170,7 +171,7 @@ def _made_once(kind: str, key: str, name: str, what: str, make: Callable[[Path],
         if target.is_file():
             return target
         log.warning("%s for this run only: the cache cannot be written: %s", what, unexpected(error))
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(target.parent)
     make(target)
     remember(_mark(target), sha256_of(target))
     return target

@@ -21,6 +21,7 @@ from sr_tile.models.onnx_files import load_model
 from sr_tile.models.spec import write_spec
 from sr_tile.system.atomic_file import atomic_write
 from sr_tile.system.file_lock import locked
+from sr_tile.system.folders import make_folders
 from sr_tile.system.hashes import sha256_of
 from sr_tile.system.stopping import temporary_folder
 
@@ -88,7 +89,7 @@ def pull(
     checkpoint = zoo.checkpoint_folder() / item.file
     try:
         for folder in (target.parent, checkpoint.parent):
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(folder)
         with _alone(target, item.name), _alone(checkpoint, item.name):
             if not _is_there(item, target, expected, options):
                 if not (checkpoint.is_file() and sha256_of(checkpoint) == expected):

@@ -30,6 +30,7 @@ from typing import Any, Self
 
 from sr_tile.errors import JobError
 from sr_tile.system.file_lock import try_lock
+from sr_tile.system.folders import make_folders
 from sr_tile.system.plain_file import read_plain
 
 log = logging.getLogger("sr_tile")
@@ -203,7 +204,7 @@ class Journal:
             self.state = read_state(folder) if os.path.lexists(folder / NAME) else State()
             return
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(folder)
             self._lock_file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o666)
             if not try_lock(self._lock_file):
                 raise JobError(f"{folder}: another process works on this job; wait for it, or give another folder")

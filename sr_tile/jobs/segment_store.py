@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from sr_tile.system.atomic_file import atomic_write
+from sr_tile.system.folders import make_folders
 
 _NAME = re.compile(r"(\d+)-(-?\d+)_(\d+)-([0-9a-f]{8})")
 
@@ -33,7 +34,7 @@ class SegmentStore:
         Raises:
             OSError: the folder cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_folders(self.folder)
         name = f"{number}-{last.numerator}_{last.denominator}-{_checksum(path):08x}"
         with atomic_write(self.folder / name, durable=True) as part:
             shutil.copyfile(path, part)  # the job may lie on another disk

@@ -15,6 +15,7 @@ from sr_tile.images.content_type import FILM_SUFFIXES
 from sr_tile.images.formats import same_format
 from sr_tile.jobs.report import FileResult
 from sr_tile.system.atomic_file import EXISTS, refusal
+from sr_tile.system.folders import make_folders
 
 Existing = Literal["refuse", "overwrite", "skip"]
 """What becomes of a target that is there already."""
@@ -140,10 +141,9 @@ def _no_format(target: str) -> str | None:
 def make_folder(pair: FilePair) -> FileResult | None:
     """Make the folder of a target; the failure where that cannot be."""
     try:
-        pair.target_path.parent.mkdir(parents=True, exist_ok=True)
-    except (OSError, RecursionError) as problem:  # Python makes folders within folders by recursion
-        reason = getattr(problem, "strerror", "it lies in too many others")
-        error = f"{pair.target_path.parent}: the folder cannot be made: {reason}; choose another output"
+        make_folders(pair.target_path.parent)
+    except OSError as problem:
+        error = f"{pair.target_path.parent}: the folder cannot be made: {problem.strerror}; choose another output"
         return FileResult(pair.source, pair.target, "failed", error)
     return None
 

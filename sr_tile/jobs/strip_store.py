@@ -19,6 +19,7 @@ from sr_tile.images import ImageInfo
 from sr_tile.images.rows import Sink
 from sr_tile.pipeline.queues import Cancelled
 from sr_tile.system.atomic_file import AtomicFile
+from sr_tile.system.folders import make_folders
 from sr_tile.system.part_file import remove_abandoned_parts, remove_part
 
 _READ_BYTES = 16 * 2**20
@@ -105,7 +106,7 @@ class StripFile:
         data = np.ascontiguousarray(rows_hwc).reshape(-1).view(np.uint8).data
         try:
             if self._file is None:
-                self._store.folder.mkdir(parents=True, exist_ok=True)
+                make_folders(self._store.folder)
                 self._part = AtomicFile(self._store.folder / str(self.first), durable=True)
                 self._file = os.fdopen(os.dup(self._part.descriptor), "wb")
             self._file.write(data)

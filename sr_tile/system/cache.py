@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from sr_tile.system.atomic_file import atomic_write
+from sr_tile.system.folders import make_folders
 
 log = logging.getLogger("sr_tile")
 
@@ -54,7 +55,7 @@ def recall(path: Path, read: Callable[[str], Found]) -> Found | None:
 def remember(path: Path, text: str) -> None:
     """Keep what was measured; a cache that cannot be written is no error."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         with atomic_write(path) as temporary:
             content = json.dumps({"sha256": _checksum(path, text), "content": text})
             temporary.write_text(content, encoding="utf-8")

@@ -15,6 +15,7 @@ from pathlib import Path
 from sr_tile.serving.http.http_errors import HttpError, http_error_of
 from sr_tile.system import stopping
 from sr_tile.system.file_lock import try_lock
+from sr_tile.system.folders import make_folders
 
 PREFIX = "sr-tile-requests-"
 _LOCK = "lock"
@@ -72,7 +73,7 @@ class RequestFolders:
         if not self._cleanup.alive or (self.root / _LOCK).exists():
             return
         with contextlib.suppress(OSError):
-            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_folders(self.root, 0o700)
             self._locks.append(_locked(self.root))
             os.close(self._locks.pop(0))
 
