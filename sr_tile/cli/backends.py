@@ -124,9 +124,13 @@ class LocalBackend:
         from sr_tile.jobs.report import FileResult
 
         if not (self._options.backend.job or self._options.report.stats):
-            screened = [item for item in _screened(pairs, self._options, None) if isinstance(item, FileResult)]
-            if len(screened) == len(pairs):  # no model is opened for nothing
-                yield from screened
+            ended = []
+            for item in _screened(pairs, self._options, None):
+                if not isinstance(item, FileResult):
+                    break
+                ended.append(item)
+            else:  # no model is opened for nothing
+                yield from ended
                 return
         options, reason = self._with_model(pairs)
         self._options = options

@@ -26,7 +26,8 @@ def warm_up(engine: Engine, kind: str, calls: Sequence[tuple[int, tuple[int, int
         return
     for rows, tile in calls:
         shape = (rows, engine.spec.channels, *tile)
-        random = np.random.default_rng(0).random(shape, np.float32)
-        engine.run(as_most_pictures(engine, random if kind == "random" else np.zeros(shape, np.float32)))
+        is_random = kind == "random"
+        batch = np.random.default_rng(0).random(shape, np.float32) if is_random else np.zeros(shape, np.float32)
+        engine.run(as_most_pictures(engine, batch))
     if engine.bound is not None:
         agrees(engine, list(built_in_pictures(engine.spec)[0]))

@@ -41,8 +41,9 @@ def decode_heic(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
         check_size(path, "heic", *image.size[::-1])
         pixels_hwc = np.atleast_3d(np.asarray(image))
         # Each tile of a grid by itself: libheif leaves one that is damaged green, and says nothing.
-        content = read_plain(path)
-        for changes in read_avif(path).tiles:
+        tiles = read_avif(path).tiles
+        content = read_plain(path) if tiles else b""
+        for changes in tiles:
             np.asarray(pillow_heif.open_heif(io.BytesIO(changed(content, changes)), convert_hdr_to_8bit=False))
     except ImageReadError:
         raise
