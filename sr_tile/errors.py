@@ -78,8 +78,6 @@ class ModelLoadError(ModelError):
 class UnknownModelError(ModelLoadError, ArgumentError):
     """No model has this name."""
 
-    exit_code = 2
-
 
 class ModelOutputError(ModelError):
     """A model returned something else than its scale and shape promise, or a value that is no number."""

@@ -17,12 +17,6 @@ log = logging.getLogger("sr_tile")
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}
 # int8 stands in the file. What is not quantised there stays float32: in bfloat16 it costs 0.04 dB more, and saves a tenth.
-CAPABILITIES = {
-    "fp32": "FP32",
-    "bf16": "BF16",
-    "fp16": "FP16",
-    "int8": "INT8",
-}  # as OpenVINO calls what it has kernels for
 _ROUNDS = 7
 _CHANNELS, _SIDE, _LAYERS = 64, 64, 3  # of what is timed: 0.9 billion multiplications, 5 ms of a core
 
@@ -53,7 +47,7 @@ def supports(precision: str) -> bool:
     Where a processor cannot, OpenVINO takes float32 without a word.
     """
     try:
-        if CAPABILITIES[precision] not in _capabilities():
+        if precision.upper() not in _capabilities():
             return False
         return precision in ("fp32", "int8") or _is_narrow(HINTS[precision])
     except Exception as error:  # OpenVINO's exceptions are RuntimeError and others

@@ -167,11 +167,9 @@ def _tiles(meta: bytes, place: int) -> tuple[tuple[tuple[int, bytes], ...], ...]
         if target in items
     }
     at = place + found[b"pitm"][1] + 4
+    # It is the primary one, and no longer hidden.
     return tuple(
-        (
-            (at, struct.pack(form, number)),
-            (place + items[number][1], bytes([items[number][2] & ~1])),
-        )  # no longer hidden
+        ((at, struct.pack(form, number)), (place + items[number][1], bytes([items[number][2] & ~1])))
         for number in sorted(numbers)
     )
 

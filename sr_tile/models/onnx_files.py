@@ -21,9 +21,8 @@ if TYPE_CHECKING:
 _KEY = b"location"  # each tensor kept in another file spells this word out
 _DIGITS = 20  # of a size that a disk can have
 _FUNCTIONS = 25  # their field in the file
-_MOST_FIELDS = (
-    100_000  # of a model, beside those of its graph: more are parsed, which is faster than stepping over them
-)
+# Of a model, beside those of its graph: more are parsed, which is faster than stepping over them.
+_MOST_FIELDS = 100_000
 _BLOCK = 2**20
 _MOST_NODES, _DEEPEST = 1_000_000, 200  # of functions, once each call is replaced by what it does
 
